@@ -1,0 +1,138 @@
+//! The only reader of time: everything else is handed a [`Clock`].
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Where the time comes from. Two clocks, for two questions: the wall clock judges a sender's
+/// timestamp, the running time ages what is stored.
+pub trait Clock: Send + Sync {
+    /// Wall clock, milliseconds since the Unix epoch, UTC. May jump.
+    fn unix_ms(&self) -> i64;
+
+    /// Milliseconds this process has been running. Never jumps, stops with the process.
+    fn uptime_ms(&self) -> i64;
+}
+
+/// Milliseconds that hookward has been running on this data directory, over all its restarts.
+///
+/// Retries, dead letters and duplicates age by it, so that neither a clock step nor a downtime
+/// expires anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+pub struct RunMs(pub i64);
+
+impl RunMs {
+    /// This much later.
+    pub fn plus(self, by: Duration) -> Self {
+        RunMs(self.0.saturating_add(duration_ms(by)))
+    }
+
+    /// How long after `earlier` this is; zero if before.
+    pub fn since(self, earlier: RunMs) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// A duration in whole milliseconds, saturating.
+pub fn duration_ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The running time over restarts: what the buffer remembered, plus this process's uptime.
+pub struct RunClock<'a> {
+    /// Reads the uptime.
+    pub clock: &'a dyn Clock,
+    /// What earlier runs have added up to.
+    pub base: RunMs,
+}
+
+impl RunClock<'_> {
+    /// The running time now.
+    pub fn now(&self) -> RunMs {
+        RunMs(self.base.0.saturating_add(self.clock.uptime_ms()))
+    }
+}
+
+/// The machine's clocks.
+pub struct SystemClock {
+    started: Instant,
+}
+
+impl SystemClock {
+    /// A clock whose uptime starts now.
+    #[allow(clippy::new_without_default, reason = "reads the time, so not a default value")]
+    #[allow(clippy::disallowed_methods, reason = "this is the one place")]
+    pub fn new() -> Self {
+        SystemClock { started: Instant::now() }
+    }
+}
+
+impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods, reason = "this is the one place")]
+    fn unix_ms(&self) -> i64 {
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => duration_ms(since),
+            Err(before) => -duration_ms(before.duration()),
+        }
+    }
+
+    fn uptime_ms(&self) -> i64 {
+        duration_ms(self.started.elapsed())
+    }
+}
+
+/// A clock that stands still until it is told to move; for tests of boundaries.
+#[derive(Default)]
+pub struct ManualClock {
+    unix_ms: AtomicI64,
+    uptime_ms: AtomicI64,
+}
+
+impl ManualClock {
+    /// A clock that shows this wall time, with no uptime.
+    pub fn at_unix_s(seconds: i64) -> Self {
+        ManualClock { unix_ms: AtomicI64::new(seconds * 1000), uptime_ms: AtomicI64::new(0) }
+    }
+
+    /// Moves both clocks forward.
+    pub fn advance(&self, by: Duration) {
+        self.unix_ms.fetch_add(duration_ms(by), Ordering::SeqCst);
+        self.uptime_ms.fetch_add(duration_ms(by), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn unix_ms(&self) -> i64 {
+        self.unix_ms.load(Ordering::SeqCst)
+    }
+
+    fn uptime_ms(&self) -> i64 {
+        self.uptime_ms.load(Ordering::SeqCst)
+    }
+}
+
+/// A wall time as RFC 3339, UTC, with milliseconds: `2026-11-24T08:15:00.123Z`.
+pub fn rfc3339_ms(unix_ms: i64) -> String {
+    let since = Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0));
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wall_time_is_written_as_rfc_3339_with_milliseconds() {
+        assert_eq!(rfc3339_ms(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
+        assert_eq!(rfc3339_ms(-5), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn running_time_goes_on_from_where_the_last_run_ended() {
+        let clock = ManualClock::at_unix_s(0);
+        let run = RunClock { clock: &clock, base: RunMs(5_000) };
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(run.now(), RunMs(6_000));
+        assert_eq!(run.now().since(RunMs(5_500)), Duration::from_millis(500));
+        assert_eq!(RunMs(1).since(RunMs(2)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,516 @@
+//! One HTTP/1.1 exchange over a pooled connection: the forwarder, `send`, `health` and `demo` talk
+//! through this. The only place that knows pingora's connector.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use pingora_core::connectors::ConnectorOptions;
+use pingora_core::connectors::http::v1::Connector;
+use pingora_core::protocols::http::v1::client::HttpSession;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_http::RequestHeader;
+use thiserror::Error;
+
+/// Where requests go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// `http://host:port`, `https://host:port`.
+    Tcp {
+        /// A name or an address, without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Whether TLS is spoken.
+        tls: Option<Tls>,
+    },
+    /// `unix:/path`.
+    Unix(PathBuf),
+}
+
+/// TLS towards a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// Name to ask for and to verify.
+    pub server_name: String,
+    /// PEM file of the CAs to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+}
+
+impl Destination {
+    /// Reads `http://host[:port]`, `https://host[:port]` or `unix:/path`.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong; a path, query or user info is refused.
+    pub fn parse(url: &str) -> Result<Destination, String> {
+        if let Some(path) = url.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if !path.starts_with('/') || path.len() < 2 {
+                return Err(format!("`{url}` needs an absolute path, such as unix:/run/app.sock"));
+            }
+            return Ok(Destination::Unix(PathBuf::from(path)));
+        }
+        let uri: http::Uri = url.parse().map_err(|_| {
+            format!("`{url}` is not a URL; expected http://host:port, https://host:port or unix:/path")
+        })?;
+        let tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(format!("`{url}` must begin with http://, https:// or unix:")),
+        };
+        let authority = uri.authority().ok_or_else(|| format!("`{url}` names no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(format!("`{}` must not carry user and password", url.split('@').next_back().unwrap_or_default()));
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(format!("`{url}` must not have a path: the sender's path is kept; write only scheme, host and port"));
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        if host.is_empty() {
+            return Err(format!("`{url}` names no host"));
+        }
+        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let tls = tls.then(|| Tls { server_name: host.clone(), ca: None });
+        Ok(Destination::Tcp { host, port, tls })
+    }
+
+    /// The `Host` of requests that bring none: the name as one would write it in the URL.
+    pub fn authority(&self) -> String {
+        match self {
+            Destination::Tcp { host, port, tls } => {
+                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+                let default = if tls.is_some() { 443 } else { 80 };
+                if *port == default { host } else { format!("{host}:{port}") }
+            }
+            Destination::Unix(_) => "localhost".to_owned(),
+        }
+    }
+}
+
+/// Bounds of one exchange.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// To connect, name resolution and TLS included.
+    pub connect: Duration,
+    /// The whole exchange, connecting included.
+    pub total: Duration,
+    /// How long an unused connection is kept for the next exchange.
+    pub idle: Duration,
+}
+
+/// What the other side said.
+#[derive(Debug)]
+pub struct Reply {
+    /// The final status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, cut after [`REPLY_BODY_MAX_BYTES`].
+    pub body: Bytes,
+}
+
+/// Most of an answer's body that is kept; more than that is not read and costs the connection.
+pub const REPLY_BODY_MAX_BYTES: usize = 256 * 1024;
+/// Idle connections kept per client.
+const POOL_CONNECTIONS: usize = 128;
+/// Most informational (1xx) answers that are skipped.
+const INFORMATIONAL_MAX: usize = 8;
+
+/// Why there was no answer. Texts say what happened and never quote bytes of request or answer.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum ExchangeError {
+    /// The name has no address.
+    #[error("the name does not resolve")]
+    Resolve,
+    /// No connection.
+    #[error("cannot connect (refused, unreachable or TLS failed)")]
+    Connect,
+    /// Connecting took longer than the bound.
+    #[error("connecting timed out")]
+    ConnectTimeout,
+    /// The connection ended or the answer was not HTTP.
+    #[error("the connection ended before a complete answer")]
+    Broken,
+    /// The exchange took longer than the bound.
+    #[error("no complete answer in time")]
+    Timeout,
+}
+
+/// Why a client cannot be made.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The CA file is no use.
+    #[error("CA file {path}: {problem}")]
+    Ca {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The system's certificates cannot be loaded.
+    #[error("the system's CA certificates cannot be loaded ({0}); install ca-certificates or set SSL_CERT_FILE")]
+    SystemCa(String),
+}
+
+/// A connection pool to one destination.
+pub struct Client {
+    connector: Connector,
+    destination: Destination,
+    timeouts: Timeouts,
+    group: u64,
+    /// Exchanges that ran over a connection which had carried one before.
+    reused: AtomicU64,
+}
+
+impl Client {
+    /// A client without any connection yet.
+    ///
+    /// # Errors
+    /// A CA file that cannot be read, or no CA certificates on this system where TLS needs them.
+    pub fn new(destination: Destination, timeouts: Timeouts) -> Result<Client, ClientError> {
+        let mut options = ConnectorOptions::new(POOL_CONNECTIONS);
+        options.ca_file = ca_file(&destination)?;
+        Ok(Client { connector: Connector::new(Some(options)), destination, timeouts, group: 0, reused: AtomicU64::new(0) })
+    }
+
+    /// Where it talks to.
+    pub fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// Exchanges that reused a connection.
+    pub fn reused(&self) -> u64 {
+        self.reused.load(Ordering::Relaxed)
+    }
+
+    /// Sends a request with a body of known length and reads the answer, all within the total
+    /// timeout. `headers` go out as they are; Content-Length is set here, Host if it is missing.
+    ///
+    /// A request that found its pooled connection closed by the other side is sent once more over a
+    /// fresh one, provided no byte of an answer was seen: the receiver may then see it twice, which
+    /// at-least-once delivery allows.
+    ///
+    /// # Errors
+    /// See [`ExchangeError`].
+    pub async fn exchange(
+        &self,
+        method: &Method,
+        target: &[u8],
+        headers: &[(HeaderName, HeaderValue)],
+        body: &[u8],
+    ) -> Result<Reply, ExchangeError> {
+        let request = self.request(method, target, headers, body.len())?;
+        let exchange = async {
+            let peer = self.peer().await?;
+            match self.attempt(&peer, &request, body).await {
+                Err(Failure::StaleConnection) => match self.attempt_fresh(&peer, &request, body).await {
+                    Err(Failure::StaleConnection) => Err(ExchangeError::Broken),
+                    Err(Failure::Final(error)) => Err(error),
+                    Ok(reply) => Ok(reply),
+                },
+                Err(Failure::Final(error)) => Err(error),
+                Ok(reply) => Ok(reply),
+            }
+        };
+        tokio::time::timeout(self.timeouts.total, exchange).await.unwrap_or(Err(ExchangeError::Timeout))
+    }
+
+    fn request(
+        &self,
+        method: &Method,
+        target: &[u8],
+        headers: &[(HeaderName, HeaderValue)],
+        body_bytes: usize,
+    ) -> Result<RequestHeader, ExchangeError> {
+        let mut request = RequestHeader::build_no_case(method.clone(), target, Some(headers.len() + 2))
+            .map_err(|_| ExchangeError::Broken)?;
+        let mut has_host = false;
+        for (name, value) in headers {
+            has_host |= name == http::header::HOST;
+            request.append_header(name.clone(), value.clone()).map_err(|_| ExchangeError::Broken)?;
+        }
+        if !has_host {
+            request.insert_header(http::header::HOST, self.destination.authority()).map_err(|_| ExchangeError::Broken)?;
+        }
+        if body_bytes > 0 || method != Method::GET {
+            request.insert_header(http::header::CONTENT_LENGTH, body_bytes).map_err(|_| ExchangeError::Broken)?;
+        }
+        Ok(request)
+    }
+
+    /// The destination's address now: names are resolved for every exchange (the resolver caches),
+    /// so that an app that moved is found.
+    async fn peer(&self) -> Result<HttpPeer, ExchangeError> {
+        let mut peer = match &self.destination {
+            Destination::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
+                .map_err(|_| ExchangeError::Connect)?,
+            Destination::Tcp { host, port, tls } => {
+                let address = self.resolve(host, *port).await?;
+                let name = tls.as_ref().map(|tls| tls.server_name.clone()).unwrap_or_default();
+                HttpPeer::new(address, tls.is_some(), name)
+            }
+        };
+        peer.group_key = self.group;
+        peer.options.connection_timeout = Some(self.timeouts.connect);
+        peer.options.total_connection_timeout = Some(self.timeouts.connect);
+        Ok(peer)
+    }
+
+    async fn resolve(&self, host: &str, port: u16) -> Result<SocketAddr, ExchangeError> {
+        if let Ok(ip) = host.parse() {
+            return Ok(SocketAddr::new(ip, port));
+        }
+        let lookup = tokio::time::timeout(self.timeouts.connect, tokio::net::lookup_host((host, port)));
+        let addresses: Vec<_> = lookup.await.map_err(|_| ExchangeError::Resolve)?.map_err(|_| ExchangeError::Resolve)?.collect();
+        // IPv4 first where both exist: there is no happy eyeballs here, and an app that binds only
+        // 127.0.0.1 behind `localhost` is the common case. Any of several, so that they share.
+        let v4: Vec<_> = addresses.iter().filter(|address| address.is_ipv4()).copied().collect();
+        let usable = if v4.is_empty() { addresses } else { v4 };
+        if usable.is_empty() {
+            return Err(ExchangeError::Resolve);
+        }
+        Ok(usable[fastrand::usize(..usable.len())])
+    }
+
+    async fn attempt(&self, peer: &HttpPeer, request: &RequestHeader, body: &[u8]) -> Result<Reply, Failure> {
+        let (session, reused) = self.connector.get_http_session(peer).await.map_err(connect_failure)?;
+        if reused {
+            self.reused.fetch_add(1, Ordering::Relaxed);
+        }
+        self.converse(session, peer, request, body, reused).await
+    }
+
+    /// The same over a connection that cannot be stale: a pool key of its own is never in the pool.
+    async fn attempt_fresh(&self, peer: &HttpPeer, request: &RequestHeader, body: &[u8]) -> Result<Reply, Failure> {
+        let mut fresh = peer.clone();
+        fresh.group_key = fastrand::u64(1..);
+        let (session, _) = self.connector.get_http_session(&fresh).await.map_err(connect_failure)?;
+        self.converse(session, peer, request, body, false).await
+    }
+
+    async fn converse(
+        &self,
+        mut session: HttpSession,
+        peer: &HttpPeer,
+        request: &RequestHeader,
+        body: &[u8],
+        reused: bool,
+    ) -> Result<Reply, Failure> {
+        let broken = || if reused { Failure::StaleConnection } else { Failure::Final(ExchangeError::Broken) };
+        let sent = send(&mut session, request, body).await;
+        // A receiver may answer and close before it has read everything (413, 401): its answer
+        // counts more than our failed write.
+        let status = match read_status(&mut session).await {
+            Ok(status) => status,
+            Err(()) => return Err(broken()),
+        };
+        let headers = session.resp_header().map(|header| header.headers.clone()).unwrap_or_default();
+        let mut reply = Reply { status, headers, body: Bytes::new() };
+        let whole = match read_body(&mut session).await {
+            Ok((body, whole)) => {
+                reply.body = body;
+                whole
+            }
+            Err(()) => return Err(Failure::Final(ExchangeError::Broken)),
+        };
+        if sent && whole {
+            self.connector.release_http_session(session, peer, Some(self.timeouts.idle)).await;
+        }
+        Ok(reply)
+    }
+}
+
+enum Failure {
+    /// A pooled connection was dead before a byte of the answer.
+    StaleConnection,
+    Final(ExchangeError),
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "passed to map_err")]
+fn connect_failure(error: pingora_error::BError) -> Failure {
+    use pingora_error::ErrorType::{ConnectTimedout, TLSHandshakeTimedout};
+    // The error's text is not shown: it may quote what was read.
+    Failure::Final(match error.etype() {
+        ConnectTimedout | TLSHandshakeTimedout => ExchangeError::ConnectTimeout,
+        _ => ExchangeError::Connect,
+    })
+}
+
+async fn send(session: &mut HttpSession, request: &RequestHeader, body: &[u8]) -> bool {
+    if session.write_request_header(Box::new(request.clone())).await.is_err() {
+        return false;
+    }
+    if !body.is_empty() && session.write_body(body).await.is_err() {
+        return false;
+    }
+    session.finish_body().await.is_ok()
+}
+
+async fn read_status(session: &mut HttpSession) -> Result<u16, ()> {
+    for _ in 0..=INFORMATIONAL_MAX {
+        session.read_response().await.map_err(|_| ())?;
+        let status = session.get_status().map_or(0, |status| status.as_u16());
+        if status >= 200 {
+            return Ok(status);
+        }
+        if status == 101 {
+            return Err(());
+        }
+    }
+    Err(())
+}
+
+/// The body up to the bound, and whether that was all of it.
+async fn read_body(session: &mut HttpSession) -> Result<(Bytes, bool), ()> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = session.read_body_ref().await.map_err(|_| ())? {
+        let room = REPLY_BODY_MAX_BYTES - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() > room {
+            return Ok((body.freeze(), false));
+        }
+    }
+    Ok((body.freeze(), true))
+}
+
+/// The CA file for pingora's connector, checked here because pingora panics on a bad one. Without
+/// TLS it gets an empty one: loading the system's certificates would cost megabytes for nothing.
+fn ca_file(destination: &Destination) -> Result<Option<String>, ClientError> {
+    match destination {
+        Destination::Tcp { tls: Some(Tls { ca: Some(path), .. }), .. } => {
+            let shown = path.display().to_string();
+            let problem = |problem: String| ClientError::Ca { path: shown.clone(), problem };
+            let mut store = pingora_rustls::RootCertStore::empty();
+            pingora_rustls::load_ca_file_into_store(path, &mut store)
+                .map_err(|_| problem("cannot be read as PEM certificates".to_owned()))?;
+            if store.is_empty() {
+                return Err(problem("holds no certificate".to_owned()));
+            }
+            Ok(Some(shown))
+        }
+        Destination::Tcp { tls: Some(_), .. } => {
+            let mut store = pingora_rustls::RootCertStore::empty();
+            pingora_rustls::load_platform_certs_incl_env_into_store(&mut store)
+                .map_err(|error| ClientError::SystemCa(error.etype().as_str().to_owned()))?;
+            if store.is_empty() {
+                return Err(ClientError::SystemCa("none found".to_owned()));
+            }
+            Ok(None)
+        }
+        _ => Ok(Some("/dev/null".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    #[test]
+    fn a_destination_is_scheme_host_and_port_or_a_socket() {
+        let tcp = |host: &str, port, tls: bool| Destination::Tcp {
+            host: host.into(),
+            port,
+            tls: tls.then(|| Tls { server_name: host.into(), ca: None }),
+        };
+        assert_eq!(Destination::parse("http://app:3000"), Ok(tcp("app", 3000, false)));
+        assert_eq!(Destination::parse("http://app/"), Ok(tcp("app", 80, false)));
+        assert_eq!(Destination::parse("https://app.example"), Ok(tcp("app.example", 443, true)));
+        assert_eq!(Destination::parse("http://[::1]:3000"), Ok(tcp("::1", 3000, false)));
+        assert_eq!(Destination::parse("unix:/run/a.sock"), Ok(Destination::Unix("/run/a.sock".into())));
+        assert_eq!(Destination::parse("http://[::1]:3000").unwrap().authority(), "[::1]:3000");
+        for bad in ["", "app:3000", "ftp://a", "http://", "http://a/path", "http://a?x", "http://u:secret@a", "unix:run", "unix:"] {
+            let message = Destination::parse(bad).unwrap_err();
+            assert!(!message.contains("secret"), "{message}");
+        }
+    }
+
+    fn timeouts() -> Timeouts {
+        Timeouts { connect: Duration::from_secs(5), total: Duration::from_secs(10), idle: Duration::from_secs(5) }
+    }
+
+    async fn listen() -> (TcpListener, Destination) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        (listener, Destination::Tcp { host: "127.0.0.1".into(), port, tls: None })
+    }
+
+    /// Reads one request with a Content-Length and returns its bytes.
+    async fn read_request(socket: &mut tokio::net::TcpStream) -> Vec<u8> {
+        let mut seen = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            let n = socket.read(&mut buffer).await.unwrap();
+            seen.extend_from_slice(&buffer[..n]);
+            let text = String::from_utf8_lossy(&seen).to_lowercase();
+            if let Some(end) = text.find("\r\n\r\n") {
+                let length: usize = text.split("content-length: ").nth(1).map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
+                if seen.len() >= end + 4 + length {
+                    return seen;
+                }
+            }
+            if n == 0 {
+                return seen;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_reused_and_a_stale_one_replaced_once() {
+        let (listener, destination) = listen().await;
+        let client = Arc::new(Client::new(destination, timeouts()).unwrap());
+        let server = tokio::spawn(async move {
+            // Two exchanges on the first connection, which is closed upon the third request.
+            let (mut first, _) = listener.accept().await.unwrap();
+            for _ in 0..2 {
+                read_request(&mut first).await;
+                first.write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            }
+            read_request(&mut first).await;
+            drop(first);
+            let (mut second, _) = listener.accept().await.unwrap();
+            let request = read_request(&mut second).await;
+            second.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            request
+        });
+        for status in [201, 201, 200] {
+            let reply = client.exchange(&Method::POST, b"/a?b=c", &[], b"body").await.unwrap();
+            assert_eq!(reply.status, status);
+        }
+        let request = String::from_utf8(server.await.unwrap()).unwrap();
+        assert!(request.starts_with("POST /a?b=c HTTP/1.1\r\n"), "{request}");
+        assert!(request.ends_with("\r\n\r\nbody"));
+    }
+
+    #[tokio::test]
+    async fn failures_say_what_happened() {
+        let (listener, destination) = listen().await;
+        drop(listener);
+        let client = Client::new(destination, timeouts()).unwrap();
+        assert_eq!(client.exchange(&Method::POST, b"/", &[], b"").await.err(), Some(ExchangeError::Connect));
+
+        let name = Destination::parse("http://does-not-exist.invalid").unwrap();
+        let client = Client::new(name, timeouts()).unwrap();
+        assert_eq!(client.exchange(&Method::POST, b"/", &[], b"").await.err(), Some(ExchangeError::Resolve));
+
+        let (listener, destination) = listen().await;
+        let mut short = timeouts();
+        short.total = Duration::from_millis(50);
+        let client = Client::new(destination, short).unwrap();
+        assert_eq!(client.exchange(&Method::POST, b"/", &[], b"").await.err(), Some(ExchangeError::Timeout));
+        drop(listener);
+    }
+
+    #[test]
+    fn a_missing_ca_file_is_an_error_and_not_a_panic() {
+        let tls = Some(Tls { server_name: "a".into(), ca: Some("/does/not/exist.pem".into()) });
+        let destination = Destination::Tcp { host: "a".into(), port: 443, tls };
+        let error = Client::new(destination, timeouts()).err().unwrap().to_string();
+        assert!(error.contains("/does/not/exist.pem"), "{error}");
+    }
+}

@@ -1,0 +1,4 @@
+//! Deliveries to the apps behind hookward.
+
+pub mod backoff;
+pub mod client;

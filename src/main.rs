@@ -1,0 +1,2 @@
+//! hookward.
+fn main() {}
