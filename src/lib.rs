@@ -7,3 +7,4 @@ pub mod config;
 pub mod forward;
 pub mod gate;
 pub mod rejection;
+pub mod server;
