@@ -10,8 +10,8 @@ use super::DEADLINE;
 
 pub struct Process {
     child: Child,
-    stdout: Receiver<String>,
-    stderr_end: Receiver<()>,
+    stdout: Mutex<Receiver<String>>,
+    stderr_end: Mutex<Receiver<()>>,
     stderr: Arc<Mutex<Vec<u8>>>,
     exit: Option<ExitStatus>,
 }
@@ -46,7 +46,7 @@ impl Process {
                 sink.lock().unwrap().extend_from_slice(&piece[..read]);
             }
         });
-        Process { child, stdout, stderr_end, stderr, exit: None }
+        Process { child, stdout: Mutex::new(stdout), stderr_end: Mutex::new(stderr_end), stderr, exit: None }
     }
 
     /// Runs a command to its end with this on its standard input.
@@ -64,7 +64,7 @@ impl Process {
 
     /// The next line of stdout, or `None` when the process closed it or `within` is over.
     pub fn next_line(&self, within: Duration) -> Option<String> {
-        self.stdout.recv_timeout(within).ok()
+        self.stdout.lock().unwrap().recv_timeout(within).ok()
     }
 
     /// Everything written to stderr so far.
@@ -94,14 +94,14 @@ impl Process {
         let until = Instant::now() + DEADLINE;
         let mut stdout = String::new();
         loop {
-            match self.stdout.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            match self.stdout.lock().unwrap().recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => stdout.push_str(&line),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => panic!("no exit within {DEADLINE:?}\n{}", self.stderr()),
             }
         }
         let left = until.saturating_duration_since(Instant::now());
-        let end = self.stderr_end.recv_timeout(left);
+        let end = self.stderr_end.lock().unwrap().recv_timeout(left);
         assert_eq!(end, Err(RecvTimeoutError::Disconnected), "no exit within {DEADLINE:?}\n{}", self.stderr());
         let status = self.child.wait().unwrap();
         self.exit = Some(status);

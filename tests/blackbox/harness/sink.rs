@@ -43,6 +43,7 @@ struct State {
     /// Connections that are reset as soon as a request's header is there.
     resets: usize,
     resets_done: usize,
+    connections: usize,
     released: bool,
     running: bool,
     /// Open connections; each belongs to its thread, so that it is closed when the thread ends.
@@ -121,6 +122,11 @@ impl Sink {
     /// Connections that were reset.
     pub fn resets_done(&self) -> usize {
         self.shared.lock().resets_done
+    }
+
+    /// Connections that were ever accepted.
+    pub fn connections(&self) -> usize {
+        self.shared.lock().connections
     }
 
     /// Answers what is held, and holds nothing any more.
@@ -203,6 +209,7 @@ impl Sink {
                 if !state.running {
                     return;
                 }
+                state.connections += 1;
                 state.live.push(Arc::downgrade(&socket));
                 drop(state);
                 let shared = shared.clone();

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -224,6 +225,21 @@ impl Wire {
         })
     }
 
+    /// Sends one byte after the other with a pause before each, until all are written or the other
+    /// side hangs up.
+    pub fn dripping(&self, bytes: Vec<u8>, pause: Duration) -> std::thread::JoinHandle<()> {
+        let mut twin = self.stream.twin();
+        std::thread::spawn(move || {
+            for byte in bytes {
+                std::thread::sleep(pause);
+                if twin.write_all(&[byte]).is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Ends our direction only.
     pub fn end_of_sending(&self) {
         self.stream.end_of_sending();
     }
@@ -254,9 +270,27 @@ impl Wire {
         self.try_answer_to("POST").unwrap_or_else(|error| panic!("no answer: {error}"))
     }
 
+    /// The same, where a reset is as good as an end.
+    pub fn try_answer(&mut self) -> std::io::Result<Option<Answer>> {
+        self.try_answer_to("POST")
+    }
+
     /// Reads to the end and returns what still came: nothing, after a last answer.
     pub fn end(&mut self) -> Vec<u8> {
-        while let Ok(true) = self.fill() {}
+        while self.fill().expect("the connection does not end cleanly") {}
+        std::mem::take(&mut self.unread)
+    }
+
+    /// The same where the other side may hang up on what it has not read.
+    pub fn end_or_reset(&mut self) -> Vec<u8> {
+        loop {
+            match self.fill() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("the connection does not end: {error}"),
+            }
+        }
         std::mem::take(&mut self.unread)
     }
 

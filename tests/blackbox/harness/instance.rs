@@ -166,7 +166,7 @@ impl Hookward {
         let mut wire = self.connect();
         wire.send(bytes);
         let answer = wire.answer();
-        assert_eq!(String::from_utf8_lossy(&wire.end()), "", "after {answer:?}");
+        assert_eq!(String::from_utf8_lossy(&wire.end_or_reset()), "", "after {answer:?}");
         answer
     }
 
@@ -222,8 +222,12 @@ impl Hookward {
         self.process.kill9();
     }
 
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     pub fn sigterm(&self) {
-        self.process.signal(Signal::TERM);
+        self.signal(Signal::TERM);
     }
 
     pub fn wait_exit(&mut self) -> Option<i32> {
