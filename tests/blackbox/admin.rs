@@ -158,11 +158,11 @@ fn every_reason_and_outcome_is_counted_from_zero() {
     for outcome in ["accepted", "duplicate", "rejected", "failed"] {
         assert_eq!(metrics.value("hookward_requests_total", &[("outcome", outcome)]), 0.0, "{outcome}");
     }
-    for rejection in hookward::rejection::Rejection::ALL {
+    for rejection in ::hookward::rejection::Rejection::ALL {
         let reason = rejection.reason();
         assert_eq!(metrics.value("hookward_rejections_total", &[("reason", reason)]), 0.0, "{reason}");
     }
-    for rejection in hookward::rejection::Rejection::REPORTABLE {
+    for rejection in ::hookward::rejection::Rejection::REPORTABLE {
         let reason = rejection.reason();
         assert_eq!(metrics.value("hookward_would_reject_total", &[("reason", reason)]), 0.0, "{reason}");
     }

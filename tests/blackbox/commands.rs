@@ -63,7 +63,7 @@ fn header_lines(printed: &str) -> (String, String) {
 fn assert_signs(printed: &str, timestamp: &str, body: &[u8]) {
     let (signature, have) = header_lines(printed);
     assert_eq!(have, timestamp);
-    let message = hookward::gate::signature::signed_message(timestamp.as_bytes(), body);
+    let message = ::hookward::gate::signature::signed_message(timestamp.as_bytes(), body);
     let signature = Signature::from_slice(&STANDARD.decode(signature).unwrap()).unwrap();
     key_pair(PUBLIC, SECRET).verifying_key().verify_strict(&message, &signature).unwrap();
 }

@@ -6,7 +6,7 @@ use super::harness::*;
 /// A genuine request's header lines, to be put into a frame of the test's own.
 fn genuine_lines(body: &str) -> String {
     let now = now_s();
-    let signature = hookward::gate::signature::sign(&event::telnyx_key(), now, body.as_bytes());
+    let signature = ::hookward::gate::signature::sign(&event::telnyx_key(), now, body.as_bytes());
     format!("Content-Type: application/json\r\nTelnyx-Signature-Ed25519: {signature}\r\nTelnyx-Timestamp: {now}\r\n")
 }
 

@@ -85,7 +85,7 @@ fn both_telnyx_headers_arrive_once_and_unchanged() {
     assert_eq!(hookward.post(&signed_at(timestamp, sent.clone())).status, 200);
     let received = sink.first();
     assert_eq!(received.header("telnyx-timestamp"), timestamp.to_string());
-    let signature = hookward::gate::signature::sign(&event::telnyx_key(), timestamp, &sent);
+    let signature = ::hookward::gate::signature::sign(&event::telnyx_key(), timestamp, &sent);
     assert_eq!(received.header("telnyx-signature-ed25519"), signature);
 }
 

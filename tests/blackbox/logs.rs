@@ -40,7 +40,7 @@ fn each_request_has_one_line_that_its_answer_names() {
     let line = line_of(&hookward, &refused);
     assert_eq!((line["outcome"].as_str(), line["reason"].as_str()), (Some("rejected"), Some("timestamp_stale")), "{line}");
     assert_eq!((line["status"].as_u64(), &line["skew_s"]), (Some(403), &refused.json()["skew_s"]), "{line}");
-    let hint = hookward::rejection::Rejection::TimestampStale { skew_s: 0 }.hint();
+    let hint = ::hookward::rejection::Rejection::TimestampStale { skew_s: 0 }.hint();
     assert!(line.to_string().contains(hint), "{line}");
 }
 

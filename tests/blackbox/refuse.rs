@@ -31,7 +31,7 @@ fn a_missing_or_empty_signature_is_signature_missing() {
 #[test]
 fn a_signature_in_any_other_form_is_signature_malformed() {
     let (sink, hookward) = pair();
-    let good = hookward::gate::signature::sign(&event::telnyx_key(), now_s(), b"x");
+    let good = ::hookward::gate::signature::sign(&event::telnyx_key(), now_s(), b"x");
     let forms = [
         good.trim_end_matches('=').to_owned(),
         format!("{}==", "-_".repeat(43)),
@@ -99,7 +99,7 @@ fn a_timestamp_in_any_other_form_is_timestamp_malformed_even_if_it_was_signed() 
     for form in forms {
         use base64::Engine as _;
         use ed25519_dalek::Signer as _;
-        let message = hookward::gate::signature::signed_message(form.as_bytes(), b"x");
+        let message = ::hookward::gate::signature::signed_message(form.as_bytes(), b"x");
         let signature = event::telnyx_key().sign(&message).to_bytes();
         let signature = base64::engine::general_purpose::STANDARD.encode(signature);
         let request = event().body("x").replace(SIGNATURE, signature).replace(TIMESTAMP, form);
@@ -155,7 +155,7 @@ routes:
 fn two_signatures_or_two_timestamps_are_a_bad_request_even_if_equal() {
     let (sink, hookward) = pair();
     let now = now_s();
-    let signature = hookward::gate::signature::sign(&event::telnyx_key(), now, b"x");
+    let signature = ::hookward::gate::signature::sign(&event::telnyx_key(), now, b"x");
     let genuine = signed_at(now, "x");
     for (name, value) in [
         (SIGNATURE, signature.clone()),

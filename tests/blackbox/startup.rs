@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::harness::instance::parse_ready;
+use super::harness::hookward::parse_ready;
 use super::harness::*;
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the cases stand on: the binary, an app behind it, a sender in front of it.
 
 pub mod event;
-pub mod instance;
+pub mod hookward;
 pub mod metrics;
 pub mod process;
 pub mod received;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub use event::{body, event, forged, new_id, now_s, signed, signed_at};
-pub use instance::{Hookward, Setup, command, run_to_end};
+pub use hookward::{Hookward, Setup, command, run_to_end};
 pub use process::Process;
 pub use received::Received;
 pub use sink::{Reply, Sink};
