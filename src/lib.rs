@@ -2,9 +2,12 @@
 //!
 //! See `docs/architecture.md` for the map.
 
+pub mod buffer;
 pub mod clock;
 pub mod config;
 pub mod forward;
 pub mod gate;
+pub mod http;
+pub mod metrics;
 pub mod rejection;
 pub mod server;

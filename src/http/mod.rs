@@ -1,0 +1,3 @@
+//! The outside over HTTP/1.1.
+
+pub mod connection;
