@@ -8,6 +8,8 @@ pub mod config;
 pub mod forward;
 pub mod gate;
 pub mod http;
+pub mod ingress;
+pub mod logging;
 pub mod metrics;
 pub mod rejection;
 pub mod server;

@@ -147,6 +147,11 @@ impl RouteMetrics {
         if let Some(counter) = counter {
             counter.inc();
         }
+        self.repeat(provider_attempt);
+    }
+
+    /// Counts by the sender's own count of attempts, of repeats too.
+    pub fn repeat(&self, provider_attempt: Option<u64>) {
         if let Some(attempt) = provider_attempt {
             self.provider_attempts[usize::try_from(attempt.saturating_sub(1)).unwrap_or(2).min(2)].inc();
         }

@@ -11,7 +11,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use tokio::sync::{oneshot, watch};
 
@@ -130,7 +129,7 @@ impl Ticket {
 
 struct Shared {
     queued_bytes: AtomicU64,
-    stats: Mutex<Stats>,
+    stats: watch::Sender<Stats>,
     health: watch::Sender<Health>,
     fingerprint_key: [u8; 16],
 }
@@ -159,7 +158,7 @@ impl Committer {
         let now = RunClock { clock: &*clock, base: run_base }.now();
         let shared = Arc::new(Shared {
             queued_bytes: AtomicU64::new(0),
-            stats: Mutex::new(engine.stats(now)),
+            stats: watch::Sender::new(engine.stats(now)),
             health: watch::Sender::new(Health::Good),
             fingerprint_key: recovery.fingerprint_key,
         });
@@ -249,9 +248,9 @@ impl Committer {
         }
     }
 
-    /// Counts as of the last commit.
-    pub fn stats(&self) -> Stats {
-        *self.shared.stats.lock()
+    /// Counts as of the last commit; changes can be awaited.
+    pub fn stats(&self) -> watch::Receiver<Stats> {
+        self.shared.stats.subscribe()
     }
 
     /// Whether the buffer takes events; changes can be awaited.
@@ -309,7 +308,11 @@ impl Owner {
                 self.maintain(now);
             }
             let stats = self.engine.stats(now);
-            *self.shared.stats.lock() = stats;
+            self.shared.stats.send_if_modified(|shown| {
+                let changed = *shown != stats;
+                *shown = stats;
+                changed
+            });
             if let Some(answer) = close {
                 self.close();
                 let _ = answer.send(());

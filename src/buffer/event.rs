@@ -211,8 +211,7 @@ const HEAD_FORM: u8 = 1;
 impl EventHead {
     /// Length-prefixed fields behind one byte for the form.
     pub fn encode(&self) -> Bytes {
-        let bytes: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
-        let mut out = BytesMut::with_capacity(64 + self.target.len() + bytes);
+        let mut out = BytesMut::with_capacity(self.encoded_len());
         out.put_u8(HEAD_FORM);
         put(&mut out, self.method.as_bytes());
         put(&mut out, &self.target);
@@ -228,6 +227,14 @@ impl EventHead {
             put(&mut out, value);
         }
         out.freeze()
+    }
+
+    /// Length of the encoded form.
+    pub fn encoded_len(&self) -> usize {
+        const PREFIX: usize = 4;
+        let key = self.key.as_ref().map_or(0, |key| PREFIX + key.len());
+        let headers: usize = self.headers.iter().map(|(name, value)| 2 * PREFIX + name.len() + value.len()).sum();
+        2 + 2 * PREFIX + self.method.len() + self.target.len() + key + headers
     }
 
     /// Reads what [`EventHead::encode`] wrote.
@@ -363,6 +370,7 @@ pub(crate) mod tests {
                 headers: headers.into_iter().map(|(n, v)| (n.into(), v.into())).collect(),
                 key: key.map(|key| key.as_str().into()),
             };
+            prop_assert_eq!(head.encode().len(), head.encoded_len());
             prop_assert_eq!(EventHead::decode(&head.encode()), Ok(head));
         }
 

@@ -110,14 +110,7 @@ pub struct Route {
     pub upstream: Arc<Upstream>,
 }
 
-/// Which paths a route takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PathPattern {
-    /// This path, byte for byte.
-    Exact(String),
-    /// Every path that begins so (`/hooks/*`).
-    Prefix(String),
-}
+pub use crate::ingress::PathPattern;
 
 /// How duplicates of a route are found.
 #[derive(Debug, Clone)]
@@ -178,22 +171,4 @@ pub struct Log {
     pub accepted_per_s: u32,
 }
 
-/// How much of the client's address is written to the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientIpLog {
-    /// All of it.
-    Full,
-    /// IPv4 to /24, IPv6 to /48.
-    Truncated,
-    /// Nothing.
-    Off,
-}
-
-/// Shape of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-}
+pub use crate::logging::{ClientIpLog, LogFormat};
