@@ -26,7 +26,7 @@ use crate::clock::SystemClock;
 use crate::forward::client::ClientError;
 use crate::server::{Server, ServerError};
 
-/// Flags of `demo`.
+/// Show hookward at work: an app, hookward in front of it, genuine and forged traffic
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Everything listens on loopback only, and the data are deleted at the end.
@@ -63,6 +63,7 @@ enum DemoError {
 }
 
 /// Runs the tour and prints what happened.
+#[allow(clippy::needless_pass_by_value, reason = "every command takes its flags so")]
 pub fn run(args: Args) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -93,10 +94,7 @@ async fn demonstrate(args: &Args) -> Result<bool, DemoError> {
         let _ = stopped.await;
     });
     let showing = async {
-        let result = tokio::select! {
-            result = show(args, &scratch, &sink, Tour::new(public, key)?, public, admin) => result,
-            interrupted = interrupted() => interrupted.and(Err(DemoError::Interrupted)),
-        };
+        let result = show(args, &scratch, &sink, Tour::new(public, key)?, public, admin).await;
         // Fails only if hookward has ended by itself, which its own result tells.
         let _ = stop.send(());
         result
@@ -115,7 +113,10 @@ async fn show(
     admin: SocketAddr,
 ) -> Result<bool, DemoError> {
     print(&format!("app       http://{}\nhookward  http://{public}\nadmin     http://{admin}\n\n", sink.address()))?;
-    let report = tour.walk(sink).await;
+    let report = tokio::select! {
+        report = tour.walk(sink) => report,
+        interrupted = interrupted() => return interrupted.and(Err(DemoError::Interrupted)),
+    };
     print(&report.text())?;
     if args.once {
         return Ok(report.is_as_expected());

@@ -8,7 +8,7 @@ use ed25519_dalek::{SECRET_KEY_LENGTH, SigningKey};
 
 use super::output::{FAILED, fail, finish};
 
-/// Flags of `keygen`.
+/// Make an Ed25519 test key pair, in Telnyx's form
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example: a key pair to test with
@@ -24,6 +24,7 @@ pub struct Args {
 
 /// Makes a key pair and prints it: the public key as Telnyx's portal shows one, the secret key as
 /// `sign` and `send` take it.
+#[allow(clippy::needless_pass_by_value, reason = "every command takes its flags so")]
 pub fn run(args: Args) -> ExitCode {
     match generate() {
         Ok(key) => finish(&render(&key, &args), ExitCode::SUCCESS),

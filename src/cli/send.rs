@@ -30,7 +30,7 @@ const COUNT_MAX: i64 = 10_000_000;
 /// Rates that a schedule can be made of.
 const RATES: std::ops::RangeInclusive<f64> = 0.001..=1_000_000.0;
 
-/// Flags of `send`.
+/// Play Telnyx: build, sign and post real-looking events, retry as Telnyx does, and sum up
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 An answer that is not 2xx, or none in time, is retried with a fresh signature and the next
@@ -81,6 +81,7 @@ pub struct Args {
 }
 
 /// Sends what the flags say and prints the summary.
+#[allow(clippy::needless_pass_by_value, reason = "every command takes its flags so")]
 pub fn run(args: Args) -> ExitCode {
     let prepared = prepare(&args);
     let (player, pace) = match prepared {

@@ -12,7 +12,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::Secret;
 use crate::gate::signature;
 
-/// Flags of `sign`.
+/// Print the two header lines that Telnyx would send with a body
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example: sign a body and post exactly those bytes
@@ -31,6 +31,7 @@ pub struct Args {
 }
 
 /// Prints the two header lines.
+#[allow(clippy::needless_pass_by_value, reason = "every command takes its flags so")]
 pub fn run(args: Args) -> ExitCode {
     let key = match secret_key::read(&args.secret_key) {
         Ok(key) => key,

@@ -188,14 +188,15 @@ impl Summary {
     }
 
     fn expectations(&self, text: &mut String) {
-        let _ = writeln!(text, "\n{:<14}  {:<24}  {:<24}  {:>9}", "scenario", "expected", "seen", "count");
+        let seen = self.tally.rows.keys().map(|row| row.seen.len()).max().unwrap_or_default();
+        let _ = writeln!(text, "\n{:<13}  {:<22}  {:<seen$}  {:>9}", "scenario", "expected", "seen", "count");
         for (row, count) in &self.tally.rows {
             let verdict = match (row.met, row.expected == row.seen) {
                 (true, true) => "",
                 (true, false) => "  after a retry",
                 (false, _) => "  NOT EXPECTED",
             };
-            let _ = writeln!(text, "{:<14}  {:<24}  {:<24}  {count:>9}{verdict}", row.scenario, row.expected, row.seen);
+            let _ = writeln!(text, "{:<13}  {:<22}  {:<seen$}  {count:>9}{verdict}", row.scenario, row.expected, row.seen);
         }
     }
 
