@@ -3,6 +3,7 @@
 //! See `docs/architecture.md` for the map.
 
 pub mod buffer;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod forward;
