@@ -268,6 +268,11 @@ impl<'a> Section<'a> {
         Some(items.map(|(index, node)| self.child(format!("{}[{index}]", self.path_of(key)), pattern.clone(), Some(node))).collect())
     }
 
+    /// A section that is not written, as if it stood in this list: every key has its default.
+    pub fn nothing(&self, key: &'static str) -> Section<'a> {
+        self.child(self.path_of(key), format!("{}[]", self.pattern_of(key)), None)
+    }
+
     fn items(&self, key: &str) -> Option<&'a [Node]> {
         let node = self.node(key)?;
         if let Value::List(items) = &node.value {
