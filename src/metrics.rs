@@ -225,6 +225,7 @@ struct RouteFamilies {
     delivery_duration_s: HistogramVec,
     end_to_end_s: HistogramVec,
     concurrency_limit: IntGaugeVec,
+    upstream_state: IntGaugeVec,
 }
 
 impl RouteFamilies {
@@ -279,6 +280,10 @@ impl RouteFamilies {
                 opts("upstream_concurrency_limit", "Attempts that may be under way at once."),
                 &["route"],
             ))?,
+            upstream_state: add.add(IntGaugeVec::new(
+                opts("upstream_state", "Whether the app is tried: 0 closed (it is), 1 half-open, 2 open."),
+                &["route"],
+            ))?,
         })
     }
 
@@ -288,8 +293,10 @@ impl RouteFamilies {
             rejections.iter().map(|r| (r.reason(), family.with_label_values(&[name, r.reason()]))).collect()
         };
         let outcome = |outcome| self.requests.with_label_values(&[name, outcome]);
-        // The contract's fifth outcome, of modes that pass the app's answer on.
+        // Of modes that pass the app's answer on.
         outcome("passed");
+        // Without a breaker it is always tried.
+        self.upstream_state.with_label_values(&[name]).set(0);
         let valid = |key: &Arc<str>| {
             (key.clone(), self.verifications.with_label_values(&[name, key, "valid"]))
         };

@@ -307,12 +307,7 @@ impl Owner {
             if now >= self.maintain_at {
                 self.maintain(now);
             }
-            let stats = self.engine.stats(now);
-            self.shared.stats.send_if_modified(|shown| {
-                let changed = *shown != stats;
-                *shown = stats;
-                changed
-            });
+            self.publish_stats(now);
             if let Some(answer) = close {
                 self.close();
                 let _ = answer.send(());
@@ -323,6 +318,15 @@ impl Owner {
 
     fn now(&self) -> RunMs {
         RunClock { clock: &*self.clock, base: self.run_base }.now()
+    }
+
+    fn publish_stats(&self, now: RunMs) {
+        let stats = self.engine.stats(now);
+        self.shared.stats.send_if_modified(|shown| {
+            let changed = *shown != stats;
+            *shown = stats;
+            changed
+        });
     }
 
     fn failed(&self) -> bool {
@@ -404,7 +408,11 @@ impl Owner {
             }
         }
         match done {
-            Ok(appended) => self.answer(work, waiting, &appended, now),
+            Ok(appended) => {
+                // Before the answers, so that whoever got one sees its event counted.
+                self.publish_stats(now);
+                self.answer(work, waiting, &appended, now);
+            }
             Err(BufferError::DiskFull) => {
                 self.metrics.buffer_errors_full.inc();
                 self.refuse(waiting, Rejection::BufferFull);

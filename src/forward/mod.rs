@@ -155,10 +155,10 @@ impl Forwarder {
 
     /// One attempt and what becomes of the event.
     async fn deliver(self: Arc<Self>, upstream: Arc<Upstream>, claimed: Claimed, _permit: OwnedSemaphorePermit) {
-        let mut open = Unsettled { forwarder: &self, seq: claimed.seq, attempts: claimed.attempts + 1, settled: false };
+        let mut open = Unsettled { forwarder: &self, seq: claimed.seq, attempts: claimed.attempts, settled: false };
         let metrics = self.metrics.route(&claimed.event.route).clone();
         let begun_us = self.clock.uptime_us();
-        let verdict = upstream.attempt(&claimed.event, open.attempts, self.clock.unix_ms()).await;
+        let verdict = upstream.attempt(&claimed.event, &mut open.attempts, self.clock.unix_ms()).await;
         let now = self.now();
         let outcome = verdict.clone().outcome(&claimed, open.attempts, &self.retry, now, fastrand::f64());
         match &outcome {

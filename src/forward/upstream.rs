@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::backoff::{Retry, retry_after};
-use super::client::{Client, Destination, ExchangeError, Timeouts};
+use super::client::{Client, Destination, ExchangeError, Over, Reply, Timeouts};
 use super::headers::for_attempt;
 use crate::buffer::event::{Claimed, Event, Outcome};
 use crate::clock::RunMs;
@@ -70,25 +70,34 @@ impl Upstream {
         self.hold_until.lock().filter(|until| *until > Instant::now())
     }
 
-    /// Sends an event once.
-    pub async fn attempt(&self, event: &Event, attempt: u32, now_unix_ms: i64) -> Verdict {
-        let headers = for_attempt(event, attempt, self.host.as_deref());
-        let Ok(method) = event.head.method.parse() else {
-            return Verdict::ClientError("the stored method is not one".to_owned());
-        };
-        match self.client.exchange(&method, &event.head.target, &headers, &event.body).await {
-            Ok(reply) => {
-                let verdict = Verdict::of_status(reply.status);
-                if matches!(reply.status, 429 | 503)
-                    && let Some(value) = reply.headers.get(http::header::RETRY_AFTER)
-                    && let Some(wait) = value.to_str().ok().and_then(|value| retry_after(value, now_unix_ms))
-                {
-                    *self.hold_until.lock() = Some(Instant::now() + wait);
-                }
-                verdict
-            }
+    /// Sends an event; `attempts` counts every send. An idle connection that the app had closed is
+    /// no answer of the app, so the event is sent once more at once, as the next attempt.
+    pub async fn attempt(&self, event: &Event, attempts: &mut u32, now_unix_ms: i64) -> Verdict {
+        match self.send(Over::Pool, event, attempts).await {
+            Err(ExchangeError::Stale) => match self.send(Over::Fresh, event, attempts).await {
+                Ok(reply) => self.judge(&reply, now_unix_ms),
+                Err(error) => Verdict::of_failure(error),
+            },
+            Ok(reply) => self.judge(&reply, now_unix_ms),
             Err(error) => Verdict::of_failure(error),
         }
+    }
+
+    async fn send(&self, over: Over, event: &Event, attempts: &mut u32) -> Result<Reply, ExchangeError> {
+        *attempts += 1;
+        let headers = for_attempt(event, *attempts, self.host.as_deref());
+        let method = event.head.method.parse().unwrap_or(http::Method::POST);
+        self.client.exchange_once(over, &method, &event.head.target, &headers, &event.body).await
+    }
+
+    fn judge(&self, reply: &Reply, now_unix_ms: i64) -> Verdict {
+        if matches!(reply.status, 429 | 503)
+            && let Some(value) = reply.headers.get(http::header::RETRY_AFTER)
+            && let Some(wait) = value.to_str().ok().and_then(|value| retry_after(value, now_unix_ms))
+        {
+            *self.hold_until.lock() = Some(Instant::now() + wait);
+        }
+        Verdict::of_status(reply.status)
     }
 }
 

@@ -155,6 +155,18 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+/// `host[:port]` (RFC 9110 §7.2), without user info.
+fn is_host(value: &[u8]) -> bool {
+    let Ok(authority) = http::uri::Authority::try_from(value) else { return false };
+    let text = authority.as_str();
+    let port_is_one = match text.strip_prefix(authority.host()) {
+        Some("") => true,
+        Some(rest) => rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok()),
+        None => false,
+    };
+    port_is_one && !text.contains(['@', ','])
+}
+
 /// The fields that say where the message ends and whom it is for.
 #[derive(Default)]
 struct Framing {
@@ -174,11 +186,17 @@ impl Framing {
         }
         if name.eq_ignore_ascii_case(b"host") {
             self.hosts += 1;
+            if !is_host(value) {
+                return Err(bad);
+            }
         } else if name.eq_ignore_ascii_case(b"content-length") {
             self.content_lengths += 1;
-            // 18 digits fit any integer that will hold it.
-            if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
+            if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
                 return Err(bad);
+            }
+            // 18 digits fit any integer that will hold it; more are beyond any bound.
+            if value.len() > 18 {
+                return Err(Rejection::BodyTooLarge);
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.transfer_codings += 1;
@@ -224,6 +242,8 @@ mod tests {
             "POST /hooks?a=b%20c HTTP/1.1\r\nhost: a\r\nContent-Length: 10\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\nX-Empty:\r\nX: \u{e9}\r\n\r\n",
             "POST / HTTP/1.0\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: [2001:db8::1]:8080\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a.example:8080\r\n\r\n",
         ] {
             assert_eq!(judged(good), Ok(()), "{good:?}");
         }
@@ -245,6 +265,11 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nX: a\r\n folded\r\n\r\n",
             "POST / HTTP/1.1\r\nHost : a\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost:\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a,b\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: u@a\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a:port\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a/b\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\n: empty\r\n\r\n",
             "POST / HTTP/1.1\nHost: a\r\n\r\n",

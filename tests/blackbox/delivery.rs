@@ -1,0 +1,288 @@
+//! The app in every mood, and what hookward makes of it.
+
+use std::time::Duration;
+
+use super::harness::*;
+
+fn post_event(hookward: &Hookward) -> String {
+    let id = new_id();
+    assert_accepted(&hookward.post(&signed(body(&id))), &id);
+    id
+}
+
+#[test]
+fn while_the_app_is_down_events_are_accepted_and_delivered_when_it_is_up_again() {
+    let mut sink = Sink::start();
+    sink.stop();
+    let hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
+    let mut ids: Vec<_> = (0..10).map(|_| post_event(&hookward)).collect();
+    hookward.await_metrics("a retry", |m| m.value("hookward_delivery_attempts_total", &[("result", "retry")]) >= 1.0);
+    assert_eq!(hookward.metrics().value("hookward_buffer_events", &[("state", "pending")]), 10.0);
+    assert_eq!(hookward.admin(&Request::get("/readyz")).status, 200, "an app that is down is no reason to refuse events");
+    sink.start_again();
+    let received = sink.wait_for(10);
+    let mut arrived: Vec<_> = received.iter().map(Received::event_id).collect();
+    arrived.sort();
+    ids.sort();
+    assert_eq!(arrived, ids);
+    for received in &received {
+        assert_eq!(received.body, body(&received.event_id()));
+    }
+    hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
+    let metrics = hookward.await_metric("hookward_upstream_state", &[], 0.0);
+    assert_eq!(metrics.value("hookward_buffer_oldest_pending_timestamp_seconds", &[]), 0.0);
+}
+
+#[test]
+fn a_slow_app_is_not_in_the_senders_way() {
+    let sink = Sink::start();
+    sink.behave(|_| Reply::Hold);
+    let hookward = Setup::new(&sink).start();
+    let first = post_event(&hookward);
+    sink.wait_for(1);
+    let mut ids = vec![first];
+    for _ in 0..50 {
+        ids.push(post_event(&hookward));
+    }
+    let metrics = hookward.metrics();
+    assert_eq!(metrics.value("hookward_buffer_events", &[("state", "pending")]), 51.0, "none is answered yet");
+    sink.release();
+    let received = sink.wait_until(|all| all.len() >= 51);
+    hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
+    let arrived: std::collections::HashSet<_> = received.iter().map(Received::event_id).collect();
+    assert!(ids.iter().all(|id| arrived.contains(id)));
+    assert_eq!(sink.count(), 51, "each once");
+}
+
+#[test]
+fn no_more_than_max_concurrency_are_under_way_at_once() {
+    let sink = Sink::start();
+    sink.behave(|_| Reply::Hold);
+    let yaml = format!("upstream: {{ url: \"{}\", max_concurrency: 3 }}\n", sink.url());
+    let hookward = Setup::new(&sink).without_flag("--upstream").config(&yaml).start();
+    for _ in 0..10 {
+        post_event(&hookward);
+    }
+    // How many it dares at once may grow from less.
+    sink.wait_for(1);
+    poll("the sink stays at its bound", || {
+        let before = sink.count();
+        std::thread::sleep(Duration::from_millis(200));
+        (sink.count() == before).then_some(())
+    });
+    assert!(sink.count() <= 3, "{}", sink.count());
+    sink.release();
+    sink.wait_for(10);
+}
+
+#[test]
+fn answers_that_mean_later_are_tried_again_until_the_app_takes_it() {
+    let sink = Sink::start();
+    let statuses = [500, 408, 425, 429, 502, 503, 504, 599];
+    sink.replies(statuses.map(Reply::status));
+    let hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
+    let id = post_event(&hookward);
+    let received = sink.wait_for(statuses.len() + 1);
+    assert!(received.iter().all(|r| r.event_id() == id && r.body == body(&id)));
+    let metrics = hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], 1.0);
+    assert_eq!(metrics.value("hookward_delivery_attempts_total", &[("result", "retry")]), statuses.len() as f64);
+    assert_eq!(metrics.value("hookward_delivery_attempts_total", &[("result", "dead")]), 0.0);
+}
+
+#[test]
+fn any_2xx_means_delivered() {
+    for status in [200, 201, 202, 204, 299] {
+        let sink = Sink::start();
+        // A 204 has no body and no length.
+        let answer: &'static [u8] = match status {
+            204 => b"HTTP/1.1 204 No Content\r\n\r\n",
+            _ => b"",
+        };
+        sink.behave(move |_| if answer.is_empty() { Reply::status(status) } else { Reply::Raw(answer) });
+        let hookward = Setup::new(&sink).start();
+        post_event(&hookward);
+        hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], 1.0);
+        hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
+        assert_eq!(sink.count(), 1, "{status}");
+    }
+}
+
+#[test]
+fn retry_after_holds_the_whole_destination() {
+    let sink = Sink::start();
+    let wait = || vec![("Retry-After", "2".to_owned())];
+    sink.replies([Reply::Answer(429, wait())]);
+    let hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
+    post_event(&hookward);
+    let refused = sink.first();
+    hookward.await_metric("hookward_delivery_attempts_total", &[("result", "retry")], 1.0);
+    post_event(&hookward);
+    let received = sink.wait_for(3);
+    for later in &received[1..] {
+        let held = later.at.duration_since(refused.at);
+        assert!(held >= Duration::from_millis(1900), "{held:?} {}", later.head());
+        assert!(held < Duration::from_secs(10), "{held:?}");
+    }
+}
+
+#[test]
+fn a_client_error_is_dead_after_client_errors_attempts() {
+    let sink = Sink::start();
+    sink.behave(|_| Reply::status(400));
+    let yaml = "delivery: { retry: { base: 20ms, max: 100ms, client_errors: 1 } }\n";
+    let hookward = Setup::new(&sink).config(yaml).start();
+    for (count, status) in [400, 401, 404, 410, 422].into_iter().enumerate() {
+        sink.behave(move |_| Reply::status(status));
+        post_event(&hookward);
+        let metrics = hookward.await_metric("hookward_buffer_events", &[("state", "dead")], count as f64 + 1.0);
+        assert_eq!(metrics.value("hookward_delivery_attempts_total", &[("result", "dead")]), count as f64 + 1.0);
+        assert_eq!(metrics.value("hookward_buffer_events", &[("state", "pending")]), 0.0);
+    }
+    // The next is delivered: nothing stands in its way.
+    sink.behave(|_| Reply::status(200));
+    post_event(&hookward);
+    hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], 1.0);
+    assert_eq!(sink.count(), 6);
+}
+
+#[test]
+fn a_client_error_is_tried_again_within_its_number_of_attempts() {
+    let sink = Sink::start();
+    sink.replies([Reply::status(404)]);
+    let hookward = Setup::new(&sink).config("delivery: { retry: { client_errors: 2 } }\n").start();
+    let id = post_event(&hookward);
+    let received = sink.wait_for(2);
+    assert_eq!(received[1].event_id(), id);
+    assert_eq!(received[1].attempt(), 2);
+    let between = received[1].at.duration_since(received[0].at);
+    assert!(between >= Duration::from_millis(500), "about a second, not {between:?}");
+    hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], 1.0);
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let sink = Sink::start();
+    let elsewhere = Sink::start();
+    let location = format!("{}/elsewhere", elsewhere.url());
+    sink.behave(move |_| Reply::Answer(302, vec![("Location", location.clone())]));
+    let hookward = Setup::new(&sink).config("delivery: { retry: { client_errors: 1 } }\n").start();
+    post_event(&hookward);
+    hookward.await_metric("hookward_buffer_events", &[("state", "dead")], 1.0);
+    assert_eq!((sink.count(), elsewhere.count()), (1, 0));
+}
+
+#[test]
+fn a_connection_that_is_reset_is_no_answer() {
+    let sink = Sink::start();
+    sink.reset_next(3);
+    let hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
+    let id = post_event(&hookward);
+    let received = sink.wait_for(1);
+    assert_eq!((received[0].event_id(), sink.resets_done()), (id, 3));
+    hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], 1.0);
+}
+
+#[test]
+fn half_an_answer_is_no_answer() {
+    let sink = Sink::start();
+    let halves: [&[u8]; 6] = [
+        b"",
+        b"HTTP/1.1 20",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"200 OK\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+    ];
+    sink.replies(halves.map(Reply::Raw));
+    let hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
+    let id = post_event(&hookward);
+    let received = sink.wait_for(halves.len() + 1);
+    assert!(received.iter().all(|r| r.event_id() == id));
+    let metrics = hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], 1.0);
+    assert!(metrics.value("hookward_delivery_attempts_total", &[("result", "retry")]) >= 1.0);
+}
+
+#[test]
+fn an_app_that_takes_too_long_is_tried_again() {
+    let sink = Sink::start();
+    sink.replies([Reply::Hold]);
+    let yaml = format!("upstream: {{ url: \"{}\", timeout: 300ms }}\n{QUICK_RETRIES}", sink.url());
+    let hookward = Setup::new(&sink).without_flag("--upstream").config(&yaml).start();
+    let id = post_event(&hookward);
+    let received = sink.wait_for(2);
+    assert!(received.iter().all(|r| r.event_id() == id));
+    assert!(received[1].at.duration_since(received[0].at) >= Duration::from_millis(250));
+    hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], 1.0);
+}
+
+#[test]
+fn after_max_age_an_event_is_dead() {
+    let mut sink = Sink::start();
+    sink.stop();
+    let yaml = "delivery: { retry: { base: 20ms, max: 50ms, max_age: 1s } }\n";
+    let hookward = Setup::new(&sink).config(yaml).start();
+    post_event(&hookward);
+    assert_eq!(hookward.metrics().value("hookward_buffer_events", &[("state", "dead")]), 0.0);
+    hookward.await_metric("hookward_buffer_events", &[("state", "dead")], 1.0);
+    assert_eq!(hookward.metrics().value("hookward_buffer_events", &[("state", "pending")]), 0.0);
+}
+
+#[test]
+fn one_event_that_the_app_does_not_take_does_not_hold_up_the_others() {
+    let sink = Sink::start();
+    sink.behave(|received| Reply::status(if received.event_id() == "poison" { 500 } else { 200 }));
+    let hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
+    assert_accepted(&hookward.post(&signed(body("poison"))), "poison");
+    sink.first();
+    for _ in 0..20 {
+        post_event(&hookward);
+    }
+    hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], 20.0);
+    sink.wait_until(|all| all.iter().filter(|r| r.event_id() == "poison").count() >= 3);
+    sink.behave(|_| Reply::status(200));
+    hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
+}
+
+#[test]
+fn an_app_on_a_unix_socket_gets_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = Sink::start_unix(&dir.path().join("app.sock"));
+    let hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
+    let id = post_event(&hookward);
+    let received = sink.first();
+    assert_eq!((received.event_id(), &received.body), (id.clone(), &body(&id)));
+    assert_eq!(received.header("host"), event::HOST);
+    sink.stop();
+    let id = post_event(&hookward);
+    sink.start_again();
+    assert_eq!(sink.wait_for(2)[1].event_id(), id);
+}
+
+#[test]
+fn connections_to_the_app_are_used_again() {
+    let sink = Sink::start();
+    let hookward = Setup::new(&sink).start();
+    for _ in 0..30 {
+        post_event(&hookward);
+        hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
+    }
+    assert!(sink.connections() <= 3, "{} connections for 30 events, one after the other", sink.connections());
+}
+
+#[test]
+fn an_event_is_never_delivered_twice_when_nothing_goes_wrong() {
+    let (sink, hookward) = pair();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut wire = hookward.connect();
+                for _ in 0..50 {
+                    assert_eq!(wire.ask(&event()).status, 200);
+                }
+            });
+        }
+    });
+    hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], 400.0);
+    let ids: std::collections::HashSet<_> = sink.received().iter().map(Received::delivery_id).collect();
+    assert_eq!((sink.count(), ids.len()), (400, 400));
+}

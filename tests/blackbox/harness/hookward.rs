@@ -1,0 +1,253 @@
+//! The real binary, run as a user would.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::event::public_key;
+use super::metrics::Metrics;
+use super::process::{Finished, Process};
+use super::sink::Sink;
+use super::wire::{Answer, Request, Wire};
+use super::{DEADLINE, POLL};
+
+/// The binary with nothing of our own environment.
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hookward"));
+    command.env_clear().env("RUST_BACKTRACE", "1").args(args);
+    command
+}
+
+/// Runs a command of the binary to its end.
+pub fn run_to_end(args: &[&str]) -> Finished {
+    Process::finish(&mut command(args), b"")
+}
+
+/// What `run` is given. Starts from flags alone, as in a container without a file.
+#[derive(Clone)]
+pub struct Setup {
+    dir: Arc<TempDir>,
+    flags: Vec<(String, String)>,
+    env: Vec<(String, String)>,
+    config: Option<String>,
+}
+
+impl Setup {
+    /// Every client may send, nothing but the process need survive, port 0 everywhere.
+    pub fn new(sink: &Sink) -> Setup {
+        Setup::without_upstream().flag("--upstream", &sink.url())
+    }
+
+    pub fn without_upstream() -> Setup {
+        let dir = Arc::new(TempDir::with_prefix("hookward-test-").unwrap());
+        let setup = Setup { dir, flags: Vec::new(), env: Vec::new(), config: None };
+        let data_dir = setup.data_dir();
+        setup
+            .flag("--listen", "127.0.0.1:0")
+            .flag("--admin", "127.0.0.1:0")
+            .flag("--data-dir", &data_dir.to_string_lossy())
+            .flag("--public-key", &public_key())
+            .flag("--buffer-require", "process")
+            .flag("--ip-allowlist", "off")
+    }
+
+    /// Adds a flag, or replaces it.
+    pub fn flag(mut self, name: &str, value: &str) -> Setup {
+        self = self.without_flag(name);
+        self.flags.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Adds one more of a repeatable flag.
+    pub fn another(mut self, name: &str, value: &str) -> Setup {
+        self.flags.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn without_flag(mut self, name: &str) -> Setup {
+        self.flags.retain(|(present, _)| present != name);
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Setup {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A configuration file; the flags fill in what it leaves open.
+    pub fn config(mut self, yaml: &str) -> Setup {
+        self.config = Some(yaml.to_owned());
+        self
+    }
+
+    /// A directory of this test's own, which ends with it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Not created here: hookward must.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.data_dir().join("hookward.db")
+    }
+
+    pub fn admin_socket(&self) -> PathBuf {
+        self.data_dir().join("admin.sock")
+    }
+
+    fn run_command(&self) -> Command {
+        let mut command = command(&["run"]);
+        if let Some(yaml) = &self.config {
+            let path = self.dir.path().join("hookward.yaml");
+            std::fs::write(&path, yaml).unwrap();
+            command.arg("--config").arg(path);
+        }
+        command.args(self.flags.iter().flat_map(|(name, value)| [name, value]));
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs it where it is expected to refuse.
+    pub fn run_to_end(&self) -> Finished {
+        Process::finish(&mut self.run_command(), b"")
+    }
+
+    /// Starts it without waiting for it to be ready.
+    pub fn spawn(&self) -> Process {
+        Process::spawn(&mut self.run_command())
+    }
+
+    pub fn start(&self) -> Hookward {
+        let process = self.spawn();
+        let (listen, admin) = ready(&process);
+        Hookward { setup: self.clone(), process, listen, admin }
+    }
+}
+
+/// Waits for `ready listen=ADDR admin=ADDR`.
+fn ready(process: &Process) -> (SocketAddr, SocketAddr) {
+    let line = process.next_line(DEADLINE).unwrap_or_else(|| panic!("never ready\n{}", process.stderr()));
+    parse_ready(&line).unwrap_or_else(|| panic!("not a ready line: {line:?}"))
+}
+
+pub fn parse_ready(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let (listen, admin) = line.strip_suffix('\n')?.strip_prefix("ready listen=")?.split_once(" admin=")?;
+    Some((listen.parse().ok()?, admin.parse().ok()?))
+}
+
+/// A hookward that is ready. Dies with this handle.
+pub struct Hookward {
+    setup: Setup,
+    process: Process,
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Hookward {
+    pub fn connect(&self) -> Wire {
+        Wire::connect(self.listen)
+    }
+
+    /// Sends a request over a connection of its own.
+    pub fn post(&self, request: &Request) -> Answer {
+        self.connect().ask(request)
+    }
+
+    /// Sends bytes as they are and reads one answer; the connection then has to end.
+    pub fn raw(&self, bytes: impl AsRef<[u8]>) -> Answer {
+        let mut wire = self.connect();
+        wire.send(bytes);
+        let answer = wire.answer();
+        assert_eq!(String::from_utf8_lossy(&wire.end_or_reset()), "", "after {answer:?}");
+        answer
+    }
+
+    /// Asks the admin side.
+    pub fn admin(&self, request: &Request) -> Answer {
+        Wire::connect(self.admin).ask(request)
+    }
+
+    /// Asks the admin side over its socket.
+    pub fn admin_socket(&self, request: &Request) -> Answer {
+        Wire::connect_unix(&self.setup.admin_socket()).ask(request)
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        let answer = self.admin(&Request::get("/metrics"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        Metrics::parse(&answer.text())
+    }
+
+    /// Scrapes until a series has this value: it may be counted after the answer was sent.
+    pub fn await_metric(&self, name: &str, labels: &[(&str, &str)], expected: f64) -> Metrics {
+        self.await_metrics(&format!("{name} {labels:?} = {expected}"), |metrics| {
+            (metrics.value(name, labels) - expected).abs() < f64::EPSILON
+        })
+    }
+
+    pub fn await_metrics(&self, what: &str, enough: impl Fn(&Metrics) -> bool) -> Metrics {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let metrics = self.metrics();
+            if enough(&metrics) {
+                return metrics;
+            }
+            assert!(Instant::now() < until, "never {what}\n{metrics}");
+            std::thread::sleep(POLL);
+        }
+    }
+
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    pub fn stderr(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// The next line that it prints to stdout after the ready line.
+    pub fn next_line(&self, within: Duration) -> Option<String> {
+        self.process.next_line(within)
+    }
+
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    pub fn sigterm(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    pub fn wait_exit(&mut self) -> Option<i32> {
+        self.process.wait_exit()
+    }
+
+    /// SIGTERM, and a clean end.
+    pub fn stop(&mut self) {
+        self.sigterm();
+        assert_eq!(self.wait_exit(), Some(0), "{}", self.stderr());
+    }
+
+    /// Starts it anew on the same data, after it has ended.
+    pub fn start_again(&mut self) {
+        *self = self.setup.start();
+    }
+
+    /// Ends it cleanly and starts it anew.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.start_again();
+    }
+}

@@ -1,0 +1,123 @@
+//! A child process whose output is read as it comes, and which never outlives its handle.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::DEADLINE;
+
+pub struct Process {
+    child: Child,
+    // Behind a lock, so that threads of a test can share the process.
+    stdout: Mutex<Receiver<String>>,
+    stderr_end: Mutex<Receiver<()>>,
+    stderr: Arc<Mutex<Vec<u8>>>,
+    exit: Option<ExitStatus>,
+}
+
+/// What a finished command left behind.
+#[derive(Debug)]
+pub struct Finished {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Process {
+    pub fn spawn(command: &mut Command) -> Process {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (lines, stdout) = channel();
+        let out = child.stdout.take().unwrap();
+        std::thread::spawn(move || {
+            let mut out = BufReader::new(out);
+            let mut line = String::new();
+            while out.read_line(&mut line).is_ok_and(|read| read > 0) {
+                let _ = lines.send(std::mem::take(&mut line));
+            }
+        });
+        let stderr = Arc::new(Mutex::new(Vec::new()));
+        let (err_alive, stderr_end) = channel();
+        let (mut err, sink) = (child.stderr.take().unwrap(), stderr.clone());
+        std::thread::spawn(move || {
+            let _held_until_the_end = err_alive;
+            let mut piece = [0; 8192];
+            while let Ok(read @ 1..) = err.read(&mut piece) {
+                sink.lock().unwrap().extend_from_slice(&piece[..read]);
+            }
+        });
+        Process { child, stdout: Mutex::new(stdout), stderr_end: Mutex::new(stderr_end), stderr, exit: None }
+    }
+
+    /// Runs a command to its end with this on its standard input.
+    pub fn finish(command: &mut Command, stdin: &[u8]) -> Finished {
+        let mut process = Process::spawn(command);
+        // A command that reads nothing may be gone already.
+        let _ = process.child.stdin.take().unwrap().write_all(stdin);
+        let (code, stdout) = process.wait_exit_and_stdout();
+        Finished { code, stdout, stderr: process.stderr() }
+    }
+
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
+    /// The next line of stdout, or `None` when the process closed it or `within` is over.
+    pub fn next_line(&self, within: Duration) -> Option<String> {
+        self.stdout.lock().unwrap().recv_timeout(within).ok()
+    }
+
+    /// Everything written to stderr so far.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.lock().unwrap()).into_owned()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        assert!(self.exit.is_none(), "the process has been waited for");
+        rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
+    pub fn kill9(&mut self) {
+        if self.exit.is_none() {
+            self.child.kill().unwrap();
+            self.exit = Some(self.child.wait().unwrap());
+        }
+    }
+
+    /// Waits until it has ended by itself; its exit code, `None` after a signal.
+    pub fn wait_exit(&mut self) -> Option<i32> {
+        self.wait_exit_and_stdout().0
+    }
+
+    fn wait_exit_and_stdout(&mut self) -> (Option<i32>, String) {
+        // Both pipes end when the process does, so their end can be awaited with a deadline.
+        let until = Instant::now() + DEADLINE;
+        let mut stdout = String::new();
+        loop {
+            match self.stdout.lock().unwrap().recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => stdout.push_str(&line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("no exit within {DEADLINE:?}\n{}", self.stderr()),
+            }
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        let end = self.stderr_end.lock().unwrap().recv_timeout(left);
+        assert_eq!(end, Err(RecvTimeoutError::Disconnected), "no exit within {DEADLINE:?}\n{}", self.stderr());
+        let status = self.child.wait().unwrap();
+        self.exit = Some(status);
+        (status.code(), stdout)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.exit.is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- stderr of the process\n{}---", self.stderr());
+        }
+    }
+}

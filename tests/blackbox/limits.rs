@@ -1,0 +1,212 @@
+//! Bounds of size, time and number, each with both sides of its boundary.
+
+use std::time::Instant;
+
+use super::harness::*;
+
+#[test]
+fn a_body_may_be_as_large_as_max_body_and_no_byte_larger() {
+    let yaml = "routes: [ { name: hooks, path: \"/*\", max_body: 1KiB } ]\n";
+    let (sink, hookward) = pair_with(yaml);
+    let (fits, over) = (signed(vec![b'x'; 1024]), signed(vec![b'x'; 1025]));
+    for request in [fits.clone(), fits.clone().chunked(1024), fits.chunked(100)] {
+        assert_eq!(hookward.post(&request).status, 200);
+    }
+    for request in [over.clone(), over.clone().chunked(1025), over.clone().chunked(1), over.chunked(1000)] {
+        assert_refused(&hookward.post(&request), 413, "body_too_large");
+    }
+    hookward.await_metric("hookward_rejections_total", &[("route", "hooks"), ("reason", "body_too_large")], 4.0);
+    let received = sink.wait_for(3);
+    assert!(received.iter().all(|r| r.body == vec![b'x'; 1024]));
+    let id = post_sentinel(&hookward, &sink);
+    assert_eq!(sink.wait_for(4).pop().unwrap().event_id(), id);
+}
+
+#[test]
+fn a_mebibyte_fits_by_default_and_arrives_identical() {
+    let (sink, hookward) = pair();
+    let body: Vec<u8> = (0..=250u8).cycle().take(1024 * 1024).collect();
+    assert_accepted_nameless(&hookward.post(&signed(body.clone())));
+    assert!(sink.first().body == body);
+    assert_accepted_nameless(&hookward.post(&signed(body.clone()).chunked(10_007)));
+    assert!(sink.wait_for(2)[1].body == body);
+    let over = [body, b"x".to_vec()].concat();
+    let mut wire = hookward.connect();
+    wire.send(signed(over).head());
+    assert_refused(&wire.answer(), 413, "body_too_large");
+}
+
+#[test]
+fn a_declared_length_beyond_all_reason_is_refused_before_a_byte_of_it() {
+    let (_sink, hookward) = pair();
+    for length in ["1048577", "4294967296", "18446744073709551615"] {
+        let head = event().without("content-length").head();
+        let head = String::from_utf8(head).unwrap();
+        let at = head.find("Content-Length: ").unwrap();
+        let head = format!("{}Content-Length: {length}\r\n\r\n", &head[..at]);
+        assert_refused(&hookward.raw(head), 413, "body_too_large");
+    }
+}
+
+#[test]
+fn a_target_may_be_as_long_as_uri_bytes_and_no_byte_longer() {
+    let (sink, hookward) = pair();
+    let target = |bytes: usize| format!("/{}", "x".repeat(bytes - 1));
+    assert_eq!(hookward.post(&event().target(target(8192))).status, 200);
+    assert_eq!(sink.first().target, target(8192));
+    assert_refused(&hookward.post(&event().target(target(8193))), 414, "uri_too_long");
+    assert_refused(&hookward.post(&event().target(target(20_000))), 414, "uri_too_long");
+    hookward.await_metric("hookward_rejections_total", &[("reason", "uri_too_long")], 2.0);
+    post_sentinel(&hookward, &sink);
+    assert_eq!(sink.count(), 2);
+}
+
+#[test]
+fn a_header_beyond_header_bytes_or_header_count_is_431() {
+    let yaml = "limits: { header_bytes: 4KiB, header_count: 20 }\n";
+    let (sink, hookward) = pair_with(yaml);
+    let bare = event();
+    let padded = |bytes: usize| {
+        let rest = bytes - bare.head().len() - "X-Pad: \r\n".len();
+        bare.clone().header("X-Pad", "x".repeat(rest))
+    };
+    assert_eq!(padded(4096).head().len(), 4096);
+    // Which of the last bytes count is the server's own affair, so the edge is left a little room.
+    assert_eq!(hookward.post(&padded(4080)).status, 200);
+    assert_refused(&hookward.post(&padded(4120)), 431, "headers_too_large");
+    assert_refused(&hookward.post(&padded(60_000)), 431, "headers_too_large");
+
+    // Host, Content-Type, User-Agent, the two of Telnyx and Content-Length are six.
+    let fields = |more: usize| (0..more).fold(event(), |request, n| request.header(&format!("X-{n}"), "1"));
+    assert_eq!(hookward.post(&fields(14)).status, 200);
+    assert_refused(&hookward.post(&fields(15)), 431, "headers_too_large");
+    hookward.await_metric("hookward_rejections_total", &[("reason", "headers_too_large")], 3.0);
+    assert_eq!(sink.wait_for(2).len(), 2);
+    post_sentinel(&hookward, &sink);
+    assert_eq!(sink.count(), 3);
+}
+
+#[test]
+fn a_header_without_end_is_cut_off_at_the_limit_and_not_collected() {
+    let (_sink, hookward) = pair();
+    let mut wire = hookward.connect();
+    let head = event().head();
+    wire.send(&head[..head.len() - 2]);
+    let endless = b"X-More: 0123456789\r\n".repeat(400_000);
+    let writer = wire.send_meanwhile(endless);
+    assert_refused(&wire.answer(), 431, "headers_too_large");
+    drop(wire);
+    writer.join().unwrap();
+}
+
+const SHORT: &str = "limits: { header_timeout: 300ms, body_timeout: 300ms, idle_timeout: 300ms }\n";
+
+#[test]
+fn a_header_that_is_not_complete_in_time_is_header_timeout() {
+    let (sink, hookward) = pair_with(SHORT);
+    let head = event().head();
+    let started = Instant::now();
+    for sent in [1, 4, head.len() / 2, head.len() - 1] {
+        let mut wire = hookward.connect();
+        wire.send(&head[..sent]);
+        assert_refused(&wire.answer(), 408, "header_timeout");
+        assert_eq!(wire.end(), b"", "closed");
+    }
+    assert!(started.elapsed().as_millis() >= 4 * 300, "{:?}", started.elapsed());
+    hookward.await_metric("hookward_rejections_total", &[("reason", "header_timeout")], 4.0);
+    assert_nothing_arrived(&hookward, &sink);
+}
+
+#[test]
+fn a_header_that_drips_does_not_gain_time_with_each_byte() {
+    let (_sink, hookward) = pair_with(SHORT);
+    let mut wire = hookward.connect();
+    let dripping = wire.dripping(event().head(), std::time::Duration::from_millis(20));
+    assert_refused(&wire.answer(), 408, "header_timeout");
+    drop(wire);
+    dripping.join().unwrap();
+}
+
+#[test]
+fn a_body_that_is_not_complete_in_time_is_body_timeout() {
+    let (sink, hookward) = pair_with(SHORT);
+    let request = event();
+    for request in [request.clone(), request.chunked(50)] {
+        let bytes = request.bytes();
+        for sent in [request.head().len(), bytes.len() - 1] {
+            let mut wire = hookward.connect();
+            wire.send(&bytes[..sent]);
+            assert_refused(&wire.answer(), 408, "body_timeout");
+            assert_eq!(wire.end(), b"", "closed");
+        }
+    }
+    let mut wire = hookward.connect();
+    let dripping = wire.dripping(event().bytes(), std::time::Duration::from_millis(2));
+    assert_eq!(wire.answer().status, 408);
+    drop(wire);
+    dripping.join().unwrap();
+    hookward.await_metric("hookward_rejections_total", &[("reason", "body_timeout")], 4.0);
+    assert_nothing_arrived(&hookward, &sink);
+}
+
+#[test]
+fn an_idle_connection_is_closed_without_a_word() {
+    let (_sink, hookward) = pair_with(SHORT);
+    let mut wire = hookward.connect();
+    assert_eq!(wire.answer_or_end(), None, "never used");
+    let mut wire = hookward.connect();
+    assert_eq!(wire.ask(&event()).status, 200);
+    assert_eq!(wire.answer_or_end(), None, "used once");
+    assert_eq!(hookward.metrics().value("hookward_rejections_total", &[("reason", "header_timeout")]), 0.0);
+}
+
+#[test]
+fn a_client_that_goes_away_in_the_middle_leaves_nothing_behind() {
+    let (sink, hookward) = pair();
+    let request = event();
+    let bytes = request.bytes();
+    for sent in [0, 1, request.head().len() - 1, request.head().len(), bytes.len() - 1] {
+        let mut wire = hookward.connect();
+        wire.send(&bytes[..sent]);
+        drop(wire);
+        let mut wire = hookward.connect();
+        wire.send(&bytes[..sent]);
+        wire.end_of_sending();
+        if let Some(answer) = wire.answer_or_end() {
+            assert_refused(&answer, 400, "bad_request");
+        }
+    }
+    hookward.await_metric("hookward_connections", &[], 0.0);
+    hookward.await_metric("hookward_requests_in_flight", &[], 0.0);
+    assert_nothing_arrived(&hookward, &sink);
+}
+
+#[test]
+fn connections_beyond_the_cap_are_turned_away_and_counted() {
+    let (sink, hookward) = pair_with("limits: { connections: 2 }\n");
+    let head = event().head();
+    let mut open: Vec<Wire> = (0..2).map(|_| hookward.connect()).collect();
+    for wire in &mut open {
+        wire.send(&head[..20]);
+    }
+    hookward.await_metric("hookward_connections", &[], 2.0);
+    let mut refused = hookward.connect();
+    // It is turned away with a 503 where that is cheap, else closed.
+    let _ = refused.try_send(event().bytes());
+    if let Ok(Some(answer)) = refused.try_answer() {
+        assert_refused(&answer, 503, "overloaded");
+    }
+    hookward.await_metric("hookward_connections_refused_total", &[], 1.0);
+    drop(open);
+    hookward.await_metric("hookward_connections", &[], 0.0);
+    assert_nothing_arrived(&hookward, &sink);
+}
+
+#[test]
+fn the_admin_side_answers_while_the_public_side_is_full() {
+    let (_sink, hookward) = pair_with("limits: { connections: 1 }\n");
+    let _held = hookward.connect();
+    hookward.await_metric("hookward_connections", &[], 1.0);
+    assert_eq!(hookward.admin(&Request::get("/livez")).status, 200);
+    assert_eq!(hookward.admin(&Request::get("/readyz")).status, 200);
+}

@@ -1,0 +1,207 @@
+//! Going down in order, and coming back with what was left.
+
+use std::time::{Duration, Instant};
+
+use super::harness::*;
+
+/// Goes down without waiting for an app that does not answer.
+const SHORT_DRAIN: &str = "
+delivery: { retry: { base: 20ms, max: 200ms } }
+shutdown: { drain: 100ms }
+";
+
+#[test]
+fn what_the_app_has_not_taken_is_delivered_after_a_restart() {
+    let mut sink = Sink::start();
+    sink.stop();
+    let mut hookward = Setup::new(&sink).config(SHORT_DRAIN).start();
+    let mut ids: Vec<_> = (0..25).map(|_| new_id()).collect();
+    for id in &ids {
+        assert_accepted(&hookward.post(&signed(body(id))), id);
+    }
+    hookward.stop();
+    sink.start_again();
+    hookward.start_again();
+    assert_eq!(hookward.metrics().value("hookward_buffer_recovered_events", &[]), 25.0);
+    let received = sink.wait_for(25);
+    let mut arrived: Vec<_> = received.iter().map(Received::event_id).collect();
+    arrived.sort();
+    ids.sort();
+    assert_eq!(arrived, ids);
+    assert!(received.iter().all(|r| r.body == body(&r.event_id()) && r.header("hookward-verified") == "telnyx; key=key1"));
+    hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
+    hookward.restart();
+    assert_eq!(hookward.metrics().value("hookward_buffer_recovered_events", &[]), 0.0);
+    assert_nothing_more(&hookward, &sink, 25);
+}
+
+fn assert_nothing_more(hookward: &Hookward, sink: &Sink, before: usize) {
+    post_sentinel(hookward, sink);
+    assert_eq!(sink.count(), before + 1, "{}", Received::list(&sink.received()));
+}
+
+#[test]
+fn the_delivery_id_and_the_time_of_receipt_outlive_a_restart() {
+    let sink = Sink::start();
+    sink.behave(|_| Reply::status(503));
+    let mut hookward = Setup::new(&sink).config(SHORT_DRAIN).start();
+    let id = new_id();
+    assert_accepted(&hookward.post(&signed(body(&id)).target("/a?b=c").header("X-Kept", "1")), &id);
+    let first = sink.first();
+    hookward.stop();
+    let before = sink.count();
+    sink.behave(|_| Reply::status(200));
+    hookward.start_again();
+    let again = sink.wait_for(before + 1).pop().unwrap();
+    for name in ["hookward-delivery-id", "hookward-received-at", "hookward-event-type", "x-kept", "telnyx-timestamp", "x-forwarded-for"] {
+        assert_eq!(again.header(name), first.header(name), "{name}");
+    }
+    assert_eq!((again.target.as_str(), &again.body), ("/a?b=c", &first.body));
+    assert!(again.attempt() > 1, "attempts go on counting: {}", again.head());
+}
+
+#[test]
+fn dead_events_stay_dead_over_a_restart() {
+    let sink = Sink::start();
+    sink.behave(|_| Reply::status(400));
+    let yaml = "delivery: { retry: { client_errors: 1 } }\n";
+    let mut hookward = Setup::new(&sink).config(yaml).start();
+    assert_eq!(hookward.post(&event()).status, 200);
+    hookward.await_metric("hookward_buffer_events", &[("state", "dead")], 1.0);
+    hookward.kill9();
+    hookward.start_again();
+    assert_eq!(hookward.metrics().value("hookward_buffer_events", &[("state", "dead")]), 1.0);
+    sink.behave(|_| Reply::status(200));
+    assert_nothing_more(&hookward, &sink, 1);
+}
+
+#[test]
+fn sigterm_answers_what_is_in_flight_delivers_it_and_exits_0() {
+    let (sink, mut hookward) = pair();
+    let id = new_id();
+    let request = signed(body(&id));
+    let bytes = request.bytes();
+    let (sent, rest) = bytes.split_at(request.head().len() + 10);
+    let mut in_flight = hookward.connect();
+    in_flight.send(sent);
+    hookward.await_metric("hookward_requests_in_flight", &[], 1.0);
+    hookward.sigterm();
+    poll("nobody else gets in", || match Wire::try_connect(hookward.listen) {
+        Err(_) => Some(()),
+        Ok(mut wire) => {
+            let _ = wire.try_send(event().bytes());
+            match wire.try_answer() {
+                Ok(Some(answer)) if answer.status == 200 => None,
+                Ok(Some(answer)) => {
+                    assert_refused(&answer, 503, "draining");
+                    Some(())
+                }
+                Ok(None) | Err(_) => Some(()),
+            }
+        }
+    });
+    in_flight.send(rest);
+    assert_accepted(&in_flight.answer(), &id);
+    assert_eq!(hookward.wait_exit(), Some(0), "{}", hookward.stderr());
+    let arrived = sink.received();
+    assert!(arrived.iter().any(|r| r.event_id() == id), "delivered within the drain: {}", Received::list(&arrived));
+}
+
+#[test]
+fn an_idle_connection_does_not_keep_it_from_going_down() {
+    let (sink, mut hookward) = pair();
+    let mut used = hookward.connect();
+    assert_eq!(used.ask(&event()).status, 200);
+    let mut unused = hookward.connect();
+    sink.first();
+    let started = Instant::now();
+    hookward.stop();
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    assert_eq!((used.end(), unused.end()), (vec![], vec![]));
+}
+
+#[test]
+fn during_shutdown_delay_it_is_not_ready_and_still_accepts() {
+    let (sink, mut hookward) = pair_with("shutdown: { delay: 2s, drain: 5s }\n");
+    assert_eq!(hookward.admin(&Request::get("/readyz")).status, 200);
+    hookward.sigterm();
+    let answer = poll("not ready", || {
+        let answer = hookward.admin(&Request::get("/readyz"));
+        (answer.status != 200).then_some(answer)
+    });
+    assert_eq!(answer.status, 503);
+    assert!(answer.text().contains("draining"), "{answer:?}");
+    assert_eq!(hookward.admin(&Request::get("/livez")).status, 200);
+    let id = new_id();
+    assert_accepted(&hookward.post(&signed(body(&id))), &id);
+    assert_eq!(sink.first().event_id(), id);
+    assert_eq!(hookward.wait_exit(), Some(0), "{}", hookward.stderr());
+}
+
+#[test]
+fn the_drain_ends_in_time_although_the_app_does_not_answer() {
+    let sink = Sink::start();
+    sink.behave(|_| Reply::Hold);
+    let mut hookward = Setup::new(&sink).config("shutdown: { drain: 300ms }\n").start();
+    let id = new_id();
+    assert_accepted(&hookward.post(&signed(body(&id))), &id);
+    sink.first();
+    let started = Instant::now();
+    hookward.stop();
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    sink.release();
+    hookward.start_again();
+    let received = sink.wait_for(2);
+    assert_eq!(received[0].delivery_id(), received[1].delivery_id());
+}
+
+#[test]
+fn the_drain_delivers_what_it_can() {
+    let sink = Sink::start();
+    sink.replies([Reply::status(503), Reply::status(503)]);
+    let mut hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
+    for _ in 0..50 {
+        assert_eq!(hookward.post(&event()).status, 200);
+    }
+    hookward.stop();
+    let ids: std::collections::HashSet<_> = sink.received().iter().map(Received::event_id).collect();
+    assert_eq!(ids.len(), 50, "{}", hookward.stderr());
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_with_exit_code_1() {
+    let (_sink, mut hookward) = pair_with("shutdown: { delay: 60s, drain: 60s }\n");
+    hookward.sigterm();
+    poll("not ready", || (hookward.admin(&Request::get("/readyz")).status == 503).then_some(()));
+    let started = Instant::now();
+    hookward.sigterm();
+    assert_eq!(hookward.wait_exit(), Some(1), "{}", hookward.stderr());
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[test]
+fn sigint_goes_down_in_order_too() {
+    let (sink, mut hookward) = pair();
+    post_sentinel(&hookward, &sink);
+    hookward.signal(rustix::process::Signal::INT);
+    assert_eq!(hookward.wait_exit(), Some(0), "{}", hookward.stderr());
+}
+
+#[test]
+fn a_downtime_longer_than_max_age_expires_nothing() {
+    let mut sink = Sink::start();
+    sink.stop();
+    let yaml = "
+delivery: { retry: { base: 20ms, max: 50ms, max_age: 2s } }
+shutdown: { drain: 10ms }
+";
+    let mut hookward = Setup::new(&sink).config(yaml).start();
+    assert_eq!(hookward.post(&event()).status, 200);
+    hookward.stop();
+    // Age is running time: this much of nothing counts as nothing.
+    std::thread::sleep(Duration::from_millis(2100));
+    sink.start_again();
+    hookward.start_again();
+    sink.first();
+    assert_eq!(hookward.metrics().value("hookward_buffer_events", &[("state", "dead")]), 0.0);
+}
