@@ -10,7 +10,12 @@ pub trait Clock: Send + Sync {
     fn unix_ms(&self) -> i64;
 
     /// Milliseconds this process has been running. Never jumps, stops with the process.
-    fn uptime_ms(&self) -> i64;
+    fn uptime_ms(&self) -> i64 {
+        self.uptime_us() / 1000
+    }
+
+    /// The same in microseconds, for measuring.
+    fn uptime_us(&self) -> i64;
 }
 
 /// Milliseconds that hookward has been running on this data directory, over all its restarts.
@@ -75,8 +80,8 @@ impl Clock for SystemClock {
         }
     }
 
-    fn uptime_ms(&self) -> i64 {
-        duration_ms(self.started.elapsed())
+    fn uptime_us(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX)
     }
 }
 
@@ -105,8 +110,8 @@ impl Clock for ManualClock {
         self.unix_ms.load(Ordering::SeqCst)
     }
 
-    fn uptime_ms(&self) -> i64 {
-        self.uptime_ms.load(Ordering::SeqCst)
+    fn uptime_us(&self) -> i64 {
+        self.uptime_ms.load(Ordering::SeqCst) * 1000
     }
 }
 

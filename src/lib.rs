@@ -2,9 +2,15 @@
 //!
 //! See `docs/architecture.md` for the map.
 
+pub mod buffer;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod forward;
 pub mod gate;
+pub mod http;
+pub mod ingress;
+pub mod logging;
+pub mod metrics;
 pub mod rejection;
 pub mod server;

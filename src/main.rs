@@ -1,2 +1,10 @@
-//! hookward.
-fn main() {}
+//! The `hookward` binary: parses the command line, runs the command, returns its exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use hookward::cli::Cli;
+
+fn main() -> ExitCode {
+    Cli::parse().run()
+}

@@ -110,14 +110,7 @@ pub struct Route {
     pub upstream: Arc<Upstream>,
 }
 
-/// Which paths a route takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PathPattern {
-    /// This path, byte for byte.
-    Exact(String),
-    /// Every path that begins so (`/hooks/*`).
-    Prefix(String),
-}
+pub use crate::ingress::PathPattern;
 
 /// How duplicates of a route are found.
 #[derive(Debug, Clone)]
@@ -128,24 +121,7 @@ pub struct Dedupe {
     pub scope: Arc<str>,
 }
 
-/// Bounds of the public side.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Open connections.
-    pub connections: usize,
-    /// From the first byte of a request to the end of its header.
-    pub header_timeout: Duration,
-    /// Total time of a body.
-    pub body_timeout: Duration,
-    /// Size of a request header, bytes.
-    pub header_bytes: usize,
-    /// Fields of a request header.
-    pub header_count: usize,
-    /// Length of a request target, bytes.
-    pub uri_bytes: usize,
-    /// How long a connection may wait for its next request.
-    pub idle_timeout: Duration,
-}
+pub use crate::http::connection::Limits;
 
 /// The buffer's bounds.
 #[derive(Debug, Clone)]
@@ -158,27 +134,7 @@ pub struct Buffer {
     pub dedupe_entries: usize,
 }
 
-/// What the data directory outlives. Ordered: more is greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Durability {
-    /// Dies with the container: tmpfs, a container's own layer.
-    Process,
-    /// Dies with the Pod: an emptyDir.
-    Pod,
-    /// Outlives the Pod.
-    Volume,
-}
-
-impl Durability {
-    /// As in the configuration and the status.
-    pub fn name(self) -> &'static str {
-        match self {
-            Durability::Process => "process",
-            Durability::Pod => "pod",
-            Durability::Volume => "volume",
-        }
-    }
-}
+pub use crate::buffer::durability::Durability;
 
 /// Retries and what follows them.
 #[derive(Debug, Clone)]
@@ -215,22 +171,4 @@ pub struct Log {
     pub accepted_per_s: u32,
 }
 
-/// How much of the client's address is written to the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientIpLog {
-    /// All of it.
-    Full,
-    /// IPv4 to /24, IPv6 to /48.
-    Truncated,
-    /// Nothing.
-    Off,
-}
-
-/// Shape of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-}
+pub use crate::logging::{ClientIpLog, LogFormat};

@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -137,6 +136,18 @@ pub enum ExchangeError {
     /// The exchange took longer than the bound.
     #[error("no complete answer in time")]
     Timeout,
+    /// A pooled connection was closed by the other side before a byte of an answer.
+    #[error("the idle connection had been closed")]
+    Stale,
+}
+
+/// Which connection carries an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// An idle one if there is any.
+    Pool,
+    /// A new one.
+    Fresh,
 }
 
 /// Why a client cannot be made.
@@ -160,9 +171,6 @@ pub struct Client {
     connector: Connector,
     destination: Destination,
     timeouts: Timeouts,
-    group: u64,
-    /// Exchanges that ran over a connection which had carried one before.
-    reused: AtomicU64,
 }
 
 impl Client {
@@ -173,7 +181,7 @@ impl Client {
     pub fn new(destination: Destination, timeouts: Timeouts) -> Result<Client, ClientError> {
         let mut options = ConnectorOptions::new(POOL_CONNECTIONS);
         options.ca_file = ca_file(&destination)?;
-        Ok(Client { connector: Connector::new(Some(options)), destination, timeouts, group: 0, reused: AtomicU64::new(0) })
+        Ok(Client { connector: Connector::new(Some(options)), destination, timeouts })
     }
 
     /// Where it talks to.
@@ -181,17 +189,9 @@ impl Client {
         &self.destination
     }
 
-    /// Exchanges that reused a connection.
-    pub fn reused(&self) -> u64 {
-        self.reused.load(Ordering::Relaxed)
-    }
-
-    /// Sends a request with a body of known length and reads the answer, all within the total
-    /// timeout. `headers` go out as they are; Content-Length is set here, Host if it is missing.
-    ///
-    /// A request that found its pooled connection closed by the other side is sent once more over a
-    /// fresh one, provided no byte of an answer was seen: the receiver may then see it twice, which
-    /// at-least-once delivery allows.
+    /// Sends a request with a body of known length and reads the answer. `headers` go out as they
+    /// are; Content-Length is set here, Host if it is missing. A request whose pooled connection
+    /// turns out closed is sent once more over a fresh one; the receiver may then see it twice.
     ///
     /// # Errors
     /// See [`ExchangeError`].
@@ -202,18 +202,33 @@ impl Client {
         headers: &[(HeaderName, HeaderValue)],
         body: &[u8],
     ) -> Result<Reply, ExchangeError> {
+        match self.exchange_once(Over::Pool, method, target, headers, body).await {
+            Err(ExchangeError::Stale) => self.exchange_once(Over::Fresh, method, target, headers, body).await,
+            done => done,
+        }
+    }
+
+    /// The same, once, within the total timeout.
+    ///
+    /// # Errors
+    /// See [`ExchangeError`]; [`ExchangeError::Stale`] over the pool only.
+    pub async fn exchange_once(
+        &self,
+        over: Over,
+        method: &Method,
+        target: &[u8],
+        headers: &[(HeaderName, HeaderValue)],
+        body: &[u8],
+    ) -> Result<Reply, ExchangeError> {
         let request = self.request(method, target, headers, body.len())?;
         let exchange = async {
-            let peer = self.peer().await?;
-            match self.attempt(&peer, &request, body).await {
-                Err(Failure::StaleConnection) => match self.attempt_fresh(&peer, &request, body).await {
-                    Err(Failure::StaleConnection) => Err(ExchangeError::Broken),
-                    Err(Failure::Final(error)) => Err(error),
-                    Ok(reply) => Ok(reply),
-                },
-                Err(Failure::Final(error)) => Err(error),
-                Ok(reply) => Ok(reply),
+            let mut peer = self.peer().await?;
+            if over == Over::Fresh {
+                // A key of its own is never in the pool.
+                peer.group_key = fastrand::u64(1..);
             }
+            let (session, reused) = self.connector.get_http_session(&peer).await.map_err(connect_failure)?;
+            self.converse(session, &peer, &request, body, reused).await
         };
         tokio::time::timeout(self.timeouts.total, exchange).await.unwrap_or(Err(ExchangeError::Timeout))
     }
@@ -253,7 +268,6 @@ impl Client {
                 HttpPeer::new(address, tls.is_some(), name)
             }
         };
-        peer.group_key = self.group;
         peer.options.connection_timeout = Some(self.timeouts.connect);
         peer.options.total_connection_timeout = Some(self.timeouts.connect);
         Ok(peer)
@@ -275,22 +289,6 @@ impl Client {
         Ok(usable[fastrand::usize(..usable.len())])
     }
 
-    async fn attempt(&self, peer: &HttpPeer, request: &RequestHeader, body: &[u8]) -> Result<Reply, Failure> {
-        let (session, reused) = self.connector.get_http_session(peer).await.map_err(connect_failure)?;
-        if reused {
-            self.reused.fetch_add(1, Ordering::Relaxed);
-        }
-        self.converse(session, peer, request, body, reused).await
-    }
-
-    /// The same over a connection that cannot be stale: a pool key of its own is never in the pool.
-    async fn attempt_fresh(&self, peer: &HttpPeer, request: &RequestHeader, body: &[u8]) -> Result<Reply, Failure> {
-        let mut fresh = peer.clone();
-        fresh.group_key = fastrand::u64(1..);
-        let (session, _) = self.connector.get_http_session(&fresh).await.map_err(connect_failure)?;
-        self.converse(session, peer, request, body, false).await
-    }
-
     async fn converse(
         &self,
         mut session: HttpSession,
@@ -298,14 +296,14 @@ impl Client {
         request: &RequestHeader,
         body: &[u8],
         reused: bool,
-    ) -> Result<Reply, Failure> {
-        let broken = || if reused { Failure::StaleConnection } else { Failure::Final(ExchangeError::Broken) };
+    ) -> Result<Reply, ExchangeError> {
+        let broken = if reused { ExchangeError::Stale } else { ExchangeError::Broken };
         let sent = send(&mut session, request, body).await;
         // A receiver may answer and close before it has read everything (413, 401): its answer
         // counts more than our failed write.
         let status = match read_status(&mut session).await {
             Ok(status) => status,
-            Err(()) => return Err(broken()),
+            Err(()) => return Err(broken),
         };
         let headers = session.resp_header().map(|header| header.headers.clone()).unwrap_or_default();
         let mut reply = Reply { status, headers, body: Bytes::new() };
@@ -314,7 +312,7 @@ impl Client {
                 reply.body = body;
                 whole
             }
-            Err(()) => return Err(Failure::Final(ExchangeError::Broken)),
+            Err(()) => return Err(ExchangeError::Broken),
         };
         if sent && whole {
             self.connector.release_http_session(session, peer, Some(self.timeouts.idle)).await;
@@ -323,20 +321,14 @@ impl Client {
     }
 }
 
-enum Failure {
-    /// A pooled connection was dead before a byte of the answer.
-    StaleConnection,
-    Final(ExchangeError),
-}
-
 #[allow(clippy::needless_pass_by_value, reason = "passed to map_err")]
-fn connect_failure(error: pingora_error::BError) -> Failure {
+fn connect_failure(error: pingora_error::BError) -> ExchangeError {
     use pingora_error::ErrorType::{ConnectTimedout, TLSHandshakeTimedout};
     // The error's text is not shown: it may quote what was read.
-    Failure::Final(match error.etype() {
+    match error.etype() {
         ConnectTimedout | TLSHandshakeTimedout => ExchangeError::ConnectTimeout,
         _ => ExchangeError::Connect,
-    })
+    }
 }
 
 async fn send(session: &mut HttpSession, request: &RequestHeader, body: &[u8]) -> bool {

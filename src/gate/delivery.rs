@@ -65,6 +65,16 @@ impl Delivery {
         Ok(Delivery { claim, body: body.freeze() })
     }
 
+    /// Length of the body.
+    pub fn len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Whether the body is empty, which is a body like any other.
+    pub fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
     /// What the header claims, and the bytes it claims it about.
     pub(super) fn into_parts(self) -> (Option<Claim>, Bytes) {
         (self.claim, self.body)

@@ -16,7 +16,7 @@
 
 pub mod allowlist;
 pub mod delivery;
-//ID pub mod identity;
+pub mod identity;
 pub mod keys;
 pub mod peer;
 pub mod signature;

@@ -67,6 +67,11 @@ impl Signed {
         self.timestamp_s
     }
 
+    /// The name of the key that signed it.
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
     /// The body, and the name of the key that signed it.
     pub(super) fn into_parts(self) -> (Bytes, Option<Arc<str>>) {
         (self.body, self.key)

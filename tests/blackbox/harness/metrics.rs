@@ -34,8 +34,8 @@ impl Metrics {
 
     /// The values of one label over all series of that name.
     pub fn label_values(&self, name: &str, label: &str) -> Vec<&str> {
-        let same = self.series.iter().filter(|series| series.name == name);
-        same.filter_map(|series| series.labels.get(label).map(String::as_str)).collect()
+        let named = self.series.iter().filter(|series| series.name == name);
+        named.filter_map(|series| series.labels.get(label).map(String::as_str)).collect()
     }
 
     fn matching<'m>(&'m self, name: &'m str, labels: &'m [(&str, &str)]) -> impl Iterator<Item = &'m Series> {

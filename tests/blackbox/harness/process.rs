@@ -10,6 +10,7 @@ use super::DEADLINE;
 
 pub struct Process {
     child: Child,
+    // Behind a lock, so that threads of a test can share the process.
     stdout: Mutex<Receiver<String>>,
     stderr_end: Mutex<Receiver<()>>,
     stderr: Arc<Mutex<Vec<u8>>>,

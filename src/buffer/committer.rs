@@ -1,0 +1,530 @@
+//! Group commit: many waiters, one thread that owns the engine, one sync for all who wait.
+//!
+//! There is no artificial delay: while a group commits, the next one forms. Completions ride along
+//! with the next group; when nothing arrives they are written after 100 ms of quiet.
+
+use std::hash::Hasher as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+use tokio::sync::{oneshot, watch};
+
+use super::event::{Claimed, DeliveryId, Event, EventHead, Fingerprint, NewEvent, Seq, Settlement};
+use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Recovery, Stats, Work};
+use crate::clock::{Clock, RunClock, RunMs};
+use crate::gate::identity::{DedupeKey, Identified};
+use crate::metrics::Metrics;
+use crate::rejection::Rejection;
+
+/// Bytes that may wait for a commit.
+const QUEUE_MAX_BYTES: u64 = 8 << 20;
+/// Events of one group at most.
+const GROUP_MAX_EVENTS: usize = 256;
+/// Bytes of one group at most; one event is taken whatever its size.
+const GROUP_MAX_BYTES: u64 = 4 << 20;
+/// How long an event may wait for its commit to begin: the sender gives up after 2 s.
+const BEGIN_WITHIN: Duration = Duration::from_secs(1);
+/// How long a begun commit may take before the sender is told that it failed.
+const COMMIT_WITHIN: Duration = Duration::from_millis(750);
+/// Quiet after which completions are written without an append to ride on.
+const SETTLE_WITHIN: Duration = Duration::from_millis(100);
+/// Completions that are written at once, however busy it is.
+const SETTLE_MAX: usize = 2_000;
+/// Time between slices of housekeeping while events come.
+const MAINTAIN_EVERY: Duration = Duration::from_millis(50);
+/// Quiet after which housekeeping may do what would delay a commit; also its rhythm then.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+
+/// Proof that an event is durable at the engine's level. Made here only, after the commit.
+#[derive(Debug)]
+pub struct Stored {
+    seq: Seq,
+}
+
+impl Stored {
+    /// Its place in the buffer.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+}
+
+/// The two ways to a 2xx. Both carry the proof: a repeat of an event whose group is being committed
+/// has waited for that commit.
+#[derive(Debug)]
+pub enum Accepted {
+    /// Stored by this request.
+    New(Stored),
+    /// An equal one had been stored.
+    Duplicate(Stored),
+}
+
+/// How a verified request came: what the event keeps besides its body.
+#[derive(Debug)]
+pub struct Receipt {
+    /// UUIDv7 that this event will have.
+    pub delivery_id: DeliveryId,
+    /// Wall clock.
+    pub received_unix_ms: i64,
+    /// The route that took it.
+    pub route: Arc<str>,
+    /// Method, as received.
+    pub method: String,
+    /// Path and query, byte for byte.
+    pub target: Bytes,
+    /// What goes to the app.
+    pub headers: Vec<(Bytes, Bytes)>,
+}
+
+/// Who forwards events from memory right after their commit.
+pub trait Handover: Send + Sync {
+    /// Whether there is room in memory for an event of this route; reserves it if so.
+    fn reserve(&self, route: &str, bytes: usize) -> bool;
+    /// Gives reserved room back.
+    fn release(&self, bytes: usize);
+    /// Takes a committed event whose room is reserved.
+    fn take(&self, claimed: Claimed);
+    /// Events of this route wait in the buffer.
+    fn wake(&self, route: &str);
+    /// Events that had been taken wait again: when they are due may have changed for any route.
+    fn wake_all(&self);
+}
+
+/// Whether the buffer takes events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Good,
+    /// It cannot be trusted any more; why.
+    Failed(String),
+}
+
+enum Message {
+    Append { event: NewEvent, ticket: Arc<Ticket>, answer: oneshot::Sender<Result<Accepted, Rejection>> },
+    Settle(Settlement),
+    Claim { route: Arc<str>, limit: ClaimLimit, answer: oneshot::Sender<Claims> },
+    Close { answer: oneshot::Sender<()> },
+}
+
+/// Decides once whether a waiting event goes into a group or its waiter gives up.
+struct Ticket(AtomicU8);
+
+impl Ticket {
+    const QUEUED: u8 = 0;
+    const BEGUN: u8 = 1;
+    const ABANDONED: u8 = 2;
+
+    fn new() -> Self {
+        Ticket(AtomicU8::new(Self::QUEUED))
+    }
+
+    fn turn(&self, into: u8) -> bool {
+        self.0.compare_exchange(Self::QUEUED, into, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+struct Shared {
+    queued_bytes: AtomicU64,
+    stats: watch::Sender<Stats>,
+    health: watch::Sender<Health>,
+    fingerprint_key: [u8; 16],
+}
+
+/// Handle on the thread that owns the engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Committer {
+    messages: Sender<Message>,
+    shared: Arc<Shared>,
+}
+
+impl Committer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(
+        engine: Box<dyn Buffer>,
+        recovery: &Recovery,
+        handover: Arc<dyn Handover>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<(Committer, JoinHandle<()>)> {
+        let (messages, inbox) = channel();
+        let run_base = recovery.run_base;
+        let now = RunClock { clock: &*clock, base: run_base }.now();
+        let shared = Arc::new(Shared {
+            queued_bytes: AtomicU64::new(0),
+            stats: watch::Sender::new(engine.stats(now)),
+            health: watch::Sender::new(Health::Good),
+            fingerprint_key: recovery.fingerprint_key,
+        });
+        let owner = Owner {
+            engine,
+            inbox,
+            shared: shared.clone(),
+            handover,
+            clock,
+            run_base,
+            metrics,
+            settlements: Vec::new(),
+            settling_since: None,
+            last_append: now,
+            maintain_at: now,
+        };
+        let thread = std::thread::Builder::new().name("hookward-buffer".to_owned()).spawn(move || owner.run())?;
+        Ok((Committer { messages, shared }, thread))
+    }
+
+    /// Makes a verified event durable, or finds that an equal one is. Dropping the future loses
+    /// nothing: an event that was handed over is stored all the same.
+    ///
+    /// # Errors
+    /// [`Rejection::Overloaded`] if too much waits or the commit has not begun within 1 s (then it
+    /// is certainly not stored), [`Rejection::BufferFull`], [`Rejection::BufferFailed`] (then the
+    /// outcome is unknown).
+    pub async fn store(&self, identified: Identified, receipt: Receipt) -> Result<Accepted, Rejection> {
+        let event = self.new_event(identified, receipt);
+        let bytes = event.stored_bytes();
+        if self.shared.queued_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes > QUEUE_MAX_BYTES {
+            self.shared.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
+            return Err(Rejection::Overloaded);
+        }
+        let ticket = Arc::new(Ticket::new());
+        let (answer, mut waiter) = oneshot::channel();
+        let message = Message::Append { event, ticket: ticket.clone(), answer };
+        if self.messages.send(message).is_err() {
+            return Err(Rejection::BufferFailed);
+        }
+        let answer = match tokio::time::timeout(BEGIN_WITHIN, &mut waiter).await {
+            Ok(answer) => answer,
+            Err(_) if ticket.turn(Ticket::ABANDONED) => return Err(Rejection::Overloaded),
+            Err(_) => match tokio::time::timeout(COMMIT_WITHIN, waiter).await {
+                Ok(answer) => answer,
+                Err(_) => return Err(Rejection::BufferFailed),
+            },
+        };
+        answer.unwrap_or(Err(Rejection::BufferFailed))
+    }
+
+    fn new_event(&self, identified: Identified, receipt: Receipt) -> NewEvent {
+        let Identified { body, key, skew_s: _, facts, dedupe } = identified;
+        let Receipt { delivery_id, received_unix_ms, route, method, target, headers } = receipt;
+        let dedupe = dedupe.map(|key| (self.fingerprint(&key), key.scope.window));
+        let head = EventHead { method, target, headers, key };
+        let (event_id, event_type) = (facts.event_id, facts.event_type);
+        NewEvent::new(Event { delivery_id, received_unix_ms, route, event_id, event_type, head, body }, dedupe)
+    }
+
+    fn fingerprint(&self, key: &DedupeKey) -> Fingerprint {
+        let mut hasher = SipHasher13::new_with_key(&self.shared.fingerprint_key);
+        hasher.write_u64(key.scope.scope.len() as u64);
+        hasher.write(key.scope.scope.as_bytes());
+        hasher.write(key.id.as_bytes());
+        Fingerprint(hasher.finish128().as_bytes())
+    }
+
+    /// Reports what became of a claimed event. Written with the next commit.
+    pub fn settle(&self, settlement: Settlement) {
+        // A thread that has ended is an engine that has failed: the event stays pending.
+        let _ = self.messages.send(Message::Settle(settlement));
+    }
+
+    /// Takes events of a route that are due.
+    pub async fn claim(&self, route: Arc<str>, limit: ClaimLimit) -> Claims {
+        let (answer, waiter) = oneshot::channel();
+        let _ = self.messages.send(Message::Claim { route, limit, answer });
+        waiter.await.unwrap_or_default()
+    }
+
+    /// Writes everything that waits and ends the thread.
+    pub async fn close(&self) {
+        let (answer, waiter) = oneshot::channel();
+        if self.messages.send(Message::Close { answer }).is_ok() {
+            let _ = waiter.await;
+        }
+    }
+
+    /// Counts as of the last commit; changes can be awaited.
+    pub fn stats(&self) -> watch::Receiver<Stats> {
+        self.shared.stats.subscribe()
+    }
+
+    /// Whether the buffer takes events; changes can be awaited.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.shared.health.subscribe()
+    }
+}
+
+/// An event that waits for its commit.
+struct Waiting {
+    answer: oneshot::Sender<Result<Accepted, Rejection>>,
+    reserved: Option<usize>,
+}
+
+/// The thread's side.
+struct Owner {
+    engine: Box<dyn Buffer>,
+    inbox: Receiver<Message>,
+    shared: Arc<Shared>,
+    handover: Arc<dyn Handover>,
+    clock: Arc<dyn Clock>,
+    run_base: RunMs,
+    metrics: Arc<Metrics>,
+    settlements: Vec<Settlement>,
+    settling_since: Option<RunMs>,
+    last_append: RunMs,
+    maintain_at: RunMs,
+}
+
+/// What one turn of the loop has gathered.
+#[derive(Default)]
+struct Gathered {
+    appends: Vec<Append>,
+    waiting: Vec<Waiting>,
+    bytes: u64,
+    claims: Vec<(Arc<str>, ClaimLimit, oneshot::Sender<Claims>)>,
+    close: Option<oneshot::Sender<()>>,
+}
+
+impl Owner {
+    fn run(mut self) {
+        loop {
+            let Some(gathered) = self.gather() else {
+                return self.close();
+            };
+            let Gathered { appends, waiting, claims, close, .. } = gathered;
+            let now = self.now();
+            if !appends.is_empty() || self.settling_is_due(now) || close.is_some() {
+                self.commit(appends, waiting, now);
+            }
+            for (route, limit, answer) in claims {
+                let _ = answer.send(self.claim(&route, limit));
+            }
+            if now >= self.maintain_at {
+                self.maintain(now);
+            }
+            self.publish_stats(now);
+            if let Some(answer) = close {
+                self.close();
+                let _ = answer.send(());
+                return;
+            }
+        }
+    }
+
+    fn now(&self) -> RunMs {
+        RunClock { clock: &*self.clock, base: self.run_base }.now()
+    }
+
+    fn publish_stats(&self, now: RunMs) {
+        let stats = self.engine.stats(now);
+        self.shared.stats.send_if_modified(|shown| {
+            let changed = *shown != stats;
+            *shown = stats;
+            changed
+        });
+    }
+
+    fn failed(&self) -> bool {
+        matches!(*self.shared.health.borrow(), Health::Failed(_))
+    }
+
+    /// Waits for something to do, then takes what has gathered, within the bounds of a group;
+    /// nothing once every handle is gone.
+    fn gather(&mut self) -> Option<Gathered> {
+        let now = self.now();
+        let mut until = self.maintain_at;
+        if let Some(since) = self.settling_since {
+            until = until.min(since.plus(SETTLE_WITHIN));
+        }
+        let mut gathered = Gathered::default();
+        let mut message = match self.inbox.recv_timeout(until.since(now)) {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return None,
+        };
+        while let Some(next) = message.take() {
+            self.take_message(next, &mut gathered);
+            if gathered.appends.len() >= GROUP_MAX_EVENTS || gathered.bytes >= GROUP_MAX_BYTES || gathered.close.is_some() {
+                break;
+            }
+            message = self.inbox.try_recv().ok();
+        }
+        Some(gathered)
+    }
+
+    fn take_message(&mut self, message: Message, gathered: &mut Gathered) {
+        match message {
+            Message::Append { event, ticket, answer } => {
+                let bytes = event.stored_bytes();
+                self.shared.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
+                if !ticket.turn(Ticket::BEGUN) {
+                    return;
+                }
+                let memory = event.event.body.len() + event.head.len();
+                let claim = self.handover.reserve(&event.event.route, memory);
+                gathered.bytes += bytes;
+                gathered.appends.push(Append { event, claim });
+                gathered.waiting.push(Waiting { answer, reserved: claim.then_some(memory) });
+            }
+            Message::Settle(settlement) => {
+                if self.settling_since.is_none() {
+                    self.settling_since = Some(self.now());
+                }
+                self.settlements.push(settlement);
+            }
+            Message::Claim { route, limit, answer } => gathered.claims.push((route, limit, answer)),
+            Message::Close { answer } => gathered.close = Some(answer),
+        }
+    }
+
+    fn settling_is_due(&self, now: RunMs) -> bool {
+        self.settlements.len() >= SETTLE_MAX
+            || self.settling_since.is_some_and(|since| now.since(since) >= SETTLE_WITHIN)
+    }
+
+    fn commit(&mut self, appends: Vec<Append>, waiting: Vec<Waiting>, now: RunMs) {
+        let work = Work { appends, settlements: std::mem::take(&mut self.settlements) };
+        self.settling_since = None;
+        if self.failed() {
+            return self.refuse(waiting, Rejection::BufferFailed);
+        }
+        if work.appends.is_empty() && work.settlements.is_empty() {
+            return;
+        }
+        let begun = self.clock.uptime_us();
+        let done = self.engine.commit(&work, now);
+        if !work.appends.is_empty() {
+            self.last_append = now;
+            self.maintain_at = self.maintain_at.min(now.plus(MAINTAIN_EVERY));
+            #[allow(clippy::cast_precision_loss, reason = "for a histogram")]
+            {
+                self.metrics.commit_duration_s.observe((self.clock.uptime_us() - begun) as f64 / 1e6);
+                self.metrics.commit_events.observe(work.appends.len() as f64);
+            }
+        }
+        match done {
+            Ok(appended) => {
+                // Before the answers, so that whoever got one sees its event counted.
+                self.publish_stats(now);
+                self.answer(work, waiting, &appended, now);
+            }
+            Err(BufferError::DiskFull) => {
+                self.metrics.buffer_errors_full.inc();
+                self.refuse(waiting, Rejection::BufferFull);
+                // Nothing of it happened: the completions are tried again.
+                self.settlements = work.settlements;
+                self.settling_since = (!self.settlements.is_empty()).then_some(now);
+            }
+            Err(BufferError::Failed(why)) => {
+                self.refuse(waiting, Rejection::BufferFailed);
+                self.fail(why);
+            }
+        }
+    }
+
+    fn fail(&self, why: String) {
+        self.metrics.buffer_errors_failed.inc();
+        tracing::error!(error = %why, "the buffer failed; nothing more is acknowledged until it is opened again");
+        self.shared.health.send_replace(Health::Failed(why));
+    }
+
+    fn answer(&mut self, work: Work, waiting: Vec<Waiting>, appended: &[Appended], now: RunMs) {
+        if work.settlements.iter().any(Settlement::waits_again) {
+            self.handover.wake_all();
+        }
+        for ((append, waiting), appended) in work.appends.into_iter().zip(waiting).zip(appended) {
+            let event = append.event.event;
+            let answer = match *appended {
+                Appended::Stored { seq, claimed } => {
+                    match (claimed, waiting.reserved) {
+                        (true, Some(_)) => {
+                            self.handover.take(Claimed { seq, event, attempts: 0, client_errors: 0, stored_at: now });
+                        }
+                        (_, reserved) => {
+                            if let Some(bytes) = reserved {
+                                self.handover.release(bytes);
+                            }
+                            self.handover.wake(&event.route);
+                        }
+                    }
+                    Ok(Accepted::New(Stored { seq }))
+                }
+                Appended::Duplicate { seq } => {
+                    self.give_back(waiting.reserved);
+                    Ok(Accepted::Duplicate(Stored { seq }))
+                }
+                Appended::Full => {
+                    self.give_back(waiting.reserved);
+                    Err(Rejection::BufferFull)
+                }
+            };
+            // A waiter that has gone is a sender that will repeat.
+            let _ = waiting.answer.send(answer);
+        }
+    }
+
+    fn refuse(&self, waiting: Vec<Waiting>, rejection: Rejection) {
+        for waiting in waiting {
+            self.give_back(waiting.reserved);
+            let _ = waiting.answer.send(Err(rejection));
+        }
+    }
+
+    fn give_back(&self, reserved: Option<usize>) {
+        if let Some(bytes) = reserved {
+            self.handover.release(bytes);
+        }
+    }
+
+    fn claim(&mut self, route: &str, limit: ClaimLimit) -> Claims {
+        if self.failed() {
+            return Claims::default();
+        }
+        let now = self.now();
+        self.engine.claim(route, limit, now).unwrap_or_else(|error| {
+            match error {
+                BufferError::DiskFull => self.metrics.buffer_errors_full.inc(),
+                BufferError::Failed(why) => self.fail(why),
+            }
+            // Asked again later: the disk may have room by then.
+            Claims { events: vec![], next_due: Some(now.plus(IDLE_AFTER)) }
+        })
+    }
+
+    fn maintain(&mut self, now: RunMs) {
+        let idle = now.since(self.last_append) >= IDLE_AFTER;
+        self.maintain_at = now.plus(if idle { IDLE_AFTER } else { MAINTAIN_EVERY });
+        if self.failed() {
+            return;
+        }
+        match self.engine.maintain(now, idle) {
+            Ok(expired) => {
+                for route in expired {
+                    self.metrics.route(&route).expired.inc();
+                }
+            }
+            Err(BufferError::DiskFull) => self.metrics.buffer_errors_full.inc(),
+            Err(BufferError::Failed(why)) => self.fail(why),
+        }
+    }
+
+    fn close(&mut self) {
+        let now = self.now();
+        if self.failed() {
+            return;
+        }
+        self.commit(vec![], vec![], now);
+        if let Err(error) = self.engine.close(now) {
+            tracing::warn!(%error, "the buffer could not be closed cleanly; what is committed is safe");
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "committer_tests.rs"]
+mod tests;

@@ -1,0 +1,175 @@
+//! The durable buffer between the sender and the app.
+//!
+//! [`Buffer`] is what an engine promises; it is synchronous and lives on the one thread that owns
+//! it. The async side is the [`committer::Committer`], which forms groups, answers waiters and is
+//! the only maker of a [`committer::Stored`].
+//!
+//! # Invariants
+//! 1. An append that returned `Ok` is durable at the engine's declared level, together with its
+//!    duplicate key: one call, one transaction.
+//! 2. An append that returned `Err` has an unknown outcome: nothing of it is acknowledged, and it
+//!    may be repeated.
+//! 3. A pending event leaves only by `Delivered`, an operator's discard, or as `Dead`, and dead ones
+//!    only at the end of their keep, counted.
+//! 4. A row whose checksum fails is quarantined, never handed out.
+//!
+//! # Assumptions about the disk
+//! `fdatasync` returns only after the bytes are on stable storage, and a failed one is not trusted
+//! when repeated. Writes may tear at any byte; what was synced stays unless the medium damages it,
+//! which the checksums find.
+
+pub mod committer;
+pub mod durability;
+pub mod event;
+pub mod index;
+pub mod sqlite;
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::clock::RunMs;
+use event::{Claimed, NewEvent, Seq, Settlement, State};
+
+/// Why an engine could not do what it was asked to. Texts name files and causes, never contents.
+#[derive(Debug, Error)]
+pub enum BufferError {
+    /// No room on the disk. Nothing of the call happened; it may be repeated when there is room.
+    #[error("the disk is full")]
+    DiskFull,
+    /// The engine cannot be trusted any more until it is opened again.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// One transaction's worth of work.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Events to store.
+    pub appends: Vec<Append>,
+    /// What became of claimed events.
+    pub settlements: Vec<Settlement>,
+}
+
+/// An event to store.
+#[derive(Debug)]
+pub struct Append {
+    /// The event.
+    pub event: NewEvent,
+    /// Whether the caller wants it claimed right away, to forward it from memory. Granted only
+    /// where no older event of its route waits.
+    pub claim: bool,
+}
+
+/// What became of one append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    /// Durable.
+    Stored {
+        /// Its place.
+        seq: Seq,
+        /// Whether it is claimed by the caller.
+        claimed: bool,
+    },
+    /// An equal one is durable.
+    Duplicate {
+        /// The place of the first.
+        seq: Seq,
+    },
+    /// No room within the bounds; nothing was stored.
+    Full,
+}
+
+/// Bounds of one claim.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimLimit {
+    /// Events.
+    pub events: usize,
+    /// Bytes of bodies; one event is handed out whatever its size.
+    pub bytes: usize,
+}
+
+/// Events handed out for an attempt.
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// The events, oldest first, retries that are due before never-tried ones.
+    pub events: Vec<Claimed>,
+    /// When the next one is due if nothing more is stored: at once if more wait than were handed
+    /// out, `None` if none waits.
+    pub next_due: Option<RunMs>,
+}
+
+/// Counts that cost nothing to read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Events by state, in the order of [`State::ALL`].
+    pub events: [u64; State::ALL.len()],
+    /// Used pages and WAL, bytes.
+    pub used_bytes: u64,
+    /// Ids that are remembered.
+    pub dedupe_entries: u64,
+    /// How far back ids are remembered now, milliseconds of running time.
+    pub dedupe_window_ms: i64,
+    /// Wall time at which the oldest pending event was received.
+    pub oldest_pending_unix_ms: Option<i64>,
+    /// Rows that failed their checksum, since the start.
+    pub quarantined: u64,
+}
+
+impl Stats {
+    /// Events in this state.
+    pub fn of(&self, state: State) -> u64 {
+        self.events[state as usize]
+    }
+}
+
+/// What opening found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// Events that wait for delivery.
+    pub pending: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Whether the last run ended without closing the buffer.
+    pub unclean: bool,
+    /// The running time that earlier runs have added up to.
+    pub run_base: RunMs,
+    /// Routes that have pending events.
+    pub routes: Vec<Arc<str>>,
+    /// Secret under which event ids are fingerprinted.
+    pub fingerprint_key: [u8; 16],
+}
+
+/// A storage engine. Owned by one thread; no call blocks longer than one commit.
+pub trait Buffer: Send {
+    /// Stores and settles in one transaction. On `Ok`, everything is durable, duplicates included.
+    /// Order of appends is kept.
+    ///
+    /// # Errors
+    /// The whole group then has an unknown outcome (see [`BufferError`]).
+    fn commit(&mut self, work: &Work, now: RunMs) -> Result<Vec<Appended>, BufferError>;
+
+    /// Hands out events of a route that are due. They stay with the caller until settled, or until
+    /// the engine is opened again.
+    ///
+    /// # Errors
+    /// Nothing is handed out then.
+    fn claim(&mut self, route: &str, limit: ClaimLimit, now: RunMs) -> Result<Claims, BufferError>;
+
+    /// A bounded slice of housekeeping: purge, checkpoint, giving space back. `idle` allows what
+    /// would delay a commit. Returns the route of each dead letter that was dropped at the end of
+    /// its keep.
+    ///
+    /// # Errors
+    /// Repeatable.
+    fn maintain(&mut self, now: RunMs, idle: bool) -> Result<Vec<Arc<str>>, BufferError>;
+
+    /// Counts, without a look at the disk.
+    fn stats(&self, now: RunMs) -> Stats;
+
+    /// Writes back what is only in the log and marks a clean end.
+    ///
+    /// # Errors
+    /// What is committed stays durable.
+    fn close(&mut self, now: RunMs) -> Result<(), BufferError>;
+}

@@ -1,0 +1,733 @@
+//! The embedded engine: SQLite in WAL mode, owned by one thread.
+//!
+//! Every access is sequential in `seq`: appends at the end, settlements sorted, purge oldest first.
+//! Which events wait and which are known is in memory, rebuilt at start by one scan of the narrow
+//! `event` table; bodies are read only when an event is claimed.
+//!
+//! # What it assumes
+//! One process per data directory (a lock file), nobody else opens the file while it runs, and the
+//! disk keeps what `fdatasync` has confirmed.
+
+mod lanes;
+mod lock;
+mod purge;
+mod schema;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension as _, params};
+use thiserror::Error;
+
+use super::durability::Space;
+use super::event::{
+    Claimed, DeliveryId, Event, EventHead, Fingerprint, NewEvent, Outcome, Seq, Settlement, State, row_checksum,
+};
+use super::index::Index;
+use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Recovery, Stats, Work};
+use crate::clock::RunMs;
+use lanes::{InFlight, Lanes};
+pub use lock::InstanceLock;
+use purge::Sweep;
+
+/// The database within the data directory.
+pub const DATABASE_FILE: &str = "hookward.db";
+/// WAL size at which it is written back: it bounds what one bad bit can take along.
+const CHECKPOINT_WAL_BYTES: u64 = 8 << 20;
+/// Running time between looks at the free space.
+const SPACE_CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Running time between notes of the running time.
+const RUN_NOTE_EVERY: Duration = Duration::from_secs(1);
+/// Running time between such notes while nothing else is written.
+const IDLE_RUN_NOTE_EVERY: Duration = Duration::from_secs(60);
+/// Pages given back to the file system in one idle slice.
+const VACUUM_PAGES: u32 = 200;
+/// Rows looked at in one step of the search for the oldest pending event.
+const OLDEST_SCAN_ROWS: u32 = 2_000;
+
+/// Bounds of the engine.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Used pages and WAL, bytes.
+    pub max_bytes: u64,
+    /// Ids that are remembered at most.
+    pub dedupe_entries: usize,
+    /// Longest duplicate window of any route: how long tombstones stay.
+    pub tombstone_keep: Duration,
+    /// How long dead letters are kept.
+    pub dead_letter_keep: Duration,
+    /// How long delivered bodies are kept.
+    pub delivered_keep: Duration,
+}
+
+/// Why the database could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Written by a later version; it was not touched.
+    #[error("{path} was written by a newer hookward (schema {found}, this one knows {known}); start that version again, or another data_dir; the file was not touched")]
+    Newer {
+        /// The file.
+        path: String,
+        /// Its version.
+        found: i64,
+        /// The latest known here.
+        known: i64,
+    },
+    /// The file cannot be made or opened.
+    #[error("{path}: {error}; is the directory writable for this user?")]
+    Io {
+        /// The file.
+        path: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// SQLite refused.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<BufferError> for OpenError {
+    fn from(error: BufferError) -> Self {
+        OpenError::Failed(error.to_string())
+    }
+}
+
+/// SQLite's message without the values it may quote.
+fn failed(error: &rusqlite::Error) -> BufferError {
+    match error {
+        rusqlite::Error::SqliteFailure(code, _) if code.code == rusqlite::ErrorCode::DiskFull => BufferError::DiskFull,
+        rusqlite::Error::SqliteFailure(code, _) => BufferError::Failed(format!("SQLite: {code}")),
+        _ => BufferError::Failed("SQLite: a row is not in its known form".to_owned()),
+    }
+}
+
+trait OrFailed<T> {
+    fn or_failed(self) -> Result<T, BufferError>;
+}
+
+impl<T> OrFailed<T> for rusqlite::Result<T> {
+    fn or_failed(self) -> Result<T, BufferError> {
+        self.map_err(|error| failed(&error))
+    }
+}
+
+/// The engine.
+pub struct SqliteBuffer {
+    db: Connection,
+    dir: PathBuf,
+    settings: Settings,
+    index: Index,
+    lanes: Lanes,
+    counts: Counts,
+    sweep: Sweep,
+    /// Pages in the WAL, told by SQLite after each commit.
+    wal_pages: Arc<AtomicU64>,
+    used_pages: u64,
+    space_low: bool,
+    space_checked: Option<RunMs>,
+    run_noted: RunMs,
+    /// No pending event is older than this one.
+    oldest_pending: Seq,
+    oldest_pending_unix_ms: Option<i64>,
+}
+
+/// What is counted along with every change, so that nobody needs to count rows.
+#[derive(Default)]
+struct Counts {
+    events: [u64; State::ALL.len()],
+    /// Bytes of events that have a claim to their room: pending, dead, quarantined.
+    live_bytes: u64,
+    /// Of these, of events that were let pass unverified.
+    unverified_bytes: u64,
+    quarantined: u64,
+}
+
+impl Counts {
+    fn add(&mut self, state: State, bytes: u64, verified: bool) {
+        self.events[state as usize] += 1;
+        if holds_room(state) {
+            self.live_bytes += bytes;
+            self.unverified_bytes += if verified { 0 } else { bytes };
+        }
+    }
+
+    fn remove(&mut self, state: State, bytes: u64, verified: bool) {
+        self.events[state as usize] = self.events[state as usize].saturating_sub(1);
+        if holds_room(state) {
+            self.live_bytes = self.live_bytes.saturating_sub(bytes);
+            self.unverified_bytes = self.unverified_bytes.saturating_sub(if verified { 0 } else { bytes });
+        }
+    }
+}
+
+fn holds_room(state: State) -> bool {
+    matches!(state, State::Pending | State::Dead | State::Quarantined)
+}
+
+impl SqliteBuffer {
+    /// Opens or creates the database of a data directory, whose lock the caller holds.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; a file that is refused is left as it was.
+    pub fn open(dir: &Path, settings: Settings) -> Result<(SqliteBuffer, Recovery), OpenError> {
+        let mut db = schema::open(&dir.join(DATABASE_FILE))?;
+        let wal_pages = Arc::new(AtomicU64::new(0));
+        let seen = wal_pages.clone();
+        db.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
+            seen.store(u64::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        }))
+        .or_failed()?;
+        let mut engine = SqliteBuffer {
+            db,
+            dir: dir.to_owned(),
+            index: Index::new(settings.dedupe_entries),
+            settings,
+            lanes: Lanes::default(),
+            counts: Counts::default(),
+            sweep: Sweep::default(),
+            wal_pages,
+            used_pages: 0,
+            space_low: false,
+            space_checked: None,
+            run_noted: RunMs::default(),
+            oldest_pending: Seq(0),
+            oldest_pending_unix_ms: None,
+        };
+        let recovery = engine.recover()?;
+        Ok((engine, recovery))
+    }
+
+    /// Rebuilds from the rows what is kept in memory: one scan in order of `seq`.
+    fn recover(&mut self) -> Result<Recovery, BufferError> {
+        let unclean = self.meta_i64("open")?.is_some();
+        let run_base = RunMs(self.meta_i64("run_ms")?.unwrap_or(0));
+        let fingerprint_key = self.fingerprint_key()?;
+        self.set_meta("open", &1i64)?;
+        let mut newest = run_base;
+        {
+            let mut statement = self
+                .db
+                .prepare(
+                    "SELECT seq, stored_run_ms, route, fingerprint, verified, size, state, due_run_ms
+                     FROM event ORDER BY seq",
+                )
+                .or_failed()?;
+            let mut rows = statement.query([]).or_failed()?;
+            while let Some(row) = rows.next().or_failed()? {
+                let seq = Seq(row.get(0).or_failed()?);
+                let stored = RunMs(row.get(1).or_failed()?);
+                let state = State::from_code(row.get(6).or_failed()?).unwrap_or(State::Quarantined);
+                let bytes = u64::try_from(row.get::<_, i64>(5).or_failed()?).unwrap_or(0);
+                self.counts.add(state, bytes, row.get(4).or_failed()?);
+                newest = newest.max(stored);
+                if state == State::Pending {
+                    let route = row.get_ref(2).or_failed()?.as_str().unwrap_or_default();
+                    self.lanes.restore(route, seq, RunMs(row.get(7).or_failed()?));
+                }
+                if let (Some(fingerprint), true) =
+                    (row.get::<_, Option<[u8; 16]>>(3).or_failed()?, state != State::Quarantined)
+                {
+                    self.index.insert(Fingerprint(fingerprint), seq, stored);
+                }
+            }
+        }
+        self.run_noted = newest;
+        self.measure()?;
+        self.find_oldest_pending()?;
+        Ok(Recovery {
+            pending: self.counts.events[State::Pending as usize],
+            dead: self.counts.events[State::Dead as usize],
+            unclean,
+            run_base: newest,
+            routes: self.lanes.routes(),
+            fingerprint_key,
+        })
+    }
+
+    /// The secret of the fingerprints: made once, kept with the rows that hold them.
+    fn fingerprint_key(&self) -> Result<[u8; 16], BufferError> {
+        let known: Option<[u8; 16]> = self
+            .db
+            .query_row("SELECT value FROM meta WHERE key = 'fingerprint_key'", [], |row| row.get(0))
+            .optional()
+            .or_failed()?;
+        if let Some(key) = known {
+            return Ok(key);
+        }
+        let mut key = [0; 16];
+        getrandom::fill(&mut key).map_err(|_| BufferError::Failed("the system has no random bytes".to_owned()))?;
+        self.set_meta("fingerprint_key", &key)?;
+        Ok(key)
+    }
+
+    fn meta_i64(&self, key: &str) -> Result<Option<i64>, BufferError> {
+        self.db
+            .prepare_cached("SELECT value FROM meta WHERE key = ?1")
+            .and_then(|mut statement| statement.query_row([key], |row| row.get(0)).optional())
+            .or_failed()
+    }
+
+    fn set_meta(&self, key: &str, value: &dyn rusqlite::ToSql) -> Result<(), BufferError> {
+        self.db
+            .prepare_cached("INSERT INTO meta(key, value) VALUES (?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2")
+            .and_then(|mut statement| statement.execute(params![key, value]))
+            .or_failed()
+            .map(drop)
+    }
+
+    fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, BufferError>) -> Result<T, BufferError> {
+        self.db.execute_batch("BEGIN IMMEDIATE").or_failed()?;
+        let done = work(self).and_then(|value| {
+            self.db.execute_batch("COMMIT").or_failed()?;
+            Ok(value)
+        });
+        if done.is_err() && !self.db.is_autocommit() {
+            // Some errors have rolled back already; a failed rollback is caught by the next BEGIN.
+            let _ = self.db.execute_batch("ROLLBACK");
+        }
+        done
+    }
+
+    /// Used pages and WAL, as SQLite sees them after a commit.
+    fn measure(&mut self) -> Result<(), BufferError> {
+        let count = |pragma: &str| -> Result<u64, BufferError> {
+            let pages: i64 =
+                self.db.prepare_cached(pragma).and_then(|mut statement| statement.query_row([], |row| row.get(0))).or_failed()?;
+            Ok(u64::try_from(pages).unwrap_or(0))
+        };
+        self.used_pages = count("PRAGMA page_count")?.saturating_sub(count("PRAGMA freelist_count")?);
+        Ok(())
+    }
+
+    fn wal_bytes(&self) -> u64 {
+        self.wal_pages.load(Ordering::Relaxed) * schema::WAL_FRAME_BYTES
+    }
+
+    fn used_bytes(&self) -> u64 {
+        self.used_pages * schema::PAGE_BYTES + self.wal_bytes()
+    }
+
+    /// WAL size at which it is written back, smaller under a small bound.
+    fn checkpoint_at_bytes(&self) -> u64 {
+        CHECKPOINT_WAL_BYTES.min(self.settings.max_bytes / 8)
+    }
+
+    fn look_at_space(&mut self, now: RunMs) {
+        if self.space_checked.is_none_or(|at| now.since(at) >= SPACE_CHECK_EVERY) {
+            self.space_checked = Some(now);
+            // A kernel that cannot say is no reason to refuse; SQLITE_FULL still is.
+            self.space_low = Space::of(&self.dir).is_ok_and(Space::is_low);
+        }
+    }
+
+    /// Whether there is room for an event. Pending and dead events have a claim to theirs;
+    /// tombstones and kept bodies give way before anything is refused.
+    fn has_room(&self, bytes: u64, verified: bool, added: &Added) -> bool {
+        const UNVERIFIED_SHARE: u64 = 10;
+        let live = self.counts.live_bytes + added.bytes + bytes;
+        let unverified = self.counts.unverified_bytes + added.unverified_bytes + bytes;
+        !self.space_low
+            && live <= self.settings.max_bytes
+            && (verified || unverified <= self.settings.max_bytes / UNVERIFIED_SHARE)
+            && (self.used_bytes() + added.bytes + bytes <= self.settings.max_bytes || self.sweep.can_give_way(self))
+    }
+
+    /// Writes what became of a handed-out event; settling twice changes nothing.
+    fn write_settlement(&self, settlement: &Settlement, now: RunMs) -> Result<(), BufferError> {
+        if self.lanes.handed_out(settlement.seq).is_none() {
+            return Ok(());
+        }
+        let (state, error, due, client_errors) = match &settlement.outcome {
+            Outcome::Delivered => (State::Delivered, None, RunMs(0), None),
+            Outcome::Dead { error } => (State::Dead, Some(error), RunMs(0), None),
+            Outcome::RetryAt { due, client_errors, error } => {
+                (State::Pending, Some(error), *due, Some(*client_errors))
+            }
+            Outcome::Released => return Ok(()),
+        };
+        let settled = (state != State::Pending).then_some(now.0);
+        self.db
+            .prepare_cached(
+                "UPDATE event SET state = ?2, attempts = ?3, due_run_ms = ?4, settled_run_ms = ?5, last_error = ?6,
+                 client_errors = coalesce(?7, client_errors) WHERE seq = ?1 AND state = 0",
+            )
+            .and_then(|mut statement| {
+                statement.execute(params![
+                    settlement.seq.0,
+                    state.code(),
+                    settlement.attempts,
+                    due.0,
+                    settled,
+                    error,
+                    client_errors
+                ])
+            })
+            .or_failed()?;
+        if state == State::Delivered && self.settings.delivered_keep.is_zero() {
+            self.delete_body(settlement.seq)?;
+        }
+        Ok(())
+    }
+
+    fn delete_event(&self, seq: Seq) -> Result<(), BufferError> {
+        self.db
+            .prepare_cached("DELETE FROM event WHERE seq = ?1")
+            .and_then(|mut statement| statement.execute([seq.0]))
+            .or_failed()
+            .map(drop)
+    }
+
+    fn delete_body(&self, seq: Seq) -> Result<(), BufferError> {
+        self.db
+            .prepare_cached("DELETE FROM body WHERE seq = ?1")
+            .and_then(|mut statement| statement.execute([seq.0]))
+            .or_failed()
+            .map(drop)
+    }
+
+    fn insert(&self, append: &Append, now: RunMs) -> Result<Seq, BufferError> {
+        let new = &append.event;
+        let event = &new.event;
+        let crc = row_checksum(
+            &event.delivery_id,
+            event.received_unix_ms,
+            &event.route,
+            event.event_id.as_deref(),
+            event.event_type.as_deref(),
+            &new.head,
+            &event.body,
+        );
+        self.db
+            .prepare_cached(
+                "INSERT INTO event(delivery_id, received_ms, stored_run_ms, route, event_id, event_type, fingerprint,
+                 verified, size, crc, state, attempts, client_errors, due_run_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 0, 0, 0)",
+            )
+            .and_then(|mut statement| {
+                statement.execute(params![
+                    event.delivery_id.0,
+                    event.received_unix_ms,
+                    now.0,
+                    &*event.route,
+                    event.event_id,
+                    event.event_type,
+                    new.dedupe.map(|(fingerprint, _)| fingerprint.0),
+                    event.is_verified(),
+                    i64::try_from(new.stored_bytes()).unwrap_or(i64::MAX),
+                    crc,
+                ])
+            })
+            .or_failed()?;
+        let seq = self.db.last_insert_rowid();
+        self.db
+            .prepare_cached("INSERT INTO body(seq, head, body) VALUES (?1, ?2, ?3)")
+            .and_then(|mut statement| statement.execute(params![seq, &new.head[..], &event.body[..]]))
+            .or_failed()?;
+        Ok(Seq(seq))
+    }
+
+    fn write_appends(&self, appends: &[Append], now: RunMs) -> Result<Vec<Appended>, BufferError> {
+        let mut appended: Vec<Appended> = Vec::with_capacity(appends.len());
+        let mut added = Added::default();
+        let mut group: HashMap<Fingerprint, Seq> = HashMap::new();
+        for append in appends {
+            if let Some((fingerprint, window)) = &append.event.dedupe {
+                let in_group = group.get(fingerprint).copied();
+                if let Some(seq) = in_group.or_else(|| self.index.find(fingerprint, *window, now)) {
+                    appended.push(Appended::Duplicate { seq });
+                    continue;
+                }
+            }
+            let (bytes, verified) = (append.event.stored_bytes(), append.event.event.is_verified());
+            if !self.has_room(bytes, verified, &added) {
+                appended.push(Appended::Full);
+                continue;
+            }
+            let seq = self.insert(append, now)?;
+            added.bytes += bytes;
+            added.unverified_bytes += if verified { 0 } else { bytes };
+            if let Some((fingerprint, _)) = &append.event.dedupe {
+                group.insert(*fingerprint, seq);
+            }
+            let claimed = append.claim && self.lanes.is_clear(&append.event.event.route);
+            appended.push(Appended::Stored { seq, claimed });
+        }
+        Ok(appended)
+    }
+
+    fn note_append(&mut self, append: &Append, appended: Appended, now: RunMs) {
+        let Appended::Stored { seq, claimed } = appended else { return };
+        let NewEvent { event, dedupe, .. } = &append.event;
+        let (bytes, verified) = (append.event.stored_bytes(), event.is_verified());
+        self.counts.add(State::Pending, bytes, verified);
+        if let Some((fingerprint, _)) = dedupe {
+            self.index.insert(*fingerprint, seq, now);
+        }
+        if claimed {
+            self.lanes.hand_out(seq, InFlight { route: event.route.clone(), bytes, verified });
+        } else {
+            self.lanes.push(&event.route, seq);
+        }
+    }
+
+    fn note_settlement(&mut self, settlement: &Settlement) {
+        let state = match &settlement.outcome {
+            Outcome::Delivered => State::Delivered,
+            Outcome::Dead { .. } => State::Dead,
+            Outcome::RetryAt { due, .. } => return self.lanes.retry(settlement.seq, *due),
+            Outcome::Released => return self.lanes.retry(settlement.seq, RunMs(0)),
+        };
+        if let Some(InFlight { bytes, verified, .. }) = self.lanes.done(settlement.seq) {
+            self.counts.remove(State::Pending, bytes, verified);
+            self.counts.add(state, bytes, verified);
+        }
+    }
+
+    /// Reads a pending event and the room it holds; `None` if its row is damaged.
+    fn read(&self, seq: Seq) -> Result<Option<(Claimed, u64)>, BufferError> {
+        let found = self
+            .db
+            .prepare_cached(
+                "SELECT e.delivery_id, e.received_ms, e.stored_run_ms, e.route, e.event_id, e.event_type, e.crc,
+                 e.attempts, e.client_errors, b.head, b.body, e.size
+                 FROM event e JOIN body b ON b.seq = e.seq WHERE e.seq = ?1",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_row([seq.0], |row| {
+                        Ok((
+                            Event {
+                                delivery_id: DeliveryId(row.get(0)?),
+                                received_unix_ms: row.get(1)?,
+                                route: row.get_ref(3)?.as_str()?.into(),
+                                event_id: row.get(4)?,
+                                event_type: row.get(5)?,
+                                head: EventHead { method: String::new(), target: Bytes::new(), headers: vec![], key: None },
+                                body: Bytes::from(row.get::<_, Vec<u8>>(10)?),
+                            },
+                            Bytes::from(row.get::<_, Vec<u8>>(9)?),
+                            row.get::<_, u32>(6)?,
+                            (RunMs(row.get(2)?), row.get(7)?, row.get(8)?, row.get::<_, i64>(11)?),
+                        ))
+                    })
+                    .optional()
+            });
+        let (mut event, head, crc, (stored_at, attempts, client_errors, bytes)) = match found {
+            Ok(Some(found)) => found,
+            // The row or its body is gone, or a column holds what it cannot: damage of one row.
+            Ok(None) => return Ok(None),
+            Err(error) if is_damaged_row(&error) => return Ok(None),
+            Err(error) => return Err(failed(&error)),
+        };
+        let computed = row_checksum(
+            &event.delivery_id,
+            event.received_unix_ms,
+            &event.route,
+            event.event_id.as_deref(),
+            event.event_type.as_deref(),
+            &head,
+            &event.body,
+        );
+        if computed != crc {
+            return Ok(None);
+        }
+        let Ok(head) = EventHead::decode(&head) else {
+            return Ok(None);
+        };
+        event.head = head;
+        let claimed = Claimed { seq, event: Arc::new(event), attempts, client_errors, stored_at };
+        Ok(Some((claimed, u64::try_from(bytes).unwrap_or(0))))
+    }
+
+    /// Sets a damaged row aside: counted, never forwarded, and no duplicate of anything.
+    fn quarantine(&mut self, seq: Seq, now: RunMs) -> Result<(), BufferError> {
+        let row: Option<(Option<Vec<u8>>, i64, bool)> = self
+            .db
+            .query_row("SELECT fingerprint, size, verified FROM event WHERE seq = ?1", [seq.0], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .optional()
+            .or_failed()?;
+        self.db
+            .execute(
+                "UPDATE event SET state = ?2, settled_run_ms = ?3, last_error = 'checksum mismatch' WHERE seq = ?1",
+                params![seq.0, State::Quarantined.code(), now.0],
+            )
+            .or_failed()?;
+        let Some((fingerprint, bytes, verified)) = row else {
+            return Ok(());
+        };
+        let bytes = u64::try_from(bytes).unwrap_or(0);
+        self.counts.remove(State::Pending, bytes, verified);
+        self.counts.add(State::Quarantined, bytes, verified);
+        self.counts.quarantined += 1;
+        if let Some(fingerprint) = fingerprint.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()) {
+            self.index.remove(&Fingerprint(fingerprint));
+        }
+        Ok(())
+    }
+
+    /// Moves the lower bound of the pending events on, a bounded step at a time, and notes when
+    /// the event there was received.
+    fn find_oldest_pending(&mut self) -> Result<(), BufferError> {
+        if self.counts.events[State::Pending as usize] == 0 {
+            self.oldest_pending_unix_ms = None;
+            return Ok(());
+        }
+        let mut statement = self
+            .db
+            .prepare_cached("SELECT seq, state, received_ms FROM event WHERE seq >= ?1 ORDER BY seq LIMIT ?2")
+            .or_failed()?;
+        let mut rows = statement.query(params![self.oldest_pending.0, OLDEST_SCAN_ROWS]).or_failed()?;
+        while let Some(row) = rows.next().or_failed()? {
+            self.oldest_pending = Seq(row.get(0).or_failed()?);
+            self.oldest_pending_unix_ms = Some(row.get(2).or_failed()?);
+            if row.get::<_, i64>(1).or_failed()? == State::Pending.code() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the log back into the database. A full disk only puts it off.
+    fn checkpoint(&mut self) -> Result<(), BufferError> {
+        let done = self
+            .db
+            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .or_failed();
+        let (busy, log): (i64, i64) = match done {
+            Err(BufferError::DiskFull) => {
+                self.space_low = true;
+                return Ok(());
+            }
+            other => other?,
+        };
+        if busy != 0 {
+            return Err(BufferError::Failed(format!("the write-ahead log could not be written back (busy, {log} frames)")));
+        }
+        self.wal_pages.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Errors that concern a row's contents, not the database.
+fn is_damaged_row(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..))
+}
+
+/// What the open transaction has added so far.
+#[derive(Default)]
+struct Added {
+    bytes: u64,
+    unverified_bytes: u64,
+}
+
+impl Buffer for SqliteBuffer {
+    fn commit(&mut self, work: &Work, now: RunMs) -> Result<Vec<Appended>, BufferError> {
+        self.look_at_space(now);
+        let mut settlements: Vec<&Settlement> = work.settlements.iter().collect();
+        settlements.sort_by_key(|settlement| settlement.seq);
+
+        let appended = self.in_transaction(|engine| {
+            for settlement in &settlements {
+                engine.write_settlement(settlement, now)?;
+            }
+            let appended = engine.write_appends(&work.appends, now)?;
+            if now.since(engine.run_noted) >= RUN_NOTE_EVERY {
+                engine.set_meta("run_ms", &now.0)?;
+            }
+            Ok(appended)
+        })?;
+
+        // Durable from here on; only now may memory say so.
+        if now.since(self.run_noted) >= RUN_NOTE_EVERY {
+            self.run_noted = now;
+        }
+        for (append, appended) in work.appends.iter().zip(&appended) {
+            self.note_append(append, *appended, now);
+        }
+        for settlement in settlements {
+            self.note_settlement(settlement);
+        }
+        self.measure()?;
+        if self.used_bytes() > self.settings.max_bytes {
+            purge::give_way(self, work.appends.len(), now)?;
+        }
+        if self.wal_bytes() >= self.checkpoint_at_bytes() {
+            self.checkpoint()?;
+        }
+        Ok(appended)
+    }
+
+    fn claim(&mut self, route: &str, limit: ClaimLimit, now: RunMs) -> Result<Claims, BufferError> {
+        let mut claims = Claims::default();
+        let mut bytes = 0;
+        while claims.events.len() < limit.events && (bytes < limit.bytes || claims.events.is_empty()) {
+            let Some(seq) = self.lanes.take_due(route, now) else { break };
+            match self.read(seq) {
+                Ok(Some((claimed, held))) => {
+                    bytes += claimed.event.body.len();
+                    let verified = claimed.event.is_verified();
+                    self.lanes.hand_out(seq, InFlight { route: claimed.event.route.clone(), bytes: held, verified });
+                    claims.events.push(claimed);
+                }
+                Ok(None) => self.in_transaction(|engine| engine.quarantine(seq, now))?,
+                Err(error) => {
+                    self.lanes.put_back(route, seq);
+                    for claimed in &claims.events {
+                        self.lanes.retry(claimed.seq, RunMs(0));
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        claims.next_due = self.lanes.next_due(route);
+        Ok(claims)
+    }
+
+    fn maintain(&mut self, now: RunMs, idle: bool) -> Result<Vec<Arc<str>>, BufferError> {
+        self.look_at_space(now);
+        let expired = purge::sweep(self, now)?;
+        self.find_oldest_pending()?;
+        if idle && now.since(self.run_noted) >= IDLE_RUN_NOTE_EVERY && self.counts.live_bytes > 0 {
+            // Ages go on while only retries wait; without anything stored nothing ages.
+            self.set_meta("run_ms", &now.0)?;
+            self.run_noted = now;
+        }
+        if idle && self.wal_bytes() > 0 {
+            self.checkpoint()?;
+            self.db.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})")).or_failed()?;
+        }
+        self.measure()?;
+        Ok(expired)
+    }
+
+    fn stats(&self, now: RunMs) -> Stats {
+        Stats {
+            events: self.counts.events,
+            used_bytes: self.used_bytes(),
+            dedupe_entries: self.index.len() as u64,
+            dedupe_window_ms: self.index.effective_window_ms(self.settings.tombstone_keep, now),
+            oldest_pending_unix_ms: self.oldest_pending_unix_ms,
+            quarantined: self.counts.quarantined,
+        }
+    }
+
+    fn close(&mut self, now: RunMs) -> Result<(), BufferError> {
+        self.in_transaction(|engine| {
+            engine.set_meta("run_ms", &now.0)?;
+            engine.db.execute("DELETE FROM meta WHERE key = 'open'", []).or_failed().map(drop)
+        })?;
+        self.checkpoint()
+    }
+}
+
+#[cfg(test)]
+mod tests;

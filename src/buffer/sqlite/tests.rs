@@ -1,0 +1,273 @@
+use super::*;
+use crate::buffer::event::tests::event;
+use crate::buffer::event::{NewEvent, Outcome};
+use tempfile::TempDir;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn settings() -> Settings {
+    Settings {
+        max_bytes: 1 << 30,
+        dedupe_entries: 10_000,
+        tombstone_keep: DAY,
+        dead_letter_keep: 14 * DAY,
+        delivered_keep: Duration::ZERO,
+    }
+}
+
+fn open(dir: &TempDir) -> (SqliteBuffer, Recovery) {
+    SqliteBuffer::open(dir.path(), settings()).unwrap()
+}
+
+fn print(id: &str) -> Fingerprint {
+    let mut bytes = [0; 16];
+    bytes[..id.len().min(16)].copy_from_slice(&id.as_bytes()[..id.len().min(16)]);
+    Fingerprint(bytes)
+}
+
+fn append(id: &str, body: &[u8], claim: bool) -> Append {
+    Append { event: NewEvent::new(event(id, body), Some((print(id), DAY))), claim }
+}
+
+fn store(engine: &mut SqliteBuffer, id: &str, claim: bool, now: i64) -> Appended {
+    let work = Work { appends: vec![append(id, b"a body", claim)], settlements: vec![] };
+    engine.commit(&work, RunMs(now)).unwrap()[0]
+}
+
+fn settle(engine: &mut SqliteBuffer, seq: Seq, outcome: Outcome, now: i64) {
+    let settlements = vec![Settlement { seq, outcome, attempts: 1 }];
+    engine.commit(&Work { appends: vec![], settlements }, RunMs(now)).unwrap();
+}
+
+fn claim_all(engine: &mut SqliteBuffer, now: i64) -> Vec<Claimed> {
+    engine.claim("default", ClaimLimit { events: 100, bytes: 1 << 20 }, RunMs(now)).unwrap().events
+}
+
+fn count(engine: &SqliteBuffer, sql: &str) -> i64 {
+    engine.db.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn what_was_stored_comes_back_as_it_was_after_the_process_is_gone() {
+    let dir = TempDir::new().unwrap();
+    let (mut engine, fresh) = open(&dir);
+    assert_eq!((fresh.pending, fresh.unclean), (0, false));
+    assert_eq!(store(&mut engine, "one", false, 5), Appended::Stored { seq: Seq(1), claimed: false });
+    drop(engine); // no close: as after kill -9
+
+    let (mut engine, recovery) = open(&dir);
+    assert_eq!((recovery.pending, recovery.unclean), (1, true));
+    assert_eq!(recovery.fingerprint_key, fresh.fingerprint_key);
+    assert_eq!(&*recovery.routes[0], "default");
+    let claimed = claim_all(&mut engine, 10);
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(claimed[0].event.head, event("one", b"a body").head);
+    assert_eq!(claimed[0].event.body, "a body");
+    assert_eq!(claimed[0].event.event_id.as_deref(), Some("one"));
+    assert!(claim_all(&mut engine, 10).is_empty(), "handed out once only");
+    engine.close(RunMs(20)).unwrap();
+    drop(engine);
+    let (_, recovery) = open(&dir);
+    assert!(!recovery.unclean);
+    assert_eq!(recovery.run_base, RunMs(20));
+}
+
+#[test]
+fn a_duplicate_is_known_in_the_group_later_and_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let (mut engine, _) = open(&dir);
+    let work = Work { appends: vec![append("one", b"a", false), append("one", b"b", false)], settlements: vec![] };
+    let first = Seq(1);
+    assert_eq!(
+        engine.commit(&work, RunMs(0)).unwrap(),
+        [Appended::Stored { seq: first, claimed: false }, Appended::Duplicate { seq: first }]
+    );
+    assert_eq!(store(&mut engine, "one", false, 1), Appended::Duplicate { seq: first });
+    let claimed = claim_all(&mut engine, 2);
+    settle(&mut engine, claimed[0].seq, Outcome::Delivered, 3);
+    assert_eq!(store(&mut engine, "one", false, 4), Appended::Duplicate { seq: first }, "of a delivered one too");
+    drop(engine);
+    let (mut engine, _) = open(&dir);
+    assert_eq!(store(&mut engine, "one", false, 5), Appended::Duplicate { seq: first });
+    let beyond = 86_401_000;
+    assert!(matches!(store(&mut engine, "one", false, beyond), Appended::Stored { .. }));
+}
+
+#[test]
+fn a_delivered_body_is_deleted_and_its_tombstone_goes_with_the_window() {
+    let dir = TempDir::new().unwrap();
+    let (mut engine, _) = open(&dir);
+    let Appended::Stored { seq, claimed: true } = store(&mut engine, "one", true, 0) else { panic!("not claimed") };
+    settle(&mut engine, seq, Outcome::Delivered, 10);
+    assert_eq!(count(&engine, "SELECT count(*) FROM body"), 0);
+    assert_eq!(count(&engine, "SELECT count(*) FROM event"), 1);
+    engine.maintain(RunMs(86_400_000), true).unwrap();
+    assert_eq!(count(&engine, "SELECT count(*) FROM event"), 1, "the window is not over");
+    engine.maintain(RunMs(86_411_000), true).unwrap();
+    assert_eq!(count(&engine, "SELECT count(*) FROM event"), 0);
+    assert_eq!(engine.stats(RunMs(86_411_000)).of(State::Delivered), 0);
+    // The number is never used again.
+    assert!(matches!(store(&mut engine, "two", false, 86_412_000), Appended::Stored { seq: Seq(2), .. }));
+}
+
+#[test]
+fn a_retry_waits_until_it_is_due_and_a_dead_letter_until_its_keep_ends() {
+    let dir = TempDir::new().unwrap();
+    let (mut engine, _) = open(&dir);
+    let Appended::Stored { seq, .. } = store(&mut engine, "one", true, 0) else { panic!() };
+    settle(&mut engine, seq, Outcome::RetryAt { due: RunMs(500), client_errors: 1, error: "503".into() }, 10);
+    assert!(claim_all(&mut engine, 499).is_empty());
+    drop(engine);
+    let (mut engine, recovery) = open(&dir);
+    assert_eq!(recovery.pending, 1);
+    assert!(claim_all(&mut engine, 499).is_empty(), "after a restart too");
+    let claimed = claim_all(&mut engine, 500);
+    assert_eq!((claimed[0].attempts, claimed[0].client_errors), (1, 1));
+    settle(&mut engine, seq, Outcome::Dead { error: "given up".into() }, 600);
+    assert_eq!((engine.stats(RunMs(600)).of(State::Dead), engine.stats(RunMs(600)).of(State::Pending)), (1, 0));
+    assert_eq!(count(&engine, "SELECT count(*) FROM body"), 1, "a dead letter keeps its body");
+    let keep_over = 600 + 14 * 86_400_000 + 1_000;
+    let expired = engine.maintain(RunMs(keep_over), true).unwrap();
+    assert_eq!(expired.iter().map(|route| &**route).collect::<Vec<_>>(), ["default"]);
+    assert_eq!(count(&engine, "SELECT count(*) FROM body") + count(&engine, "SELECT count(*) FROM event"), 0);
+}
+
+#[test]
+fn settling_twice_or_what_was_not_handed_out_changes_nothing() {
+    let dir = TempDir::new().unwrap();
+    let (mut engine, _) = open(&dir);
+    store(&mut engine, "one", false, 0);
+    settle(&mut engine, Seq(1), Outcome::Delivered, 1);
+    assert_eq!(engine.stats(RunMs(1)).of(State::Pending), 1, "not handed out");
+    let seq = claim_all(&mut engine, 2)[0].seq;
+    settle(&mut engine, seq, Outcome::Delivered, 3);
+    settle(&mut engine, seq, Outcome::Dead { error: String::new() }, 4);
+    let stats = engine.stats(RunMs(4));
+    assert_eq!((stats.of(State::Delivered), stats.of(State::Dead), stats.of(State::Pending)), (1, 0, 0));
+}
+
+#[test]
+fn a_damaged_row_is_set_aside_and_the_others_go_on() {
+    let dir = TempDir::new().unwrap();
+    let (mut engine, _) = open(&dir);
+    for id in ["one", "two", "three"] {
+        store(&mut engine, id, false, 0);
+    }
+    engine.db.execute("UPDATE body SET body = x'00' WHERE seq = 2", []).unwrap();
+    let claimed = claim_all(&mut engine, 1);
+    assert_eq!(claimed.iter().map(|claimed| claimed.seq).collect::<Vec<_>>(), [Seq(1), Seq(3)]);
+    let stats = engine.stats(RunMs(1));
+    assert_eq!((stats.quarantined, stats.of(State::Quarantined), stats.of(State::Pending)), (1, 1, 2));
+    assert!(matches!(store(&mut engine, "two", false, 2), Appended::Stored { .. }), "a repeat is stored anew");
+}
+
+#[test]
+fn at_the_bound_tombstones_give_way_and_only_then_events_are_refused() {
+    let dir = TempDir::new().unwrap();
+    let mut small = settings();
+    small.max_bytes = 1 << 20;
+    let (mut engine, _) = SqliteBuffer::open(dir.path(), small).unwrap();
+    let body = vec![b'x'; 2_000];
+    // Far more delivered events than the bound could hold.
+    for n in 0..12_000 {
+        let work = Work { appends: vec![append(&format!("d{n}"), &body, true)], settlements: vec![] };
+        let Appended::Stored { seq, claimed: true } = engine.commit(&work, RunMs(n)).unwrap()[0] else {
+            panic!("refused at {n}: {:?}", engine.stats(RunMs(n)));
+        };
+        settle(&mut engine, seq, Outcome::Delivered, n);
+    }
+    assert!(engine.stats(RunMs(0)).of(State::Delivered) < 12_000);
+    // Now the app is down.
+    let mut stored = 0;
+    let refused = loop {
+        let work = Work { appends: vec![append(&format!("p{stored}"), &body, false)], settlements: vec![] };
+        match engine.commit(&work, RunMs(20_000)).unwrap()[0] {
+            Appended::Stored { .. } => stored += 1,
+            other => break other,
+        }
+        assert!(stored < 1_000, "never refused");
+    };
+    assert_eq!(refused, Appended::Full);
+    assert!(stored > 300, "{stored} events of 2.4 KB in 1 MiB");
+    let claimed = claim_all(&mut engine, 20_001);
+    for claimed in claimed {
+        settle(&mut engine, claimed.seq, Outcome::Delivered, 20_002);
+    }
+    assert!(matches!(store(&mut engine, "again", false, 20_003), Appended::Stored { .. }), "room is made");
+}
+
+#[test]
+fn unverified_events_take_at_most_a_tenth() {
+    let dir = TempDir::new().unwrap();
+    let mut small = settings();
+    small.max_bytes = 4 << 20;
+    let (mut engine, _) = SqliteBuffer::open(dir.path(), small).unwrap();
+    let mut unverified = event("x", &[0; 4_000]);
+    unverified.head.key = None;
+    let mut stored = 0;
+    loop {
+        let appends = vec![Append { event: NewEvent::new(unverified.clone(), None), claim: false }];
+        match engine.commit(&Work { appends, settlements: vec![] }, RunMs(0)).unwrap()[0] {
+            Appended::Stored { .. } => stored += 1,
+            _ => break,
+        }
+    }
+    assert!((80..=100).contains(&stored), "{stored}");
+    assert!(matches!(store(&mut engine, "genuine", false, 0), Appended::Stored { .. }));
+}
+
+#[test]
+fn a_newer_database_is_refused_and_left_as_it_is() {
+    let dir = TempDir::new().unwrap();
+    let (mut engine, _) = open(&dir);
+    store(&mut engine, "one", false, 0);
+    engine.close(RunMs(0)).unwrap();
+    drop(engine);
+    let path = dir.path().join(DATABASE_FILE);
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 9999).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let error = SqliteBuffer::open(dir.path(), settings()).err().unwrap();
+    assert!(matches!(error, OpenError::Newer { found: 9999, .. }), "{error}");
+    assert!(error.to_string().contains("hookward.db"));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_database_of_another_program_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join(DATABASE_FILE);
+    Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=1; CREATE TABLE t(x); ").unwrap();
+    let error = SqliteBuffer::open(dir.path(), settings()).err().unwrap();
+    assert!(matches!(error, OpenError::Failed(_)), "{error}");
+}
+
+#[test]
+fn the_log_is_written_back_before_it_grows_beyond_its_bound() {
+    let dir = TempDir::new().unwrap();
+    let (mut engine, _) = open(&dir);
+    let body = vec![7; 100_000];
+    for n in 0..200 {
+        let work = Work { appends: vec![append(&format!("{n}"), &body, false)], settlements: vec![] };
+        engine.commit(&work, RunMs(n)).unwrap();
+        assert!(engine.wal_bytes() < CHECKPOINT_WAL_BYTES + 1_000_000);
+    }
+    let wal = std::fs::metadata(dir.path().join("hookward.db-wal")).unwrap().len();
+    assert!(wal < CHECKPOINT_WAL_BYTES + 1_000_000, "{wal}");
+}
+
+#[test]
+fn the_oldest_pending_event_is_found_without_counting_the_others() {
+    let dir = TempDir::new().unwrap();
+    let (mut engine, _) = open(&dir);
+    engine.maintain(RunMs(0), true).unwrap();
+    assert_eq!(engine.stats(RunMs(0)).oldest_pending_unix_ms, None);
+    for id in ["one", "two"] {
+        store(&mut engine, id, true, 0);
+    }
+    settle(&mut engine, Seq(1), Outcome::Delivered, 1);
+    engine.maintain(RunMs(2), false).unwrap();
+    assert_eq!(engine.stats(RunMs(2)).oldest_pending_unix_ms, Some(1_700_000_000_000));
+    settle(&mut engine, Seq(2), Outcome::Delivered, 3);
+    engine.maintain(RunMs(4), false).unwrap();
+    assert_eq!(engine.stats(RunMs(4)).oldest_pending_unix_ms, None);
+}

@@ -1,0 +1,65 @@
+//! `hookward check`: like `nginx -t`, every problem at once.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::output::finish;
+use super::{BAD_CONFIG, ConfigArgs};
+use crate::config::reader::problem::Problems;
+use crate::config::resolve::Resolved;
+
+/// Check the configuration: every problem at once, each with its place and its mend
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  hookward check --config hookward.yaml")]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print {"ok", "problems", "warnings"} instead of lines
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints every problem to stderr and ends with 78, or a summary to stdout and 0.
+#[allow(clippy::needless_pass_by_value, reason = "every command takes its flags so")]
+pub fn run(args: Args) -> ExitCode {
+    let resolved = args.config.resolve();
+    let code = if resolved.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(BAD_CONFIG) };
+    if args.json {
+        return finish(&format!("{}\n", as_json(&resolved)), code);
+    }
+    match resolved {
+        Ok(resolved) => {
+            for warning in &resolved.warnings {
+                eprintln!("warning: {warning}");
+            }
+            finish(&format!("configuration ok: {}\n", summary(&resolved)), code)
+        }
+        Err(problems) => {
+            eprintln!("{problems}");
+            code
+        }
+    }
+}
+
+fn summary(resolved: &Resolved) -> String {
+    let config = &resolved.config;
+    let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let keys = config.routes.iter().map(|route| route.keys.len()).sum();
+    format!("{}, {}, {}", plural(config.listen.len(), "listener"), plural(config.routes.len(), "route"), plural(keys, "key"))
+}
+
+fn as_json(resolved: &Result<Resolved, Problems>) -> serde_json::Value {
+    match resolved {
+        Ok(resolved) => json!({"ok": true, "problems": [], "warnings": resolved.warnings}),
+        Err(problems) => {
+            let problems: Vec<_> = problems
+                .iter()
+                .map(|p| json!({"path": p.path, "line": p.line(), "problem": p.what, "mend": p.mend}))
+                .collect();
+            json!({"ok": false, "problems": problems, "warnings": []})
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The command line: one file per command.
+
+pub mod check;
+pub mod demo;
+pub mod health;
+pub mod keygen;
+mod output;
+pub mod run;
+pub mod sample;
+pub mod schema;
+pub mod secret_key;
+pub mod send;
+pub mod sign;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::reader::problem::Problems;
+use crate::config::resolve::{Overrides, Resolved, SourceFile, resolve};
+
+/// The configuration is bad; sysexits.h `EX_CONFIG`.
+const BAD_CONFIG: u8 = 78;
+
+/// Verifies Telnyx webhooks in front of your app: checks each one, stores it durably, answers
+/// within milliseconds, and forwards it for as long as the app takes
+#[derive(Debug, Parser)]
+#[command(name = "hookward", version, after_help = "\
+Example: in front of an app on port 3000
+  hookward run --upstream http://127.0.0.1:3000 --public-key \"$TELNYX_PUBLIC_KEY\"")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Check(check::Args),
+    Schema(schema::Args),
+    Keygen(keygen::Args),
+    Sign(sign::Args),
+    Send(send::Args),
+    Demo(demo::Args),
+    Health(health::Args),
+}
+
+impl Cli {
+    /// Runs the command. Exit codes: 0 done, 1 failed, 2 wrong usage (clap's), 78 bad
+    /// configuration.
+    pub fn run(self) -> ExitCode {
+        match self.command {
+            Command::Run(args) => run::run(args),
+            Command::Check(args) => check::run(args),
+            Command::Schema(args) => schema::run(args),
+            Command::Keygen(args) => keygen::run(args),
+            Command::Sign(args) => sign::run(args),
+            Command::Send(args) => send::run(args),
+            Command::Demo(args) => demo::run(args),
+            Command::Health(args) => health::run(args),
+        }
+    }
+}
+
+/// Where a configuration comes from.
+#[derive(Debug, clap::Args)]
+pub struct ConfigArgs {
+    /// Configuration file (YAML)
+    #[arg(long, env = "HOOKWARD_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+impl ConfigArgs {
+    /// The configuration that file, environment and flags make.
+    fn resolve(&self) -> Result<Resolved, Problems> {
+        let file = match self.config.as_ref().filter(|path| !path.as_os_str().is_empty()) {
+            Some(path) => Some(SourceFile::read(path)?),
+            None => None,
+        };
+        resolve(file.as_ref(), &self.overrides, &|name| std::env::var(name).ok())
+    }
+}

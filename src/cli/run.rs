@@ -1,0 +1,119 @@
+//! `hookward run`: the sidecar.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::output::{FAILED, fail, print};
+use super::{BAD_CONFIG, ConfigArgs};
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::logging;
+use crate::server::{Server, ServerError};
+
+/// Run the sidecar: verify, store, answer, forward
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: in front of an app on port 3000, with a volume for the events
+  hookward run --upstream http://127.0.0.1:3000 --public-key \"$TELNYX_PUBLIC_KEY\" --data-dir /data
+
+Signals: SIGTERM and SIGINT drain and end with 0, a second one ends at once with 1.")]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Runs until a signal: 0 after a drain, 1 on failure, 78 on a bad configuration.
+#[allow(clippy::needless_pass_by_value, reason = "every command takes its flags so")]
+pub fn run(args: Args) -> ExitCode {
+    let resolved = match args.config.resolve() {
+        Ok(resolved) => resolved,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    logging::init(resolved.config.log.format, resolved.config.log.level);
+    for warning in &resolved.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(resolved.config.threads)
+        .thread_name("hookward")
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(FAILED, &format!("no threads: {error}")),
+    };
+    let code = match runtime.block_on(serve(resolved.config)) {
+        Ok(Ended::Drained) => ExitCode::SUCCESS,
+        Ok(Ended::AtOnce) => fail(FAILED, &"ended at once by a second signal; what is pending is delivered after the next start"),
+        Err(error) => fail(FAILED, &error),
+    };
+    // What still runs is not worth waiting for: everything that counts is on disk.
+    runtime.shutdown_background();
+    code
+}
+
+enum Ended {
+    Drained,
+    AtOnce,
+}
+
+async fn serve(config: Config) -> Result<Ended, ServerError> {
+    let mut signals = Signals::install()?;
+    let server = tokio::select! {
+        server = Server::start(config, Arc::new(SystemClock::new())) => server?,
+        () = signals.stop() => return Ok(Ended::AtOnce),
+    };
+    let listen: Vec<String> = server.listen().iter().map(ToString::to_string).collect();
+    // Nobody may be reading; that is no reason not to serve.
+    let _ = print(&format!("ready listen={} admin={}\n", listen.join(","), server.admin()));
+    let (begin, begun) = tokio::sync::oneshot::channel::<()>();
+    let running = server.run_until(async {
+        let _ = begun.await;
+    });
+    tokio::pin!(running);
+    tokio::select! {
+        ended = &mut running => return ended.map(|()| Ended::Drained),
+        () = signals.stop() => {}
+    }
+    let _ = begin.send(());
+    tokio::select! {
+        ended = &mut running => ended.map(|()| Ended::Drained),
+        () = signals.stop() => Ok(Ended::AtOnce),
+    }
+}
+
+/// The signals that concern us.
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn install() -> Result<Signals, ServerError> {
+        let install = |kind| signal(kind).map_err(|error| ServerError::Internal(format!("no signal handler: {error}")));
+        Ok(Signals {
+            term: install(SignalKind::terminate())?,
+            int: install(SignalKind::interrupt())?,
+            hup: install(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for a signal to stop. SIGHUP would end the process if nobody took it.
+    async fn stop(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => return,
+                _ = self.int.recv() => return,
+                _ = self.hup.recv() => {
+                    tracing::warn!("SIGHUP: reloading is not available in this version; restart to apply a changed configuration");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! What is received: routes with their keys, allowlists and tolerances.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use ipnet::IpNet;
+
+use super::upstream::{self, UpstreamParts};
+use super::{HOUR, SECOND, Sources, secret};
+use crate::config::reader::problem::Fault;
+use crate::config::reader::schema::Kind;
+use crate::config::reader::section::{Section, fixed};
+use crate::config::reader::value::{duration_text, parse_name, shown};
+use crate::config::{Dedupe, PathPattern, Route, Upstream};
+use crate::gate::Enforcement;
+use crate::gate::allowlist::{Allowlist, parse_source};
+use crate::gate::keys::{KeyError, NamedKey, parse_public_key};
+use crate::gate::peer::TrustedProxies;
+use crate::gate::timestamp::Tolerance;
+
+/// Most keys of a route: every one is tried for every request.
+const KEYS_MAX: usize = 8;
+
+const ENFORCEMENTS: [(&str, Enforcement); 2] = [("enforce", Enforcement::Enforce), ("report", Enforcement::Report)];
+/// `None` is off.
+const LIST_MODES: [(&str, Option<Enforcement>); 3] =
+    [("enforce", Some(Enforcement::Enforce)), ("report", Some(Enforcement::Report)), ("off", None)];
+
+/// What routes share.
+pub(super) struct Surroundings<'a> {
+    pub(super) trusted: &'a TrustedProxies,
+    pub(super) allow_overlap: bool,
+    pub(super) upstream: &'a UpstreamParts,
+    pub(super) default_upstream: Option<Arc<Upstream>>,
+    pub(super) buffer_max_bytes: u64,
+}
+
+/// Reads all routes; those that cannot be used are left out, with the reason among the problems.
+pub(super) fn read(
+    root: &Section<'_>,
+    sources: &Sources<'_>,
+    surroundings: &Surroundings<'_>,
+    warnings: &mut Vec<String>,
+) -> Vec<Route> {
+    sources.optional_flag("--mode", sources.overrides.mode.as_ref(), |text| fixed(text, "ack"));
+    let flags = Flags::read(sources);
+    let mut sections = root.sections("routes", "What is received. None written: one route named `default`.").unwrap_or_default();
+    let written = !sections.is_empty();
+    if written && !flags.paths.is_empty() {
+        warnings.push("--path: is ignored, since the file has routes".to_owned());
+    }
+    if !written {
+        // One route for each path, as if they stood in the file.
+        sections.extend((0..flags.paths.len().max(1)).map(|_| root.nothing("routes")));
+    }
+    let mut routes = Vec::new();
+    let mut names: Vec<String> = Vec::new();
+    let mut patterns: Vec<PathPattern> = Vec::new();
+    for (index, section) in sections.iter().enumerate() {
+        let defaults = if written { (default_name(0), None) } else { (default_name(index), flags.paths.get(index)) };
+        let reading = Reading { section, sources, surroundings, flags: &flags };
+        let (name, path) = reading.name_and_path(defaults);
+        if names.contains(&name) {
+            section.fault("name", Fault::new(format!("the name `{name}` is taken by another route"), "give every route its own `name:`"));
+        }
+        if path.as_ref().is_some_and(|path| patterns.contains(path)) {
+            let fault = Fault::new("has the path of another route", "give every route its own `path:`");
+            if written { section.fault("path", fault) } else { sources.reader.report_flag("--path", fault) }
+        }
+        names.push(name.clone());
+        patterns.extend(path.clone());
+        let route = reading.rest(&name, path, warnings);
+        routes.extend(route);
+    }
+    let lacks_upstream = sections.iter().any(|section| !section.section("upstream", "").has("url"));
+    if lacks_upstream && !surroundings.upstream.is_named {
+        root.fault("upstream", Fault::new("is missing", "set `url:` there, --upstream or HOOKWARD_UPSTREAM, such as http://127.0.0.1:3000"));
+    }
+    routes
+}
+
+fn default_name(index: usize) -> String {
+    if index == 0 { "default".to_owned() } else { format!("default-{}", index + 1) }
+}
+
+/// What flags fill in where a route leaves it out.
+struct Flags {
+    keys: Vec<NamedKey>,
+    /// Whether any key was given, good or bad.
+    has_keys: bool,
+    sources: Option<Vec<IpNet>>,
+    sources_texts: Vec<String>,
+    allowlist_off: bool,
+    paths: Vec<PathPattern>,
+}
+
+impl Flags {
+    fn read(sources: &Sources<'_>) -> Flags {
+        let overrides = sources.overrides;
+        let mut keys = Vec::new();
+        for (index, text) in overrides.public_key.iter().enumerate() {
+            let named = |key| NamedKey { name: format!("key{}", index + 1).into(), key };
+            keys.extend(sources.flag("--public-key", text, |text| parse_public_key(text).map(named).map_err(key_fault)));
+        }
+        if keys.len() > KEYS_MAX {
+            sources.reader.report_flag("--public-key", too_many_keys());
+        }
+        let allowlist_off = overrides.ip_allowlist.iter().any(|text| text == "off");
+        if allowlist_off && overrides.ip_allowlist.len() > 1 {
+            let fault = Fault::new("is `off` and something else", "give `off` alone, or leave it out");
+            sources.reader.report_flag("--ip-allowlist", fault);
+        }
+        let nets = overrides.ip_allowlist.iter().filter(|text| *text != "off");
+        let nets: Vec<IpNet> = nets.filter_map(|text| sources.flag("--ip-allowlist", text, source)).flatten().collect();
+        Flags {
+            keys,
+            has_keys: !overrides.public_key.is_empty(),
+            sources: (!overrides.ip_allowlist.is_empty()).then_some(nets),
+            sources_texts: overrides.ip_allowlist.clone(),
+            allowlist_off,
+            paths: overrides.path.iter().filter_map(|text| sources.flag("--path", text, parse_path)).collect(),
+        }
+    }
+}
+
+/// One route being read.
+struct Reading<'a> {
+    section: &'a Section<'a>,
+    sources: &'a Sources<'a>,
+    surroundings: &'a Surroundings<'a>,
+    flags: &'a Flags,
+}
+
+impl Reading<'_> {
+    fn name_and_path(&self, (name, path): (String, Option<&PathPattern>)) -> (String, Option<PathPattern>) {
+        let default_name = Some(default_name(0).into());
+        let written = self.section.parsed("name", Kind::Text, default_name, "Name in metrics, logs and the admin API; unique, 1 to 64 of `a-z 0-9 _ -`.", parse_name);
+        let default_path = path.cloned().unwrap_or(PathPattern::Prefix("/".to_owned()));
+        let path = self.section.parsed("path", Kind::Text, Some("/*".into()), "Path of the requests, exact; a trailing `*` makes it a prefix; the longest match wins.", parse_path);
+        // A bad path must not count as the default one: that would be a duplicate that nobody wrote.
+        let path = if self.section.has("path") { path } else { Some(default_path) };
+        (written.unwrap_or(name), path)
+    }
+
+    /// Everything else. Reads every key before it gives up on anything.
+    fn rest(&self, name: &str, path: Option<PathPattern>, warnings: &mut Vec<String>) -> Option<Route> {
+        let section = self.section;
+        let methods = self.methods();
+        section.fixed("mode", "ack", "What is done: `ack` stores durably, answers 200 and forwards later.");
+        section.fixed("provider", "telnyx", "Who signs.");
+        let keys = self.keys(warnings);
+        let allowlist = self.allowlist(name, warnings);
+        let signature = section.choice("signature", Enforcement::Enforce, &ENFORCEMENTS, "What happens to what no key has signed: `report` lets it pass as unverified, counted and logged.");
+        if signature == Enforcement::Report {
+            warnings.push(format!("{}: anybody's requests are stored and forwarded, as unverified", section.path_of("signature")));
+        }
+        let tolerance = self.tolerance();
+        let max_body_bytes = section.memory("max_body", 1 << 20, 1..=64 << 20, "Largest body; more is answered 413.");
+        if max_body_bytes as u64 > self.surroundings.buffer_max_bytes {
+            section.fault("max_body", Fault::new("is larger than the buffer", "make it smaller, or buffer.max_bytes larger"));
+        }
+        let dedupe = self.dedupe(name, &tolerance);
+        let upstream = self.upstream();
+        Some(Route {
+            name: name.into(),
+            path: path?,
+            methods,
+            keys,
+            allowlist,
+            signature,
+            tolerance,
+            max_body_bytes,
+            dedupe,
+            upstream: upstream?,
+        })
+    }
+
+    fn methods(&self) -> Vec<Method> {
+        let kind = Kind::Choices(vec!["POST", "PUT", "PATCH", "DELETE"]);
+        let methods = self.section.list("methods", kind, &["POST"], "Methods that are taken; others are answered 405.", parse_method);
+        if self.section.is_empty_list("methods") {
+            self.section.fault("methods", Fault::new("is an empty list", "write [POST], or leave it out"));
+        }
+        methods.unwrap_or_else(|| vec![Method::POST])
+    }
+
+    fn keys(&self, warnings: &mut Vec<String>) -> Vec<NamedKey> {
+        const DOC: &str = "Telnyx's public keys, at most 8, each from `value`, `env` or `file`; `--public-key` or `TELNYX_PUBLIC_KEY` where none are written.";
+        let mut keys: Vec<NamedKey> = Vec::new();
+        let written = self.section.has("keys");
+        for (index, section) in self.section.sections("keys", DOC).unwrap_or_default().into_iter().enumerate() {
+            let section = section.secret();
+            let name = section.parsed("name", Kind::Text, None, "Name in metrics and headers; `key1`, `key2` unless set.", |text| {
+                // Not repeated: a key pasted into the wrong place is no name either.
+                parse_name(text).map_err(|fault| Fault::new("is not a name", fault.mend))
+            });
+            let name = name.unwrap_or_else(|| format!("key{}", index + 1));
+            let Some(text) = secret::read(&section, self.sources, true) else { continue };
+            // A variable may hold several, as TELNYX_PUBLIC_KEY does on its own.
+            for (part, text) in text.split(',').enumerate() {
+                let name = if part == 0 { name.clone() } else { format!("{name}-{}", part + 1) };
+                match parse_public_key(text) {
+                    Err(error) => section.own_fault(key_fault(error)),
+                    Ok(_) if keys.iter().any(|key| *key.name == *name) => {
+                        section.own_fault(Fault::new(format!("has the name `{name}` of another key"), "give every key its own `name:`"));
+                    }
+                    Ok(key) => keys.push(NamedKey { name: name.into(), key }),
+                }
+            }
+        }
+        if !written {
+            keys.clone_from(&self.flags.keys);
+        }
+        let has_any = if written { !self.section.is_empty_list("keys") } else { self.flags.has_keys };
+        if !has_any {
+            self.section.fault("keys", Fault::new("is missing: a route that verifies needs a public key", "set --public-key or TELNYX_PUBLIC_KEY, or write `keys: [{ file: … }]`; it is in Telnyx's portal under Keys & Credentials > Public Key"));
+        }
+        if written && keys.len() > KEYS_MAX {
+            self.section.fault("keys", too_many_keys());
+        }
+        let repeated = |(index, key): (usize, &NamedKey)| keys[..index].iter().any(|earlier| earlier.key == key.key);
+        if keys.iter().enumerate().any(repeated) {
+            warnings.push(format!("{}: has the same key twice", self.section.path_of("keys")));
+        }
+        keys
+    }
+
+    fn allowlist(&self, name: &str, warnings: &mut Vec<String>) -> Allowlist {
+        let section = self.section.section("ip_allowlist", "Who may send.");
+        const DOC: &str = "CIDRs, addresses and presets (`telnyx`, `telnyx-messaging`, `telnyx-regional`).";
+        let named = section.list("sources", Kind::Texts, &["telnyx"], DOC, |text| Ok((text.to_owned(), source(text)?)));
+        let mode = section.optional_choice("mode", Some(Some(Enforcement::Enforce)), &LIST_MODES, "`report` lets others pass as unverified, counted and logged; `off` does not look.");
+        let from_flag = self.flags.sources.clone().filter(|_| !section.has("sources"));
+        let off_by_flag = from_flag.is_some() && self.flags.allowlist_off;
+        let Some(mode) = mode.unwrap_or(if off_by_flag { None } else { Some(Enforcement::Enforce) }) else {
+            return Allowlist::Off;
+        };
+        if section.is_empty_list("sources") {
+            section.fault("sources", Fault::new("is an empty list: nobody could send", "write a preset or a CIDR, or `mode: off` to let anyone send"));
+        }
+        let (texts, nets) = match (named, from_flag) {
+            (Some(named), _) => named.into_iter().map(|(text, nets)| (text, nets)).unzip(),
+            // `off` on the flag beside a mode in the file: the file's mode, on the default sources.
+            (None, Some(nets)) if !self.flags.allowlist_off => (self.flags.sources_texts.clone(), vec![nets]),
+            (None, _) => (vec!["telnyx".to_owned()], source("telnyx").into_iter().collect::<Vec<_>>()),
+        };
+        let nets: Vec<IpNet> = nets.into_iter().flatten().collect();
+        if mode == Enforcement::Enforce && texts == ["telnyx-messaging"] {
+            warnings.push(format!("route {name}: telnyx-messaging alone refuses addresses that Telnyx has sent from (192.76.120.139 in 2023); `telnyx` holds all that it has published"));
+        }
+        self.refuse_overlap(&section, &nets);
+        Allowlist::Only { nets, mode }
+    }
+
+    /// Whoever is both a trusted proxy and an allowed sender could name anyone as the client.
+    fn refuse_overlap(&self, section: &Section<'_>, nets: &[IpNet]) {
+        if self.surroundings.allow_overlap {
+            return;
+        }
+        let trusted = &self.surroundings.trusted.nets;
+        let overlap = nets.iter().find_map(|net| trusted.iter().find(|proxy| proxy.contains(net) || net.contains(*proxy)).map(|proxy| (net, proxy)));
+        if let Some((net, proxy)) = overlap {
+            section.fault("sources", Fault::new(
+                format!("{net} overlaps the trusted proxy {proxy}: a proxy is not a sender"),
+                "name only senders here, or set client_ip.allow_overlap: true",
+            ));
+        }
+    }
+
+    fn tolerance(&self) -> Tolerance {
+        let section = self.section.section("timestamp", "How old a signature may be.");
+        let range = SECOND..=HOUR * 24;
+        Tolerance {
+            past: section.duration("past", SECOND * 300, range.clone(), "How old, in whole seconds."),
+            future: section.duration("future", SECOND * 300, range, "How far ahead of the local clock."),
+            mode: section.choice("mode", Enforcement::Enforce, &ENFORCEMENTS, "`report` lets others pass as unverified, counted and logged."),
+        }
+    }
+
+    fn dedupe(&self, name: &str, tolerance: &Tolerance) -> Option<Dedupe> {
+        let section = self.section.section_or_off("dedupe", "How an event that comes twice is found; `off` forwards every copy.")?;
+        let window = section.duration("window", HOUR * 24, SECOND..=HOUR * 24 * 90, "How long an event id is remembered, running time.");
+        let scope = section.parsed("scope", Kind::Text, None, "Routes with the same scope share their ids; the route's name unless set.", parse_name);
+        let least = tolerance.past + tolerance.future;
+        if window < least {
+            let what = format!("is shorter than timestamp.past and future together ({}): a replay could outlive it", duration_text(least));
+            section.fault("window", Fault::new(what, format!("write {} or more, or `dedupe: off`", duration_text(least.max(Duration::from_secs(1))))));
+        }
+        Some(Dedupe { window, scope: scope.as_deref().unwrap_or(name).into() })
+    }
+
+    fn upstream(&self) -> Option<Arc<Upstream>> {
+        let section = self.section.section("upstream", "Another app for this route; what is left out is as in the top-level `upstream`.");
+        if !self.section.has("upstream")
+            && let Some(upstream) = &self.surroundings.default_upstream
+        {
+            // Asked all the same, so that the schema has the keys.
+            upstream::read(&section, self.surroundings.upstream, None, self.sources);
+            return Some(Arc::clone(upstream));
+        }
+        upstream::read(&section, self.surroundings.upstream, None, self.sources).build().map(Arc::new)
+    }
+}
+
+fn source(text: &str) -> Result<Vec<IpNet>, Fault> {
+    if text == "off" {
+        return Err(Fault::new("`off` is not a source", "write `mode: off` beside `sources`"));
+    }
+    parse_source(text).map_err(|sentence| Fault::from_sentence(&sentence, "write a preset or a CIDR such as 203.0.113.0/24"))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "passed to map_err")]
+fn key_fault(error: KeyError) -> Fault {
+    Fault::from_sentence(&error.to_string(), "copy the key from Keys & Credentials > Public Key in Telnyx's portal")
+}
+
+fn too_many_keys() -> Fault {
+    Fault::new(format!("has more than {KEYS_MAX} keys"), "keep the current one and the next")
+}
+
+fn parse_method(text: &str) -> Result<Method, Fault> {
+    match text {
+        "POST" => Ok(Method::POST),
+        "PUT" => Ok(Method::PUT),
+        "PATCH" => Ok(Method::PATCH),
+        "DELETE" => Ok(Method::DELETE),
+        "GET" | "HEAD" => Err(Fault::new(format!("{text} cannot be verified: a query is not signed"), "leave it out")),
+        _ => Err(Fault::new(format!("{} is not a method that is taken here", shown(text)), "write POST, PUT, PATCH or DELETE")),
+    }
+}
+
+/// `/webhooks`, `/webhooks/*`.
+fn parse_path(text: &str) -> Result<PathPattern, Fault> {
+    const MEND: &str = "write an absolute path such as /webhooks, or /webhooks/* for all below it";
+    if !text.starts_with('/') {
+        return Err(Fault::new(format!("{} does not begin with /", shown(text)), MEND));
+    }
+    let (path, is_prefix) = text.strip_suffix('*').map_or((text, false), |prefix| (prefix, true));
+    if path.contains(['*', '?', '#']) || path.chars().any(|c| !c.is_ascii_graphic()) {
+        return Err(Fault::new(format!("{} has characters that no path pattern has", shown(text)), MEND));
+    }
+    let path = path.to_owned();
+    Ok(if is_prefix { PathPattern::Prefix(path) } else { PathPattern::Exact(path) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trailing_star_makes_a_prefix_and_any_other_is_refused() {
+        assert_eq!(parse_path("/*"), Ok(PathPattern::Prefix("/".into())));
+        assert_eq!(parse_path("/a/*"), Ok(PathPattern::Prefix("/a/".into())));
+        assert_eq!(parse_path("/a"), Ok(PathPattern::Exact("/a".into())));
+        for bad in ["", "a", "*", "/a*b", "/**", "/a?b", "/a b", "/ä", "/a#"] {
+            assert!(parse_path(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_method_without_a_signed_body_says_why() {
+        assert!(parse_method("GET").unwrap_err().what.contains("a query is not signed"));
+        assert!(parse_method("post").is_err());
+        assert_eq!(parse_method("PUT"), Ok(Method::PUT));
+    }
+}

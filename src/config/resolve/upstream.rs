@@ -1,0 +1,111 @@
+//! The app behind hookward.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Sources, HOUR, MILLISECOND};
+use crate::config::reader::problem::Fault;
+use crate::config::reader::section::Section;
+use crate::config::{Destination, Upstream};
+
+/// The flag that names the upstream.
+const FLAG: &str = "--upstream";
+
+/// What a section says, whether or not it names a URL: routes inherit the rest.
+#[derive(Debug, Clone)]
+pub(super) struct UpstreamParts {
+    destination: Option<Destination>,
+    host: Option<String>,
+    connect_timeout: Duration,
+    timeout: Duration,
+    max_concurrency: usize,
+    /// Whether a URL was given, good or bad.
+    pub(super) is_named: bool,
+}
+
+impl Default for UpstreamParts {
+    fn default() -> Self {
+        UpstreamParts {
+            destination: None,
+            host: None,
+            connect_timeout: Duration::from_secs(1),
+            timeout: Duration::from_secs(15),
+            max_concurrency: 32,
+            is_named: false,
+        }
+    }
+}
+
+impl UpstreamParts {
+    /// The upstream, if it has a usable URL.
+    pub(super) fn build(&self) -> Option<Upstream> {
+        Some(Upstream {
+            destination: self.destination.clone()?,
+            host: self.host.clone(),
+            connect_timeout: self.connect_timeout,
+            timeout: self.timeout,
+            max_concurrency: self.max_concurrency,
+        })
+    }
+}
+
+/// Reads a section. What it leaves out comes from `base`; another URL does not inherit the host
+/// name and the TLS of the first. `flag` beats the section's URL.
+pub(super) fn read(section: &Section<'_>, base: &UpstreamParts, flag: Option<&str>, sources: &Sources<'_>) -> UpstreamParts {
+    let written = section.parsed("url", crate::config::reader::schema::Kind::Text, None, "The app: `http://host:port`, `https://host:port` or `unix:/path`, without a path: the sender's is kept.", parse_destination);
+    let from_flag = flag.and_then(|text| sources.flag(FLAG, text, parse_destination));
+    let is_named = flag.is_some() || section.has("url");
+    let host = section.parsed("host", crate::config::reader::schema::Kind::Text, None, "`Host` that the app is sent; the sender's is kept otherwise.", parse_host);
+    let tls = section.section("tls", "TLS towards an `https://` upstream.");
+    let ca = tls.optional_text("ca", "PEM file of the CAs to trust instead of the system's.").map(PathBuf::from);
+    let server_name = tls.parsed("server_name", crate::config::reader::schema::Kind::Text, None, "Name to ask for and to verify instead of the URL's host.", parse_host);
+    section.to_come("sign", None);
+
+    let inherits = !is_named;
+    let mut destination = if flag.is_some() { from_flag } else { written };
+    if inherits {
+        destination.clone_from(&base.destination);
+    }
+    match &mut destination {
+        Some(Destination::Tcp { tls: Some(settings), .. }) => {
+            settings.ca = ca.or(settings.ca.take());
+            if let Some(name) = server_name {
+                settings.server_name = name;
+            }
+        }
+        // A flag may turn an https upstream into a local one without editing the file.
+        Some(_) if flag.is_none() => {
+            for key in ["ca", "server_name"].into_iter().filter(|key| tls.has(key)) {
+                tls.fault(key, Fault::new("needs an https:// upstream", "write https:// in the url, or leave it out"));
+            }
+        }
+        _ => {}
+    }
+    UpstreamParts {
+        destination,
+        host: host.or_else(|| base.host.clone().filter(|_| inherits)),
+        connect_timeout: section.duration("connect_timeout", base.connect_timeout, MILLISECOND..=HOUR / 12, "Time to connect, TLS included."),
+        timeout: section.duration("timeout", base.timeout, MILLISECOND..=HOUR, "Total time of one attempt."),
+        max_concurrency: section.count("max_concurrency", base.max_concurrency, 1..=10_000, "Attempts that may be under way at once."),
+        is_named: is_named || base.is_named,
+    }
+}
+
+fn parse_destination(text: &str) -> Result<Destination, Fault> {
+    const MEND: &str = "write http://host:port, https://host:port or unix:/path";
+    // Passwords and tokens stand in these parts, so the text is not repeated.
+    if !text.starts_with("unix:") {
+        if text.contains('@') {
+            return Err(Fault::new("carries user and password", MEND));
+        }
+        if text.contains(['?', '#']) {
+            return Err(Fault::new("has a query or fragment", MEND));
+        }
+    }
+    Destination::parse(text).map_err(|sentence| Fault::from_sentence(&sentence, MEND))
+}
+
+fn parse_host(text: &str) -> Result<String, Fault> {
+    let is_host = !text.is_empty() && text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
+    if is_host { Ok(text.to_owned()) } else { Err(Fault::new("is not a host name", "write a name such as app.internal")) }
+}

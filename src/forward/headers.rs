@@ -1,0 +1,295 @@
+//! Which headers the app gets. Pure.
+//!
+//! On receipt the sender's end-to-end headers are kept and everything is dropped with which an
+//! outsider could speak in hookward's or a proxy's name; on each attempt hookward's own are added.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::buffer::event::Event;
+use crate::clock::rfc3339_ms;
+use crate::gate::identity::as_header_value;
+use crate::gate::peer::Peer;
+use crate::gate::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER};
+
+/// Fields of one connection (RFC 9110 §7.6.1) or of its framing, which is set anew.
+const HOP_BY_HOP: [&str; 12] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "expect",
+    "content-length",
+];
+/// With these an outsider could make an app route or act by something that was not verified.
+const OVERRIDES: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-http-method-override"];
+/// Say where a request came from; only trusted proxies may.
+const FORWARDING: [&str; 5] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "x-real-ip"];
+/// Names that a `Connection` header cannot take away.
+const PROTECTED: [&str; 4] = ["host", "content-type", SIGNATURE_HEADER, TIMESTAMP_HEADER];
+/// Everything under it is hookward's own.
+const OWN_PREFIX: &str = "hookward-";
+
+/// Where a request came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// The other end of the connection.
+    pub peer: Peer,
+    /// Whether it may say where the request came from.
+    pub peer_is_trusted: bool,
+    /// Who the sender is, if that could be decided.
+    pub client: Option<IpAddr>,
+    /// Whether it came over TLS.
+    pub tls: bool,
+}
+
+/// The headers of a received request that go to the app.
+pub fn end_to_end(headers: &HeaderMap, origin: &Origin) -> Vec<(Bytes, Bytes)> {
+    let nominated = nominated_by_connection(headers);
+    let mut kept = Vec::with_capacity(headers.len() + 3);
+    for (name, value) in headers {
+        let name = name.as_str();
+        if is_dropped(name) || nominated.iter().any(|nominated| nominated == name) {
+            continue;
+        }
+        if FORWARDING.contains(&name) && (!origin.peer_is_trusted || name == "x-forwarded-for") {
+            continue;
+        }
+        kept.push((Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(value.as_bytes())));
+    }
+    add_forwarding(headers, origin, &mut kept);
+    kept
+}
+
+fn is_dropped(name: &str) -> bool {
+    if HOP_BY_HOP.contains(&name) || OVERRIDES.contains(&name) || name.starts_with(OWN_PREFIX) {
+        return true;
+    }
+    if !name.contains('_') {
+        return false;
+    }
+    // CGI-like interfaces read underscores and hyphens as one: `telnyx_timestamp` would stand in
+    // for the header that was verified.
+    let alias = name.replace('_', "-");
+    alias.starts_with(OWN_PREFIX)
+        || alias.starts_with("x-forwarded-")
+        || [SIGNATURE_HEADER, TIMESTAMP_HEADER].contains(&alias.as_str())
+        || FORWARDING.contains(&alias.as_str())
+        || OVERRIDES.contains(&alias.as_str())
+}
+
+fn nominated_by_connection(headers: &HeaderMap) -> Vec<String> {
+    headers
+        .get_all(http::header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !PROTECTED.contains(&name.as_str()) && !FORWARDING.contains(&name.as_str()))
+        .collect()
+}
+
+fn add_forwarding(headers: &HeaderMap, origin: &Origin, kept: &mut Vec<(Bytes, Bytes)>) {
+    let mut put = |name: &'static str, value: String| kept.push((Bytes::from_static(name.as_bytes()), Bytes::from(value)));
+    let client = origin.client.map(|ip| ip.to_string());
+    let proto = if origin.tls { "https" } else { "http" };
+    let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if origin.peer_is_trusted {
+        // The chain as it came, and whom it came from.
+        let mut chain: Vec<String> = headers
+            .get_all("x-forwarded-for")
+            .iter()
+            .filter_map(|line| line.to_str().ok())
+            .map(ToOwned::to_owned)
+            .collect();
+        if let Peer::Ip(peer) = origin.peer {
+            chain.push(peer.to_canonical().to_string());
+        }
+        put("x-forwarded-for", chain.join(", "));
+        if !headers.contains_key("x-forwarded-proto") {
+            put("x-forwarded-proto", proto.to_owned());
+        }
+        if !headers.contains_key("x-forwarded-host") {
+            put("x-forwarded-host", host.to_owned());
+        }
+        return;
+    }
+    let client = client.unwrap_or_else(|| "unknown".to_owned());
+    if headers.contains_key("x-real-ip") {
+        put("x-real-ip", client.clone());
+    }
+    if headers.contains_key("forwarded") {
+        let node = if client.contains(':') { format!("\"[{client}]\"") } else { client.clone() };
+        put("forwarded", format!("for={node};proto={proto}"));
+    }
+    put("x-forwarded-for", client);
+    put("x-forwarded-proto", proto.to_owned());
+    put("x-forwarded-host", host.to_owned());
+}
+
+/// All headers of one attempt. `host` replaces the sender's Host.
+pub fn for_attempt(event: &Event, attempt: u32, host: Option<&str>) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = Vec::with_capacity(event.head.headers.len() + 7);
+    for (name, value) in &event.head.headers {
+        let replaced = host.filter(|_| &name[..] == b"host");
+        let value = match replaced {
+            Some(host) => HeaderValue::from_str(host),
+            None => HeaderValue::from_maybe_shared(value.clone()),
+        };
+        // What was read from the wire is valid; damage is found by the checksum before this.
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), value) {
+            headers.push((name, value));
+        }
+    }
+    let verified = event.head.key.as_ref().map_or_else(|| "none".to_owned(), |key| format!("telnyx; key={key}"));
+    let mut own = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.push((HeaderName::from_static(name), value));
+        }
+    };
+    own("hookward-delivery-id", &event.delivery_id.to_string());
+    if event.is_verified() {
+        if let Some(id) = event.event_id.as_deref().and_then(as_header_value) {
+            own("hookward-event-id", id);
+        }
+        if let Some(kind) = event.event_type.as_deref().and_then(as_header_value) {
+            own("hookward-event-type", kind);
+        }
+    }
+    own("hookward-attempt", &attempt.to_string());
+    own("hookward-received-at", &rfc3339_ms(event.received_unix_ms));
+    own("hookward-verified", &verified);
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::event::tests::event;
+
+    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn received(lines: &[(&str, &str)], trusted: bool) -> Vec<(String, String)> {
+        let peer: IpAddr = "10.0.0.1".parse().unwrap();
+        let origin = Origin {
+            peer: Peer::Ip(peer),
+            peer_is_trusted: trusted,
+            client: Some("192.76.120.200".parse().unwrap()),
+            tls: false,
+        };
+        let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+        end_to_end(&headers(lines), &origin).into_iter().map(|(name, value)| (text(name), text(value))).collect()
+    }
+
+    fn value<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
+        headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    #[test]
+    fn the_senders_own_headers_are_kept_as_they_are() {
+        let lines = [
+            ("content-type", "application/json"),
+            (SIGNATURE_HEADER, "abc=="),
+            (TIMESTAMP_HEADER, "1700000000"),
+            ("user-agent", "telnyx-webhooks"),
+            ("x-custom", "a"),
+            ("x-custom", "b"),
+            ("host", "hooks.example"),
+        ];
+        let kept = received(&lines, false);
+        for (name, content) in lines {
+            assert!(kept.contains(&(name.to_owned(), content.to_owned())), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_could_speak_in_anothers_name_is_dropped() {
+        let dropped = [
+            "hookward-verified",
+            "hookward_verified",
+            "hookward-anything",
+            "telnyx_timestamp",
+            "telnyx_signature_ed25519",
+            "telnyx-signature_ed25519",
+            "x_forwarded_for",
+            "x-original-url",
+            "x-rewrite-url",
+            "x_rewrite_url",
+            "x-http-method-override",
+            "transfer-encoding",
+            "te",
+            "upgrade",
+            "expect",
+            "keep-alive",
+            "x-nominated",
+        ];
+        let mut lines: Vec<(&str, &str)> = dropped.iter().map(|name| (*name, "x")).collect();
+        lines.push(("connection", "close, X-Nominated, Telnyx-Timestamp, Host"));
+        lines.push((TIMESTAMP_HEADER, "1"));
+        lines.push(("host", "h"));
+        let kept = received(&lines, false);
+        for name in dropped {
+            assert_eq!(value(&kept, name), None, "{name}");
+        }
+        assert_eq!(value(&kept, TIMESTAMP_HEADER), Some("1"), "Connection cannot take it away");
+        assert_eq!(value(&kept, "host"), Some("h"));
+    }
+
+    #[test]
+    fn an_outsider_does_not_say_where_a_request_came_from_and_a_trusted_proxy_does() {
+        let lines = [
+            ("host", "hooks.example"),
+            ("x-forwarded-for", "6.6.6.6, 192.76.120.200"),
+            ("x-forwarded-proto", "https"),
+            ("x-real-ip", "6.6.6.6"),
+            ("forwarded", "for=6.6.6.6"),
+        ];
+        let outsider = received(&lines, false);
+        assert_eq!(value(&outsider, "x-forwarded-for"), Some("192.76.120.200"));
+        assert_eq!(value(&outsider, "x-forwarded-proto"), Some("http"));
+        assert_eq!(value(&outsider, "x-forwarded-host"), Some("hooks.example"));
+        assert_eq!(value(&outsider, "x-real-ip"), Some("192.76.120.200"));
+        assert_eq!(value(&outsider, "forwarded"), Some("for=192.76.120.200;proto=http"));
+        let proxied = received(&lines, true);
+        assert_eq!(value(&proxied, "x-forwarded-for"), Some("6.6.6.6, 192.76.120.200, 10.0.0.1"));
+        assert_eq!(value(&proxied, "x-forwarded-proto"), Some("https"));
+        assert_eq!(value(&proxied, "x-real-ip"), Some("6.6.6.6"));
+    }
+
+    #[test]
+    fn an_attempt_says_what_hookward_knows() {
+        let mut event = event("e1", b"{}");
+        let get = |event: &Event, attempt, host, name: &str| {
+            for_attempt(event, attempt, host)
+                .into_iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, value)| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(get(&event, 3, None, "hookward-attempt").as_deref(), Some("3"));
+        assert_eq!(get(&event, 1, None, "hookward-event-id").as_deref(), Some("e1"));
+        assert_eq!(get(&event, 1, None, "hookward-verified").as_deref(), Some("telnyx; key=key1"));
+        assert_eq!(get(&event, 1, None, "hookward-received-at").as_deref(), Some("2023-11-14T22:13:20.000Z"));
+        event.head.headers.push((Bytes::from_static(b"host"), Bytes::from_static(b"outside")));
+        assert_eq!(get(&event, 1, None, "host").as_deref(), Some("outside"));
+        assert_eq!(get(&event, 1, Some("inside"), "host").as_deref(), Some("inside"));
+        event.event_id = Some("not\r\nvisible".into());
+        assert_eq!(get(&event, 1, None, "hookward-event-id"), None);
+        event.head.key = None;
+        assert_eq!(get(&event, 1, None, "hookward-verified").as_deref(), Some("none"));
+        assert_eq!(get(&event, 1, None, "hookward-event-type"), None, "only a verified body says so");
+    }
+}

@@ -1,0 +1,230 @@
+//! One attempt at an app, and what its answer means (contract: any 2xx is delivered; 408, 425, 429,
+//! 5xx and no answer come again until `max_age`; 3xx and other 4xx a few times; then dead).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::backoff::{Retry, retry_after};
+use super::client::{Client, Destination, ExchangeError, Over, Reply, Timeouts};
+use super::headers::for_attempt;
+use crate::buffer::event::{Claimed, Event, Outcome};
+use crate::clock::RunMs;
+
+/// How long an unused connection is kept: below the 5 s after which Node closes one, the shortest
+/// of the common app servers.
+const IDLE_CONNECTION: Duration = Duration::from_secs(4);
+/// Age from which an app's own SDK refuses the original signature (300 s), less a margin.
+const SDK_TOLERANCE: Duration = Duration::from_secs(240);
+
+/// Where an app is and how it is treated.
+#[derive(Debug, Clone)]
+pub struct UpstreamSettings {
+    /// Where it is.
+    pub destination: Destination,
+    /// The `Host` that it is sent; the sender's otherwise.
+    pub host: Option<String>,
+    /// To connect.
+    pub connect_timeout: Duration,
+    /// Total of one attempt.
+    pub timeout: Duration,
+    /// Attempts under way at once.
+    pub max_concurrency: usize,
+}
+
+/// An app, with its connections and its bound on concurrency.
+pub struct Upstream {
+    client: Client,
+    host: Option<String>,
+    permits: Arc<Semaphore>,
+    /// The app asked to be left alone until then (`Retry-After`).
+    hold_until: Mutex<Option<Instant>>,
+}
+
+impl Upstream {
+    /// No connection is made yet.
+    ///
+    /// # Errors
+    /// See [`Client::new`].
+    pub fn new(settings: UpstreamSettings) -> Result<Upstream, super::client::ClientError> {
+        let timeouts =
+            Timeouts { connect: settings.connect_timeout, total: settings.timeout, idle: IDLE_CONNECTION };
+        Ok(Upstream {
+            client: Client::new(settings.destination, timeouts)?,
+            host: settings.host,
+            permits: Arc::new(Semaphore::new(settings.max_concurrency)),
+            hold_until: Mutex::new(None),
+        })
+    }
+
+    /// One permit per attempt under way.
+    pub fn permits(&self) -> Arc<Semaphore> {
+        self.permits.clone()
+    }
+
+    /// How long the app still wants to be left alone.
+    pub fn held_until(&self) -> Option<Instant> {
+        self.hold_until.lock().filter(|until| *until > Instant::now())
+    }
+
+    /// Sends an event; `attempts` counts every send. An idle connection that the app had closed is
+    /// no answer of the app, so the event is sent once more at once, as the next attempt.
+    pub async fn attempt(&self, event: &Event, attempts: &mut u32, now_unix_ms: i64) -> Verdict {
+        match self.send(Over::Pool, event, attempts).await {
+            Err(ExchangeError::Stale) => match self.send(Over::Fresh, event, attempts).await {
+                Ok(reply) => self.judge(&reply, now_unix_ms),
+                Err(error) => Verdict::of_failure(error),
+            },
+            Ok(reply) => self.judge(&reply, now_unix_ms),
+            Err(error) => Verdict::of_failure(error),
+        }
+    }
+
+    async fn send(&self, over: Over, event: &Event, attempts: &mut u32) -> Result<Reply, ExchangeError> {
+        *attempts += 1;
+        let headers = for_attempt(event, *attempts, self.host.as_deref());
+        let method = event.head.method.parse().unwrap_or(http::Method::POST);
+        self.client.exchange_once(over, &method, &event.head.target, &headers, &event.body).await
+    }
+
+    fn judge(&self, reply: &Reply, now_unix_ms: i64) -> Verdict {
+        if matches!(reply.status, 429 | 503)
+            && let Some(value) = reply.headers.get(http::header::RETRY_AFTER)
+            && let Some(wait) = value.to_str().ok().and_then(|value| retry_after(value, now_unix_ms))
+        {
+            *self.hold_until.lock() = Some(Instant::now() + wait);
+        }
+        Verdict::of_status(reply.status)
+    }
+}
+
+/// What an attempt came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// 2xx.
+    Delivered,
+    /// Again later: no answer, or one that says so. What happened.
+    Later(String),
+    /// The request itself is wrong for this app. What it answered.
+    ClientError(String),
+}
+
+impl Verdict {
+    fn of_status(status: u16) -> Verdict {
+        let told = || match http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()) {
+            Some(reason) => format!("the app answered {status} {reason}"),
+            None => format!("the app answered {status}"),
+        };
+        match status {
+            200..=299 => Verdict::Delivered,
+            408 | 425 | 429 | 500.. => Verdict::Later(told()),
+            _ => Verdict::ClientError(told()),
+        }
+    }
+
+    fn of_failure(error: ExchangeError) -> Verdict {
+        Verdict::Later(error.to_string())
+    }
+
+    /// What becomes of the event after this attempt.
+    pub fn outcome(self, claimed: &Claimed, attempts: u32, retry: &Retry, now: RunMs, random: f64) -> Outcome {
+        let age = now.since(claimed.stored_at);
+        match self {
+            Verdict::Delivered => Outcome::Delivered,
+            Verdict::Later(error) if age >= retry.max_age => Outcome::Dead { error: format!("{error}; max_age is over") },
+            Verdict::Later(error) => Outcome::RetryAt {
+                due: now.plus(retry.wait(attempts, random)),
+                client_errors: claimed.client_errors,
+                error,
+            },
+            Verdict::ClientError(error) => {
+                let error = with_age_hint(error, age);
+                let client_errors = claimed.client_errors + 1;
+                match retry.client_error_wait(client_errors, random) {
+                    Some(wait) if age < retry.max_age => {
+                        Outcome::RetryAt { due: now.plus(wait), client_errors, error }
+                    }
+                    _ => Outcome::Dead { error },
+                }
+            }
+        }
+    }
+}
+
+/// An app whose SDK verifies refuses what waited longer than its tolerance; say so where that is
+/// the likely cause.
+fn with_age_hint(error: String, age: Duration) -> String {
+    let refused = ["400", "401", "403"].iter().any(|status| error.contains(status));
+    if refused && age > SDK_TOLERANCE {
+        return format!(
+            "{error}; the event is {} s old, and an SDK that checks Telnyx's timestamp refuses anything above 300 s",
+            age.as_secs()
+        );
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::event::Seq;
+    use crate::buffer::event::tests::event;
+
+    fn retry() -> Retry {
+        Retry {
+            base: Duration::from_millis(500),
+            max: Duration::from_secs(300),
+            max_age: Duration::from_secs(3600),
+            client_errors: 2,
+        }
+    }
+
+    fn claimed(client_errors: u32) -> Claimed {
+        Claimed { seq: Seq(1), event: Arc::new(event("e", b"")), attempts: 0, client_errors, stored_at: RunMs(0) }
+    }
+
+    #[test]
+    fn each_status_means_what_the_contract_says() {
+        for status in [200, 201, 204, 299] {
+            assert_eq!(Verdict::of_status(status), Verdict::Delivered, "{status}");
+        }
+        for status in [408, 425, 429, 500, 502, 503, 599] {
+            assert!(matches!(Verdict::of_status(status), Verdict::Later(_)), "{status}");
+        }
+        for status in [301, 302, 304, 400, 401, 403, 404, 410, 413, 422] {
+            assert!(matches!(Verdict::of_status(status), Verdict::ClientError(_)), "{status}");
+        }
+    }
+
+    #[test]
+    fn no_answer_comes_again_until_max_age_and_is_dead_then() {
+        let later = || Verdict::Later("x".into());
+        let now = RunMs(1_000_000);
+        let outcome = later().outcome(&claimed(0), 3, &retry(), now, 0.5);
+        assert_eq!(outcome, Outcome::RetryAt { due: RunMs(1_001_000), client_errors: 0, error: "x".into() });
+        assert!(matches!(later().outcome(&claimed(0), 3, &retry(), RunMs(3_600_000), 0.5), Outcome::Dead { .. }));
+    }
+
+    #[test]
+    fn client_errors_are_counted_apart_and_few() {
+        let refused = || Verdict::of_status(404);
+        let first = refused().outcome(&claimed(0), 9, &retry(), RunMs(0), 0.5);
+        assert!(matches!(first, Outcome::RetryAt { client_errors: 1, .. }), "{first:?}");
+        let second = refused().outcome(&claimed(1), 10, &retry(), RunMs(0), 0.5);
+        assert_eq!(second, Outcome::Dead { error: "the app answered 404 Not Found".into() });
+    }
+
+    #[test]
+    fn an_old_event_that_is_refused_says_that_it_is_old() {
+        let told = |status, now_s: i64| match Verdict::of_status(status).outcome(&claimed(0), 1, &retry(), RunMs(now_s * 1000), 0.5) {
+            Outcome::RetryAt { error, .. } | Outcome::Dead { error } => error,
+            other => panic!("{other:?}"),
+        };
+        assert!(told(403, 241).contains("241 s old"));
+        assert!(!told(403, 239).contains("old"));
+        assert!(!told(404, 241).contains("old"));
+    }
+}

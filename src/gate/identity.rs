@@ -1,0 +1,337 @@
+//! Which event this is: the key under which a repeat is recognised.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::Reports;
+use super::timestamp::Fresh;
+
+/// Longest `data.id` that is an id, bytes. Telnyx sends 36.
+const EVENT_ID_MAX_BYTES: usize = 255;
+/// Longest id or type that is put into a header.
+const HEADER_VALUE_MAX_CHARS: usize = 128;
+
+/// How a route names its events.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Duplicates are looked up within it; `None` where `dedupe` is off.
+    pub dedupe: Option<DedupeScope>,
+}
+
+/// Where duplicates are looked up.
+#[derive(Debug, Clone)]
+pub struct DedupeScope {
+    /// Routes of one scope share their ids: a failover URL is another route, not another event.
+    pub scope: Arc<str>,
+    /// How long an id is remembered, running time.
+    pub window: Duration,
+}
+
+/// The key of an event among duplicates.
+#[derive(Debug, Clone)]
+pub struct DedupeKey {
+    /// Where it is looked up.
+    pub scope: DedupeScope,
+    /// `data.id`.
+    pub id: String,
+}
+
+/// A verified body that has a duplicate key, or is known to have none: ready to be stored.
+#[derive(Debug)]
+pub struct Identified {
+    /// The body as received.
+    pub(crate) body: Bytes,
+    /// The name of the key that signed it; `None` where a check was only reported.
+    pub(crate) key: Option<Arc<str>>,
+    /// Now minus the signed timestamp, seconds.
+    pub(crate) skew_s: Option<i64>,
+    /// What the body says of itself.
+    pub(crate) facts: Facts,
+    /// The key among duplicates, of verified events only.
+    pub(crate) dedupe: Option<DedupeKey>,
+}
+
+impl Identity {
+    /// Reads the event's id from a fresh body. Never refuses: what is not JSON, or has no id, is an
+    /// event without one. Whoever has a note in the reports has no duplicate key: an unverified
+    /// event must not make a genuine one look like a repeat.
+    pub fn name(&self, fresh: Fresh, reports: &Reports) -> Identified {
+        let (body, key, skew_s) = fresh.into_parts();
+        let facts = Facts::read(&body);
+        let verified = reports.is_empty();
+        let dedupe = match (&self.dedupe, &facts.event_id) {
+            (Some(scope), Some(id)) if verified => Some(DedupeKey { scope: scope.clone(), id: id.clone() }),
+            _ => None,
+        };
+        Identified { body, key: key.filter(|_| verified), skew_s, facts, dedupe }
+    }
+}
+
+/// What hookward reads of a body: nothing else is looked at.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// `data.id`: a non-empty string of at most 255 bytes.
+    pub event_id: Option<String>,
+    /// `data.event_type`, an open set.
+    pub event_type: Option<String>,
+    /// `meta.attempt`, the sender's own count.
+    pub provider_attempt: Option<u64>,
+}
+
+impl Facts {
+    /// Reads a body. Duplicate members: the last wins, as in the parsers of Telnyx's SDKs.
+    /// What is not looked for is skipped without recursion; size is bounded by the route's `max_body`.
+    pub fn read(body: &[u8]) -> Facts {
+        let mut facts = Facts::default();
+        let mut json = serde_json::Deserializer::from_slice(body);
+        if Root(&mut facts).deserialize(&mut json).is_err() || json.end().is_err() {
+            return Facts::default();
+        }
+        facts.event_id = facts.event_id.filter(|id| !id.is_empty() && id.len() <= EVENT_ID_MAX_BYTES);
+        facts
+    }
+}
+
+/// An id or type as it may stand in a header: 1–128 visible ASCII characters.
+pub fn as_header_value(text: &str) -> Option<&str> {
+    let visible = text.bytes().all(|b| b.is_ascii_graphic());
+    (visible && (1..=HEADER_VALUE_MAX_CHARS).contains(&text.len())).then_some(text)
+}
+
+/// Implements the scalar half of a visitor that takes any JSON and cares for objects only.
+macro_rules! ignore_scalars {
+    () => {
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("any JSON")
+        }
+        fn visit_bool<E: de::Error>(self, _: bool) -> Result<Self::Value, E> {
+            Ok(Default::default())
+        }
+        fn visit_i64<E: de::Error>(self, _: i64) -> Result<Self::Value, E> {
+            Ok(Default::default())
+        }
+        fn visit_f64<E: de::Error>(self, _: f64) -> Result<Self::Value, E> {
+            Ok(Default::default())
+        }
+        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+            Ok(Default::default())
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(Default::default())
+        }
+    };
+}
+
+struct Root<'f>(&'f mut Facts);
+
+impl<'de> DeserializeSeed<'de> for Root<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Root<'_> {
+    type Value = ();
+    ignore_scalars!();
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            match key.as_ref() {
+                "data" => {
+                    (self.0.event_id, self.0.event_type) = (None, None);
+                    map.next_value_seed(Data(self.0))?;
+                }
+                "meta" => {
+                    self.0.provider_attempt = None;
+                    map.next_value_seed(Meta(self.0))?;
+                }
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Data<'f>(&'f mut Facts);
+
+impl<'de> DeserializeSeed<'de> for Data<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Data<'_> {
+    type Value = ();
+    ignore_scalars!();
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            match key.as_ref() {
+                "id" => self.0.event_id = map.next_value_seed(Scalar)?.text,
+                "event_type" => self.0.event_type = map.next_value_seed(Scalar)?.text,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Meta<'f>(&'f mut Facts);
+
+impl<'de> DeserializeSeed<'de> for Meta<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Meta<'_> {
+    type Value = ();
+    ignore_scalars!();
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            match key.as_ref() {
+                "attempt" => self.0.provider_attempt = map.next_value_seed(Scalar)?.number,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Any JSON value; a string or a whole number is kept.
+#[derive(Default)]
+struct ScalarValue {
+    text: Option<String>,
+    number: Option<u64>,
+}
+
+struct Scalar;
+
+impl<'de> DeserializeSeed<'de> for Scalar {
+    type Value = ScalarValue;
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<ScalarValue, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Scalar {
+    type Value = ScalarValue;
+    ignore_scalars!();
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<ScalarValue, E> {
+        Ok(ScalarValue { text: None, number: Some(number) })
+    }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<ScalarValue, E> {
+        Ok(ScalarValue { text: Some(text.to_owned()), number: None })
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ScalarValue, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(ScalarValue::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn id(body: &str) -> Option<String> {
+        Facts::read(body.as_bytes()).event_id
+    }
+
+    #[test]
+    fn the_id_is_data_id_and_nothing_else() {
+        assert_eq!(id(r#"{"data":{"id":"e1","payload":{"id":"p1"}},"id":"top"}"#).as_deref(), Some("e1"));
+        for none in [
+            "",
+            "not json",
+            "[]",
+            "null",
+            "1",
+            "\"text\"",
+            r#"{"id":"top"}"#,
+            r#"{"data":null}"#,
+            r#"{"data":"e1"}"#,
+            r#"{"data":[{"id":"e1"}]}"#,
+            r#"{"data":{"id":7}}"#,
+            r#"{"data":{"id":""}}"#,
+            r#"{"data":{"id":null}}"#,
+            r#"{"data":{"id":["e1"]}}"#,
+            r#"{"data":{"id":{"id":"e1"}}}"#,
+            r#"{"data":{"id":"e1"}} trailing"#,
+            r#"{"data":{"id":"e1"}"#,
+        ] {
+            assert_eq!(id(none), None, "{none}");
+        }
+        assert_eq!(Facts::read(b"{\"data\":{\"id\":\"\xff\"}}"), Facts::default());
+    }
+
+    #[test]
+    fn the_last_of_duplicate_members_wins() {
+        assert_eq!(id(r#"{"data":{"id":"a","id":"b"}}"#).as_deref(), Some("b"));
+        assert_eq!(id(r#"{"data":{"id":"a","id":7}}"#), None);
+        assert_eq!(id(r#"{"data":{"id":"a"},"data":{"id":"b"}}"#).as_deref(), Some("b"));
+        assert_eq!(id(r#"{"data":{"id":"a"},"data":{}}"#), None);
+        assert_eq!(id(r#"{"data":{"id":"a"},"data":3}"#), None);
+        assert_eq!(id(r#"{"data":{"\u0069d":"escaped"}}"#).as_deref(), Some("escaped"));
+    }
+
+    #[test]
+    fn an_id_has_at_most_255_bytes() {
+        let body = |n: usize| format!(r#"{{"data":{{"id":"{}"}}}}"#, "x".repeat(n));
+        assert_eq!(id(&body(255)).map(|id| id.len()), Some(255));
+        assert_eq!(id(&body(256)), None);
+    }
+
+    #[test]
+    fn type_and_attempt_are_read_too() {
+        let facts = Facts::read(br#"{"data":{"event_type":"message.sent","id":"a"},"meta":{"attempt":2}}"#);
+        assert_eq!(facts.event_type.as_deref(), Some("message.sent"));
+        assert_eq!(facts.provider_attempt, Some(2));
+    }
+
+    #[test]
+    fn deep_nesting_is_skipped_without_recursion() {
+        let deep = format!(r#"{{"data":{{"id":"a","x":{}{}}}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(id(&deep).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn only_visible_ascii_may_stand_in_a_header() {
+        assert_eq!(as_header_value("message.sent"), Some("message.sent"));
+        for bad in ["", "a b", "a\r\nb", "é", &"x".repeat(129)] {
+            assert_eq!(as_header_value(bad), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_can_make_it_fail(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Facts::read(&body);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The admin side: probes and metrics for everybody, the API for the token's bearer or for whoever
+//! may open the socket in the data directory.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::Method;
+use pingora_core::apps::HttpServerApp;
+use pingora_core::apps::ReusedHttpStream;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::server::ShutdownWatch;
+use pingora_http::ResponseHeader;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::buffer::committer::{Committer, Health};
+use crate::buffer::event::State;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+
+/// Total time of one admin request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether events are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// The buffer is being opened.
+    Starting,
+    /// They are.
+    Ready,
+    /// Going down.
+    Draining,
+}
+
+/// What the admin side shows.
+pub struct AdminState {
+    /// Where the process stands.
+    pub readiness: watch::Sender<Readiness>,
+    /// Set once the buffer is open.
+    pub buffer: OnceLock<BufferView>,
+    /// Everything that is counted.
+    pub metrics: Arc<Metrics>,
+    /// For the uptime.
+    pub clock: Arc<dyn Clock>,
+    /// Apps and their bounds, for the status.
+    pub upstreams: Vec<UpstreamView>,
+}
+
+/// The buffer as the status shows it.
+pub struct BufferView {
+    /// Its counts.
+    pub committer: Committer,
+    /// `volume`, `pod` or `process`.
+    pub durability: &'static str,
+    /// Bound, bytes.
+    pub capacity_bytes: u64,
+}
+
+/// An app as the status shows it.
+pub struct UpstreamView {
+    /// Routes that go there.
+    pub routes: Vec<String>,
+    /// Attempts that may be under way at once.
+    pub concurrency: usize,
+}
+
+impl AdminState {
+    /// Why no events are taken, if so.
+    pub fn not_ready(&self) -> Option<&'static str> {
+        if let Some(buffer) = self.buffer.get()
+            && matches!(*buffer.committer.health().borrow(), Health::Failed(_))
+        {
+            return Some("buffer_failed");
+        }
+        match *self.readiness.borrow() {
+            Readiness::Starting => Some("starting"),
+            Readiness::Draining => Some("draining"),
+            Readiness::Ready => None,
+        }
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let not_ready = self.not_ready();
+        let buffer = self.buffer.get().map(|view| {
+            let stats = *view.committer.stats().borrow();
+            let age_s = stats.oldest_pending_unix_ms.map(|ms| (self.clock.unix_ms() - ms).max(0) / 1000);
+            json!({
+                "engine": "sqlite",
+                "durability": view.durability,
+                "pending": stats.of(State::Pending),
+                "dead": stats.of(State::Dead),
+                "bytes": stats.used_bytes,
+                "capacity_bytes": view.capacity_bytes,
+                "oldest_pending_age_s": age_s,
+            })
+        });
+        let upstreams: Vec<_> = self
+            .upstreams
+            .iter()
+            .map(|upstream| json!({"routes": upstream.routes, "state": "closed", "concurrency": upstream.concurrency}))
+            .collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_s": self.clock.uptime_ms() / 1000,
+            "ready": not_ready.is_none(),
+            "reason": not_ready,
+            "buffer": buffer,
+            "upstream": upstreams,
+        })
+    }
+}
+
+/// Who may use the API over this listener.
+pub enum Access {
+    /// Whoever can connect: the socket's mode decides.
+    Open,
+    /// The bearer of this token.
+    Token(String),
+    /// Nobody.
+    Closed,
+}
+
+/// One admin listener.
+pub struct AdminApp {
+    /// What it shows.
+    pub state: Arc<AdminState>,
+    /// To whom.
+    pub access: Access,
+}
+
+struct Reply {
+    status: u16,
+    content_type: &'static str,
+    body: Bytes,
+}
+
+impl Reply {
+    fn json(status: u16, value: &serde_json::Value) -> Reply {
+        Reply { status, content_type: "application/json", body: value.to_string().into() }
+    }
+
+    fn error(status: u16, error: &str) -> Reply {
+        Reply::json(status, &json!({"error": error}))
+    }
+}
+
+impl AdminApp {
+    fn reply(&self, session: &ServerSession) -> Reply {
+        let header = session.req_header();
+        let path = header.raw_path().split(|byte| *byte == b'?').next().unwrap_or_default();
+        let reply = match path {
+            b"/livez" => Reply::json(200, &json!({"status": "alive"})),
+            b"/readyz" => match self.state.not_ready() {
+                None => Reply::json(200, &json!({"status": "ready"})),
+                Some(reason) => Reply::error(503, reason),
+            },
+            b"/metrics" => self.metrics(),
+            _ if path.starts_with(b"/api/") => match self.authorize(session) {
+                Ok(()) if path == b"/api/v1/status" => Reply::json(200, &self.state.status()),
+                Ok(()) => Reply::error(404, "not_found"),
+                Err(refusal) => return refusal,
+            },
+            _ => Reply::error(404, "not_found"),
+        };
+        if reply.status != 404 && !matches!(header.method, Method::GET | Method::HEAD) {
+            return Reply::error(405, "method_not_allowed");
+        }
+        reply
+    }
+
+    fn authorize(&self, session: &ServerSession) -> Result<(), Reply> {
+        let given = session.get_header_bytes(http::header::AUTHORIZATION);
+        match &self.access {
+            Access::Open => Ok(()),
+            Access::Token(token) if is_bearer(given, token) => Ok(()),
+            Access::Token(_) => Err(Reply::error(401, "unauthorized")),
+            Access::Closed => Err(Reply::error(401, "no admin token is configured; use the socket in the data directory")),
+        }
+    }
+
+    fn metrics(&self) -> Reply {
+        if let Some(buffer) = self.state.buffer.get() {
+            self.state.metrics.set_buffer(&buffer.committer.stats().borrow());
+        }
+        match self.state.metrics.encode() {
+            Ok(text) => Reply { status: 200, content_type: "text/plain; version=0.0.4", body: text.into() },
+            Err(_) => Reply::error(500, "metrics could not be encoded"),
+        }
+    }
+}
+
+/// `Bearer <token>`, compared in a time that does not depend on where they differ.
+fn is_bearer(given: &[u8], token: &str) -> bool {
+    let Some(given) = given.strip_prefix(b"Bearer ") else { return false };
+    let token = token.as_bytes();
+    let mut different = given.len() ^ token.len();
+    for (n, byte) in given.iter().enumerate() {
+        different |= usize::from(byte ^ token[n % token.len().max(1)]);
+    }
+    different == 0 && !token.is_empty()
+}
+
+#[async_trait]
+impl HttpServerApp for AdminApp {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        _shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let serve = async {
+            if !matches!(session.read_request().await, Ok(true)) {
+                return;
+            }
+            // One request per connection: scrapes are rare, and nothing is left idle at the end.
+            session.set_keepalive(None);
+            let Reply { status, content_type, body } = self.reply(&session);
+            let Ok(mut header) = ResponseHeader::build(status, Some(4)) else { return };
+            let head = session.req_header().method == Method::HEAD;
+            let written = header.insert_header("content-type", content_type).is_ok()
+                && header.insert_header("content-length", body.len()).is_ok()
+                && header.insert_header("cache-control", "no-store").is_ok()
+                && session.write_response_header(Box::new(header)).await.is_ok();
+            if written {
+                let body = if head { Bytes::new() } else { body };
+                let _ = session.write_response_body(body, true).await;
+            }
+        };
+        let _ = timeout(REQUEST_TIMEOUT, serve).await;
+        let _ = timeout(REQUEST_TIMEOUT, session.finish()).await;
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_token_opens() {
+        assert!(is_bearer(b"Bearer secret", "secret"));
+        for wrong in [&b"Bearer secre"[..], b"Bearer secret2", b"Bearer ", b"secret", b"Basic secret", b"", b"Bearer secretsecret"] {
+            assert!(!is_bearer(wrong, "secret"));
+        }
+        assert!(!is_bearer(b"Bearer ", ""));
+    }
+}

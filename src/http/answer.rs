@@ -1,0 +1,110 @@
+//! Answers of the public side: short JSON, our own writer (pingora's would say more and less).
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use pingora_core::protocols::http::ServerSession;
+use pingora_http::ResponseHeader;
+use serde_json::json;
+
+use crate::buffer::committer::Accepted;
+use crate::buffer::event::DeliveryId;
+use crate::rejection::Rejection;
+
+/// Seconds after which a sender may try again what we could not take.
+const RETRY_AFTER_S: &str = "5";
+
+/// What goes back to the sender.
+#[derive(Debug)]
+pub struct Answer {
+    status: u16,
+    request_id: DeliveryId,
+    allow: Option<String>,
+    retry_after: bool,
+    body: Bytes,
+}
+
+impl Answer {
+    /// 200: durable, by this request or by an earlier one. Needs the proof.
+    pub fn accepted(accepted: &Accepted, event_id: Option<&str>, request_id: DeliveryId) -> Answer {
+        let status = match accepted {
+            Accepted::New(_) => "accepted",
+            Accepted::Duplicate(_) => "duplicate",
+        };
+        let body = match event_id {
+            Some(id) => json!({"status": status, "event_id": id}),
+            None => json!({"status": status}),
+        };
+        Answer { status: 200, request_id, allow: None, retry_after: false, body: body.to_string().into() }
+    }
+
+    /// A refusal; `allow` goes with a 405.
+    pub fn refused(rejection: Rejection, allow: Option<String>, request_id: DeliveryId) -> Answer {
+        Answer {
+            status: rejection.status(),
+            request_id,
+            allow,
+            retry_after: rejection.is_ours(),
+            body: rejection.body().into(),
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (&'static str, String)> + '_ {
+        let always = [
+            ("content-type", "application/json".to_owned()),
+            ("content-length", self.body.len().to_string()),
+            ("hookward-request-id", self.request_id.to_string()),
+        ];
+        let retry = self.retry_after.then(|| ("retry-after", RETRY_AFTER_S.to_owned()));
+        always.into_iter().chain(self.allow.clone().map(|allow| ("allow", allow))).chain(retry)
+    }
+
+    /// Writes it to a session; `head` says that the request was a HEAD, which gets no body.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub async fn write(&self, session: &mut ServerSession, head: bool) -> pingora_error::Result<()> {
+        let mut header = ResponseHeader::build(self.status, Some(5))?;
+        for (name, value) in self.fields() {
+            header.insert_header(name, value)?;
+        }
+        session.write_response_header(Box::new(header)).await?;
+        let body = if head { Bytes::new() } else { self.body.clone() };
+        session.write_response_body(body, true).await
+    }
+
+    /// The same as bytes that close the connection, for requests that no session can be made of.
+    pub fn to_closing_bytes(&self) -> Vec<u8> {
+        let reason = http::StatusCode::from_u16(self.status).ok().and_then(|s| s.canonical_reason()).unwrap_or("");
+        let mut text = format!("HTTP/1.1 {} {reason}\r\n", self.status);
+        for (name, value) in self.fields() {
+            let _ = write!(text, "{name}: {value}\r\n");
+        }
+        text.push_str("connection: close\r\n\r\n");
+        let mut bytes = text.into_bytes();
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_ours_says_when_to_come_back_and_a_405_what_is_allowed() {
+        let id = DeliveryId([1; 16]);
+        let text = |answer: Answer| String::from_utf8(answer.to_closing_bytes()).unwrap();
+        let full = text(Answer::refused(Rejection::BufferFull, None, id));
+        assert!(full.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{full}");
+        assert!(full.contains("retry-after: 5\r\n") && full.ends_with("\r\n\r\n{\"error\":\"buffer_full\"}"));
+        assert!(full.contains("hookward-request-id: 01010101-0101-0101-0101-010101010101\r\n"));
+        let method = text(Answer::refused(Rejection::MethodNotAllowed, Some("POST".into()), id));
+        assert!(method.contains("allow: POST\r\n") && !method.contains("retry-after"));
+    }
+}

@@ -1,0 +1,75 @@
+//! The body of a request under its total deadline. `100 Continue` is sent only when the body is
+//! asked for, thus after every check that needs none.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pingora_core::protocols::http::ServerSession;
+use tokio::time::{Instant, timeout_at};
+
+use crate::gate::delivery::BodySource;
+use crate::rejection::Rejection;
+
+/// Reads from a session.
+pub struct SessionBody<'s> {
+    session: &'s mut ServerSession,
+    deadline: Instant,
+    declared: Option<u64>,
+    expects_continue: bool,
+    failed: bool,
+}
+
+impl<'s> SessionBody<'s> {
+    /// The body of the request whose header the session has read.
+    pub fn new(session: &'s mut ServerSession, timeout: Duration) -> SessionBody<'s> {
+        let header = session.req_header();
+        let text = |name| header.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+        let declared = text(http::header::CONTENT_LENGTH).and_then(|length| length.trim().parse().ok());
+        let expects_continue = header.version == http::Version::HTTP_11
+            && text(http::header::EXPECT).is_some_and(|expect| expect.eq_ignore_ascii_case("100-continue"));
+        SessionBody { session, deadline: Instant::now() + timeout, declared, expects_continue, failed: false }
+    }
+
+    /// Whether the connection can carry another request: the body was read to its end.
+    pub fn is_spent(&mut self) -> bool {
+        !self.failed
+            && match self.session {
+                ServerSession::H1(session) => session.is_body_done(),
+                _ => false,
+            }
+    }
+
+    async fn send_continue(&mut self) -> pingora_error::Result<()> {
+        if let ServerSession::H1(session) = self.session {
+            // pingora takes any response before the end of the body for a reason to close.
+            session.set_close_on_response_before_downstream_finish(false);
+            session.write_continue_response().await?;
+            session.set_close_on_response_before_downstream_finish(true);
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, Rejection> {
+        if std::mem::take(&mut self.expects_continue) && self.declared != Some(0) {
+            self.send_continue().await.map_err(|_| Rejection::BadRequest)?;
+        }
+        match timeout_at(self.deadline, self.session.read_request_body()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            // Broken chunking or a client that left; the error's text quotes bytes, so it ends here.
+            Ok(Err(_)) => Err(Rejection::BadRequest),
+            Err(_) => Err(Rejection::BodyTimeout),
+        }
+    }
+}
+
+impl BodySource for SessionBody<'_> {
+    fn declared_bytes(&self) -> Option<u64> {
+        self.declared
+    }
+
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, Rejection> {
+        let chunk = self.read().await;
+        self.failed |= chunk.is_err();
+        chunk
+    }
+}

@@ -1,0 +1,8 @@
+//! The outside over HTTP/1.1: pingora's sessions in, answers out.
+
+pub mod admin;
+pub mod answer;
+pub mod body;
+pub mod connection;
+pub mod head;
+pub mod request_log;

@@ -1,0 +1,490 @@
+//! Every metric, by name. Label values are configured names or closed sets, never taken from a
+//! request; every series exists from the start.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::buffer::Stats;
+use crate::buffer::event::State;
+use crate::rejection::Rejection;
+
+/// Route label of requests that match no route.
+pub const NO_ROUTE: &str = "none";
+/// Event types with a series of their own; the set is open, so the rest is `other`.
+const EVENT_TYPES: [&str; 20] = [
+    "message.received",
+    "message.sent",
+    "message.finalized",
+    "message.read",
+    "call.initiated",
+    "call.answered",
+    "call.bridged",
+    "call.hangup",
+    "call.dtmf.received",
+    "call.gather.ended",
+    "call.playback.started",
+    "call.playback.ended",
+    "call.speak.started",
+    "call.speak.ended",
+    "call.recording.saved",
+    "call.machine.detection.ended",
+    "conference.created",
+    "conference.ended",
+    "fax.received",
+    "fax.delivered",
+];
+/// Label of event types without a series of their own.
+const OTHER: &str = "other";
+
+const ACK_BUCKETS_S: [f64; 12] = [0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0];
+const BODY_BUCKETS_BYTES: [f64; 8] = [256.0, 512.0, 1024.0, 2048.0, 4096.0, 16_384.0, 65_536.0, 1_048_576.0];
+const SKEW_BUCKETS_S: [f64; 12] = [-300.0, -60.0, -10.0, -2.0, 0.0, 1.0, 2.0, 5.0, 10.0, 60.0, 180.0, 300.0];
+const COMMIT_BUCKETS_S: [f64; 10] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0];
+const GROUP_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+const DELIVERY_BUCKETS_S: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0];
+const END_TO_END_BUCKETS_S: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0, 300.0, 3600.0];
+
+/// All metrics of a process.
+pub struct Metrics {
+    registry: Registry,
+    routes: HashMap<Arc<str>, Arc<RouteMetrics>>,
+    none: Arc<RouteMetrics>,
+    /// Requests being handled.
+    pub requests_in_flight: IntGauge,
+    /// Open connections of the public side.
+    pub connections: IntGauge,
+    /// Connections beyond `limits.connections`.
+    pub connections_refused: IntCounter,
+    /// Time of one commit.
+    pub commit_duration_s: Histogram,
+    /// Events of one commit.
+    pub commit_events: Histogram,
+    /// Commits refused for want of room.
+    pub buffer_errors_full: IntCounter,
+    /// Commits that failed.
+    pub buffer_errors_failed: IntCounter,
+    /// Events that an earlier run has left.
+    pub recovered_events: IntGauge,
+    /// Bound of the buffer.
+    pub capacity_bytes: IntGauge,
+    /// Panics caught at a task's edge.
+    pub panics: IntCounter,
+    buffer_events: [IntGauge; State::ALL.len()],
+    buffer_bytes: IntGauge,
+    oldest_pending_s: Gauge,
+    quarantined: IntCounter,
+    dedupe_entries: IntGauge,
+    dedupe_window_s: Gauge,
+}
+
+/// The series of one route.
+pub struct RouteMetrics {
+    /// Outcome `accepted`.
+    pub accepted: IntCounter,
+    /// Outcome `duplicate`.
+    pub duplicate: IntCounter,
+    rejected: IntCounter,
+    failed: IntCounter,
+    rejections: HashMap<&'static str, IntCounter>,
+    would_reject: HashMap<&'static str, IntCounter>,
+    /// From the complete header to the answer.
+    pub ack_duration_s: Histogram,
+    /// Sizes of bodies read.
+    pub body_bytes: Histogram,
+    /// Now minus the signed timestamp of verified events.
+    pub skew_s: Histogram,
+    verified_by: HashMap<Arc<str>, IntCounter>,
+    unverified: IntCounter,
+    events: HashMap<&'static str, IntCounter>,
+    provider_attempts: [IntCounter; 3],
+    /// Attempts answered 2xx.
+    pub delivered: IntCounter,
+    /// Attempts to be repeated.
+    pub retried: IntCounter,
+    /// Attempts after which the event was given up.
+    pub dead: IntCounter,
+    /// Dead letters dropped at the end of their keep.
+    pub expired: IntCounter,
+    /// Time of one attempt.
+    pub delivery_duration_s: Histogram,
+    /// From receipt to the app's 2xx.
+    pub end_to_end_s: Histogram,
+    /// Attempts that may be under way at once.
+    pub concurrency_limit: IntGauge,
+}
+
+impl RouteMetrics {
+    /// Counts a refusal, by outcome and by reason.
+    pub fn reject(&self, rejection: Rejection) {
+        if rejection.is_ours() { &self.failed } else { &self.rejected }.inc();
+        if let Some(counter) = self.rejections.get(rejection.reason()) {
+            counter.inc();
+        }
+    }
+
+    /// Counts what a check in `report` mode would have refused.
+    pub fn would_reject(&self, rejection: Rejection) {
+        if let Some(counter) = self.would_reject.get(rejection.reason()) {
+            counter.inc();
+        }
+    }
+
+    /// Counts the outcome of trying the keys.
+    pub fn verified(&self, key: Option<&str>) {
+        key.and_then(|key| self.verified_by.get(key)).unwrap_or(&self.unverified).inc();
+    }
+
+    /// Counts an accepted event by its type and by the sender's own count of attempts.
+    pub fn event(&self, event_type: Option<&str>, provider_attempt: Option<u64>) {
+        let counter = event_type.and_then(|name| self.events.get(name)).or_else(|| self.events.get(OTHER));
+        if let Some(counter) = counter {
+            counter.inc();
+        }
+        self.repeat(provider_attempt);
+    }
+
+    /// Counts by the sender's own count of attempts, of repeats too.
+    pub fn repeat(&self, provider_attempt: Option<u64>) {
+        if let Some(attempt) = provider_attempt {
+            self.provider_attempts[usize::try_from(attempt.saturating_sub(1)).unwrap_or(2).min(2)].inc();
+        }
+    }
+}
+
+/// A route as metrics need to know it.
+pub struct RouteLabels {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The names of its keys.
+    pub keys: Vec<Arc<str>>,
+}
+
+/// Registers families; names get their prefix here.
+struct Families<'r>(&'r Registry);
+
+impl Families<'_> {
+    fn add<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> prometheus::Result<C> {
+        let collector = made?;
+        self.0.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        self.add(IntCounterVec::new(opts(name, help), labels))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.add(IntCounter::with_opts(opts(name, help)))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.add(IntGauge::with_opts(opts(name, help)))
+    }
+
+    fn seconds_gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
+        self.add(Gauge::with_opts(opts(name, help)))
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
+        self.add(Histogram::with_opts(histogram_opts(name, help, buckets)))
+    }
+
+    fn histograms(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<HistogramVec> {
+        self.add(HistogramVec::new(histogram_opts(name, help, buckets), &["route"]))
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("hookward_{name}"), help)
+}
+
+fn histogram_opts(name: &str, help: &str, buckets: &[f64]) -> HistogramOpts {
+    HistogramOpts::new(format!("hookward_{name}"), help).buckets(buckets.to_vec())
+}
+
+/// The families that have one series per route.
+struct RouteFamilies {
+    requests: IntCounterVec,
+    rejections: IntCounterVec,
+    would_reject: IntCounterVec,
+    ack_duration_s: HistogramVec,
+    body_bytes: HistogramVec,
+    skew_s: HistogramVec,
+    verifications: IntCounterVec,
+    events: IntCounterVec,
+    provider_attempts: IntCounterVec,
+    deliveries: IntCounterVec,
+    expired: IntCounterVec,
+    delivery_duration_s: HistogramVec,
+    end_to_end_s: HistogramVec,
+    concurrency_limit: IntGaugeVec,
+    upstream_state: IntGaugeVec,
+}
+
+impl RouteFamilies {
+    fn new(add: &Families<'_>) -> prometheus::Result<Self> {
+        Ok(RouteFamilies {
+            requests: add.counters("requests_total", "Requests by outcome.", &["route", "outcome"])?,
+            rejections: add.counters("rejections_total", "Refused requests by reason.", &["route", "reason"])?,
+            would_reject: add.counters(
+                "would_reject_total",
+                "What checks in report mode would have refused.",
+                &["route", "reason"],
+            )?,
+            ack_duration_s: add.histograms(
+                "ack_duration_seconds",
+                "From the complete request header to the answer.",
+                &ACK_BUCKETS_S,
+            )?,
+            body_bytes: add.histograms("request_body_bytes", "Sizes of the bodies read.", &BODY_BUCKETS_BYTES)?,
+            skew_s: add.histograms(
+                "timestamp_skew_seconds",
+                "Now minus the timestamp, of requests whose signature is genuine.",
+                &SKEW_BUCKETS_S,
+            )?,
+            verifications: add.counters(
+                "signature_verifications_total",
+                "Signature checks by the key that matched (valid) or none (invalid).",
+                &["route", "key", "result"],
+            )?,
+            events: add.counters("events_total", "Accepted events by type.", &["route", "event_type"])?,
+            provider_attempts: add.counters(
+                "provider_attempts_total",
+                "Accepted and repeated events by the sender's count of attempts.",
+                &["route", "attempt"],
+            )?,
+            deliveries: add.counters("delivery_attempts_total", "Attempts by result.", &["route", "result"])?,
+            expired: add.counters(
+                "events_expired_total",
+                "Dead letters dropped at the end of dead_letter.keep.",
+                &["route"],
+            )?,
+            delivery_duration_s: add.histograms(
+                "delivery_duration_seconds",
+                "Time of one attempt at the app.",
+                &DELIVERY_BUCKETS_S,
+            )?,
+            end_to_end_s: add.histograms(
+                "end_to_end_seconds",
+                "From receipt to the app's 2xx.",
+                &END_TO_END_BUCKETS_S,
+            )?,
+            concurrency_limit: add.add(IntGaugeVec::new(
+                opts("upstream_concurrency_limit", "Attempts that may be under way at once."),
+                &["route"],
+            ))?,
+            upstream_state: add.add(IntGaugeVec::new(
+                opts("upstream_state", "Whether the app is tried: 0 closed (it is), 1 half-open, 2 open."),
+                &["route"],
+            ))?,
+        })
+    }
+
+    fn route(&self, route: &RouteLabels) -> RouteMetrics {
+        let name = &*route.name;
+        let reasons = |family: &IntCounterVec, rejections: &[Rejection]| {
+            rejections.iter().map(|r| (r.reason(), family.with_label_values(&[name, r.reason()]))).collect()
+        };
+        let outcome = |outcome| self.requests.with_label_values(&[name, outcome]);
+        // Of modes that pass the app's answer on.
+        outcome("passed");
+        // Without a breaker it is always tried.
+        self.upstream_state.with_label_values(&[name]).set(0);
+        let valid = |key: &Arc<str>| {
+            (key.clone(), self.verifications.with_label_values(&[name, key, "valid"]))
+        };
+        RouteMetrics {
+            accepted: outcome("accepted"),
+            duplicate: outcome("duplicate"),
+            rejected: outcome("rejected"),
+            failed: outcome("failed"),
+            rejections: reasons(&self.rejections, &Rejection::ALL),
+            would_reject: reasons(&self.would_reject, &Rejection::REPORTABLE),
+            ack_duration_s: self.ack_duration_s.with_label_values(&[name]),
+            body_bytes: self.body_bytes.with_label_values(&[name]),
+            skew_s: self.skew_s.with_label_values(&[name]),
+            verified_by: route.keys.iter().map(valid).collect(),
+            unverified: self.verifications.with_label_values(&[name, NO_ROUTE, "invalid"]),
+            events: EVENT_TYPES
+                .into_iter()
+                .chain([OTHER])
+                .map(|kind| (kind, self.events.with_label_values(&[name, kind])))
+                .collect(),
+            provider_attempts: ["1", "2", "3+"].map(|attempt| self.provider_attempts.with_label_values(&[name, attempt])),
+            delivered: self.deliveries.with_label_values(&[name, "delivered"]),
+            retried: self.deliveries.with_label_values(&[name, "retry"]),
+            dead: self.deliveries.with_label_values(&[name, "dead"]),
+            expired: self.expired.with_label_values(&[name]),
+            delivery_duration_s: self.delivery_duration_s.with_label_values(&[name]),
+            end_to_end_s: self.end_to_end_s.with_label_values(&[name]),
+            concurrency_limit: self.concurrency_limit.with_label_values(&[name]),
+        }
+    }
+}
+
+impl Metrics {
+    /// Registers every metric for these routes.
+    ///
+    /// # Errors
+    /// Two families of one name, which a test rules out.
+    pub fn new(routes: &[RouteLabels]) -> prometheus::Result<Metrics> {
+        let registry = Registry::new();
+        let add = Families(&registry);
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        let build = add.add(IntGaugeVec::new(opts("build_info", "The version that runs."), &["version"]))?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let families = RouteFamilies::new(&add)?;
+        let events = add.add(IntGaugeVec::new(opts("buffer_events", "Events in the buffer by state."), &["state"]))?;
+        let errors = add.counters("buffer_errors_total", "Commits that were refused or failed.", &["kind"])?;
+        Ok(Metrics {
+            none: Arc::new(families.route(&RouteLabels { name: NO_ROUTE.into(), keys: vec![] })),
+            routes: routes.iter().map(|route| (route.name.clone(), Arc::new(families.route(route)))).collect(),
+            requests_in_flight: add.gauge("requests_in_flight", "Requests being handled.")?,
+            connections: add.gauge("connections", "Open connections of the public side.")?,
+            connections_refused: add
+                .counter("connections_refused_total", "Connections beyond limits.connections.")?,
+            commit_duration_s: add.histogram(
+                "buffer_commit_duration_seconds",
+                "Time of one commit, the sync included.",
+                &COMMIT_BUCKETS_S,
+            )?,
+            commit_events: add.histogram("buffer_commit_events", "Events of one commit.", &GROUP_BUCKETS)?,
+            buffer_errors_full: errors.with_label_values(&["full"]),
+            buffer_errors_failed: errors.with_label_values(&["failed"]),
+            recovered_events: add
+                .gauge("buffer_recovered_events", "Undelivered events that the last start found.")?,
+            capacity_bytes: add.gauge("buffer_capacity_bytes", "Bound of the buffer, buffer.max_bytes.")?,
+            panics: add.counter("process_panics_total", "Panics; each costs one connection or attempt.")?,
+            buffer_events: State::ALL.map(|state| events.with_label_values(&[state.name()])),
+            buffer_bytes: add.gauge("buffer_bytes", "Used pages and write-ahead log.")?,
+            oldest_pending_s: add.seconds_gauge(
+                "buffer_oldest_pending_timestamp_seconds",
+                "When the oldest undelivered event was received, Unix time; 0 if there is none.",
+            )?,
+            quarantined: add.counter(
+                "buffer_quarantined_events_total",
+                "Rows whose checksum failed; never forwarded.",
+            )?,
+            dedupe_entries: add.gauge("dedupe_entries", "Event ids that are remembered.")?,
+            dedupe_window_s: add.seconds_gauge(
+                "dedupe_effective_window_seconds",
+                "How far back ids are remembered; shorter than configured when dedupe_entries or max_bytes is reached.",
+            )?,
+            registry,
+        })
+    }
+
+    /// The series of a route; those of `none` for a route that is gone.
+    pub fn route(&self, name: &str) -> &Arc<RouteMetrics> {
+        self.routes.get(name).unwrap_or(&self.none)
+    }
+
+    /// The series of requests that match no route.
+    pub fn no_route(&self) -> &Arc<RouteMetrics> {
+        &self.none
+    }
+
+    /// Takes over what the buffer counts itself.
+    pub fn set_buffer(&self, stats: &Stats) {
+        let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        for (gauge, count) in self.buffer_events.iter().zip(stats.events) {
+            gauge.set(signed(count));
+        }
+        self.buffer_bytes.set(signed(stats.used_bytes));
+        #[allow(clippy::cast_precision_loss, reason = "milliseconds of this century fit a double")]
+        {
+            self.oldest_pending_s.set(stats.oldest_pending_unix_ms.map_or(0.0, |ms| ms as f64 / 1000.0));
+            self.dedupe_window_s.set(stats.dedupe_window_ms as f64 / 1000.0);
+        }
+        self.quarantined.inc_by(stats.quarantined.saturating_sub(self.quarantined.get()));
+        self.dedupe_entries.set(signed(stats.dedupe_entries));
+    }
+
+    /// The Prometheus text format.
+    ///
+    /// # Errors
+    /// None that is known: encoding into memory.
+    pub fn encode(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Metrics of a route `default` with a key `key1`.
+    pub(crate) fn metrics() -> Metrics {
+        Metrics::new(&[RouteLabels { name: "default".into(), keys: vec!["key1".into()] }]).unwrap()
+    }
+
+    #[test]
+    fn every_series_is_there_before_anything_happened() {
+        let text = String::from_utf8(metrics().encode().unwrap()).unwrap();
+        for line in [
+            r#"hookward_requests_total{outcome="accepted",route="default"} 0"#,
+            r#"hookward_requests_total{outcome="passed",route="none"} 0"#,
+            r#"hookward_rejections_total{reason="buffer_full",route="default"} 0"#,
+            r#"hookward_would_reject_total{reason="ip_denied",route="default"} 0"#,
+            r#"hookward_signature_verifications_total{key="key1",result="valid",route="default"} 0"#,
+            r#"hookward_signature_verifications_total{key="none",result="invalid",route="default"} 0"#,
+            r#"hookward_events_total{event_type="other",route="default"} 0"#,
+            r#"hookward_provider_attempts_total{attempt="3+",route="default"} 0"#,
+            r#"hookward_delivery_attempts_total{result="dead",route="default"} 0"#,
+            r#"hookward_buffer_events{state="quarantined"} 0"#,
+            "hookward_buffer_oldest_pending_timestamp_seconds 0",
+            "hookward_buffer_quarantined_events_total 0",
+            "hookward_process_panics_total 0",
+            r#"hookward_ack_duration_seconds_count{route="default"} 0"#,
+            "process_resident_memory_bytes",
+        ] {
+            assert!(text.contains(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn refusals_count_by_whose_fault_they_are() {
+        let metrics = metrics();
+        let route = metrics.route("default");
+        route.reject(Rejection::SignatureMismatch);
+        route.reject(Rejection::BufferFull);
+        let text = String::from_utf8(metrics.encode().unwrap()).unwrap();
+        for line in [
+            r#"hookward_requests_total{outcome="rejected",route="default"} 1"#,
+            r#"hookward_requests_total{outcome="failed",route="default"} 1"#,
+            r#"hookward_rejections_total{reason="signature_mismatch",route="default"} 1"#,
+            r#"hookward_rejections_total{reason="buffer_full",route="default"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_senders_attempts_are_one_two_or_more() {
+        let metrics = metrics();
+        let route = metrics.route("default");
+        for attempt in [0, 1, 2, 3, 99] {
+            route.event(Some("message.sent"), Some(attempt));
+        }
+        route.event(Some("never.heard.of"), None);
+        let text = String::from_utf8(metrics.encode().unwrap()).unwrap();
+        for line in [
+            r#"hookward_provider_attempts_total{attempt="1",route="default"} 2"#,
+            r#"hookward_provider_attempts_total{attempt="2",route="default"} 1"#,
+            r#"hookward_provider_attempts_total{attempt="3+",route="default"} 2"#,
+            r#"hookward_events_total{event_type="message.sent",route="default"} 5"#,
+            r#"hookward_events_total{event_type="other",route="default"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line}");
+        }
+    }
+}
