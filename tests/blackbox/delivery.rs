@@ -91,20 +91,20 @@ fn answers_that_mean_later_are_tried_again_until_the_app_takes_it() {
 
 #[test]
 fn any_2xx_means_delivered() {
-    for status in [200, 201, 202, 204, 299] {
-        let sink = Sink::start();
-        // A 204 has no body and no length.
-        let answer: &'static [u8] = match status {
-            204 => b"HTTP/1.1 204 No Content\r\n\r\n",
-            _ => b"",
-        };
-        sink.behave(move |_| if answer.is_empty() { Reply::status(status) } else { Reply::Raw(answer) });
-        let hookward = Setup::new(&sink).start();
+    let without_body = Reply::Raw(b"HTTP/1.1 204 No Content\r\n\r\n");
+    let until_close = Reply::Raw(b"HTTP/1.1 200 OK\r\n\r\nas long as it lasts");
+    let chunked = Reply::Raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+    let after_interim = Reply::Raw(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let bare = [200, 201, 202, 299].map(Reply::status);
+    let (sink, hookward) = pair();
+    for (index, reply) in bare.into_iter().chain([without_body, until_close, chunked, after_interim]).enumerate() {
+        sink.replies([reply.clone()]);
         post_event(&hookward);
-        hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], 1.0);
-        hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
-        assert_eq!(sink.count(), 1, "{status}");
+        let delivered = index as f64 + 1.0;
+        hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], delivered);
+        assert_eq!(sink.count(), index + 1, "{reply:?}");
     }
+    hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
 }
 
 #[test]

@@ -8,14 +8,19 @@
 )]
 
 mod accept;
+mod admin;
+mod commands;
+mod crash;
 mod delivery;
 mod duplicate;
 mod framing;
 mod harness;
 mod headers;
 mod limits;
+mod logs;
 mod protocol;
 mod refuse;
 mod report;
 mod restart;
 mod routing;
+mod startup;
