@@ -52,9 +52,9 @@ impl Destination {
             }
             return Ok(Destination::Unix(PathBuf::from(path)));
         }
-        let uri: http::Uri = url.parse().map_err(|_| {
-            format!("`{url}` is not a URL; expected http://host:port, https://host:port or unix:/path")
-        })?;
+        let uri: http::Uri = url
+            .parse()
+            .map_err(|_| format!("`{url}` is not a URL; expected http://host:port, https://host:port or unix:/path"))?;
         let tls = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
@@ -62,10 +62,15 @@ impl Destination {
         };
         let authority = uri.authority().ok_or_else(|| format!("`{url}` names no host"))?;
         if authority.as_str().contains('@') {
-            return Err(format!("`{}` must not carry user and password", url.split('@').next_back().unwrap_or_default()));
+            return Err(format!(
+                "`{}` must not carry user and password",
+                url.split('@').next_back().unwrap_or_default()
+            ));
         }
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(format!("`{url}` must not have a path: the sender's path is kept; write only scheme, host and port"));
+            return Err(format!(
+                "`{url}` must not have a path: the sender's path is kept; write only scheme, host and port"
+            ));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         if host.is_empty() {
@@ -248,7 +253,9 @@ impl Client {
             request.append_header(name.clone(), value.clone()).map_err(|_| ExchangeError::Broken)?;
         }
         if !has_host {
-            request.insert_header(http::header::HOST, self.destination.authority()).map_err(|_| ExchangeError::Broken)?;
+            request
+                .insert_header(http::header::HOST, self.destination.authority())
+                .map_err(|_| ExchangeError::Broken)?;
         }
         if body_bytes > 0 || method != Method::GET {
             request.insert_header(http::header::CONTENT_LENGTH, body_bytes).map_err(|_| ExchangeError::Broken)?;
@@ -260,8 +267,9 @@ impl Client {
     /// so that an app that moved is found.
     async fn peer(&self) -> Result<HttpPeer, ExchangeError> {
         let mut peer = match &self.destination {
-            Destination::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
-                .map_err(|_| ExchangeError::Connect)?,
+            Destination::Unix(path) => {
+                HttpPeer::new_uds(&path.to_string_lossy(), false, String::new()).map_err(|_| ExchangeError::Connect)?
+            }
             Destination::Tcp { host, port, tls } => {
                 let address = self.resolve(host, *port).await?;
                 let name = tls.as_ref().map(|tls| tls.server_name.clone()).unwrap_or_default();
@@ -278,7 +286,8 @@ impl Client {
             return Ok(SocketAddr::new(ip, port));
         }
         let lookup = tokio::time::timeout(self.timeouts.connect, tokio::net::lookup_host((host, port)));
-        let addresses: Vec<_> = lookup.await.map_err(|_| ExchangeError::Resolve)?.map_err(|_| ExchangeError::Resolve)?.collect();
+        let addresses: Vec<_> =
+            lookup.await.map_err(|_| ExchangeError::Resolve)?.map_err(|_| ExchangeError::Resolve)?.collect();
         // IPv4 first where both exist: there is no happy eyeballs here, and an app that binds only
         // 127.0.0.1 behind `localhost` is the common case. Any of several, so that they share.
         let v4: Vec<_> = addresses.iter().filter(|address| address.is_ipv4()).copied().collect();
@@ -416,7 +425,17 @@ mod tests {
         assert_eq!(Destination::parse("http://[::1]:3000"), Ok(tcp("::1", 3000, false)));
         assert_eq!(Destination::parse("unix:/run/a.sock"), Ok(Destination::Unix("/run/a.sock".into())));
         assert_eq!(Destination::parse("http://[::1]:3000").unwrap().authority(), "[::1]:3000");
-        for bad in ["", "app:3000", "ftp://a", "http://", "http://a/path", "http://a?x", "http://u:secret@a", "unix:run", "unix:"] {
+        for bad in [
+            "",
+            "app:3000",
+            "ftp://a",
+            "http://",
+            "http://a/path",
+            "http://a?x",
+            "http://u:secret@a",
+            "unix:run",
+            "unix:",
+        ] {
             let message = Destination::parse(bad).unwrap_err();
             assert!(!message.contains("secret"), "{message}");
         }
@@ -441,7 +460,10 @@ mod tests {
             seen.extend_from_slice(&buffer[..n]);
             let text = String::from_utf8_lossy(&seen).to_lowercase();
             if let Some(end) = text.find("\r\n\r\n") {
-                let length: usize = text.split("content-length: ").nth(1).map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
+                let length: usize = text
+                    .split("content-length: ")
+                    .nth(1)
+                    .map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
                 if seen.len() >= end + 4 + length {
                     return seen;
                 }
@@ -461,7 +483,10 @@ mod tests {
             let (mut first, _) = listener.accept().await.unwrap();
             for _ in 0..2 {
                 read_request(&mut first).await;
-                first.write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                first
+                    .write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\nok")
+                    .await
+                    .unwrap();
             }
             read_request(&mut first).await;
             drop(first);

@@ -315,7 +315,9 @@ impl Runner {
     async fn next(&mut self) -> Claimed {
         loop {
             self.fresh_first = !self.fresh_first;
-            if self.fresh_first && let Some(fresh) = self.pop_fresh() {
+            if self.fresh_first
+                && let Some(fresh) = self.pop_fresh()
+            {
                 return fresh;
             }
             if let Some(claimed) = self.claimed.pop_front() {

@@ -69,7 +69,9 @@ pub struct Settings {
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// Written by a later version; it was not touched.
-    #[error("{path} was written by a newer hookward (schema {found}, this one knows {known}); start that version again, or another data_dir; the file was not touched")]
+    #[error(
+        "{path} was written by a newer hookward (schema {found}, this one knows {known}); start that version again, or another data_dir; the file was not touched"
+    )]
     Newer {
         /// The file.
         path: String,
@@ -297,8 +299,11 @@ impl SqliteBuffer {
     /// Used pages and WAL, as SQLite sees them after a commit.
     fn measure(&mut self) -> Result<(), BufferError> {
         let count = |pragma: &str| -> Result<u64, BufferError> {
-            let pages: i64 =
-                self.db.prepare_cached(pragma).and_then(|mut statement| statement.query_row([], |row| row.get(0))).or_failed()?;
+            let pages: i64 = self
+                .db
+                .prepare_cached(pragma)
+                .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+                .or_failed()?;
             Ok(u64::try_from(pages).unwrap_or(0))
         };
         self.used_pages = count("PRAGMA page_count")?.saturating_sub(count("PRAGMA freelist_count")?);
@@ -346,9 +351,7 @@ impl SqliteBuffer {
         let (state, error, due, client_errors) = match &settlement.outcome {
             Outcome::Delivered => (State::Delivered, None, RunMs(0), None),
             Outcome::Dead { error } => (State::Dead, Some(error), RunMs(0), None),
-            Outcome::RetryAt { due, client_errors, error } => {
-                (State::Pending, Some(error), *due, Some(*client_errors))
-            }
+            Outcome::RetryAt { due, client_errors, error } => (State::Pending, Some(error), *due, Some(*client_errors)),
             Outcome::Released => return Ok(()),
         };
         let settled = (state != State::Pending).then_some(now.0);
@@ -465,6 +468,10 @@ impl SqliteBuffer {
         let Appended::Stored { seq, claimed } = appended else { return };
         let NewEvent { event, dedupe, .. } = &append.event;
         let (bytes, verified) = (append.event.stored_bytes(), event.is_verified());
+        if self.counts.events[State::Pending as usize] == 0 {
+            self.oldest_pending = seq;
+            self.oldest_pending_unix_ms = Some(event.received_unix_ms);
+        }
         self.counts.add(State::Pending, bytes, verified);
         if let Some((fingerprint, _)) = dedupe {
             self.index.insert(*fingerprint, seq, now);
@@ -508,7 +515,12 @@ impl SqliteBuffer {
                                 route: row.get_ref(3)?.as_str()?.into(),
                                 event_id: row.get(4)?,
                                 event_type: row.get(5)?,
-                                head: EventHead { method: String::new(), target: Bytes::new(), headers: vec![], key: None },
+                                head: EventHead {
+                                    method: String::new(),
+                                    target: Bytes::new(),
+                                    headers: vec![],
+                                    key: None,
+                                },
                                 body: Bytes::from(row.get::<_, Vec<u8>>(10)?),
                             },
                             Bytes::from(row.get::<_, Vec<u8>>(9)?),
@@ -597,10 +609,8 @@ impl SqliteBuffer {
 
     /// Writes the log back into the database. A full disk only puts it off.
     fn checkpoint(&mut self) -> Result<(), BufferError> {
-        let done = self
-            .db
-            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| Ok((row.get(0)?, row.get(1)?)))
-            .or_failed();
+        let done =
+            self.db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| Ok((row.get(0)?, row.get(1)?))).or_failed();
         let (busy, log): (i64, i64) = match done {
             Err(BufferError::DiskFull) => {
                 self.space_low = true;
@@ -609,7 +619,9 @@ impl SqliteBuffer {
             other => other?,
         };
         if busy != 0 {
-            return Err(BufferError::Failed(format!("the write-ahead log could not be written back (busy, {log} frames)")));
+            return Err(BufferError::Failed(format!(
+                "the write-ahead log could not be written back (busy, {log} frames)"
+            )));
         }
         self.wal_pages.store(0, Ordering::Relaxed);
         Ok(())
@@ -715,7 +727,9 @@ impl Buffer for SqliteBuffer {
             used_bytes: self.used_bytes(),
             dedupe_entries: self.index.len() as u64,
             dedupe_window_ms: self.index.effective_window_ms(self.settings.tombstone_keep, now),
-            oldest_pending_unix_ms: self.oldest_pending_unix_ms,
+            oldest_pending_unix_ms: self
+                .oldest_pending_unix_ms
+                .filter(|_| self.counts.events[State::Pending as usize] > 0),
             quarantined: self.counts.quarantined,
         }
     }

@@ -130,7 +130,8 @@ pub(super) fn give_way(engine: &mut SqliteBuffer, appends: usize, now: RunMs) ->
         let Some(last) = slice.last().map(|row| row.seq.0) else {
             return Ok(());
         };
-        let settled = slice.into_iter().filter(|row| matches!(row.state, State::Delivered | State::Discarded)).collect();
+        let settled =
+            slice.into_iter().filter(|row| matches!(row.state, State::Delivered | State::Discarded)).collect();
         if !drop_rows(engine, settled, now, |_, _, _| Fate::DropAll)?.is_empty() {
             return Ok(());
         }

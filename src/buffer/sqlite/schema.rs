@@ -140,7 +140,10 @@ fn prepare(db: &Connection, path: &Path) -> Result<(), OpenError> {
     }
     let id: i64 = db.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(sql)?;
     if id != APPLICATION_ID {
-        return Err(OpenError::Failed(format!("{} is a database of another program; choose another data_dir", path.display())));
+        return Err(OpenError::Failed(format!(
+            "{} is a database of another program; choose another data_dir",
+            path.display()
+        )));
     }
     Ok(())
 }
