@@ -187,7 +187,7 @@ impl<'t, I: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Tree<'_, I> {
             match key.value {
                 Value::Scalar { text, .. } => entries.push(Entry { key: text, line, value }),
                 Value::List(_) | Value::Map(_) => {
-                    self.problem(line, "has a key that is not a word", "write `key: value`")
+                    self.problem(line, "has a key that is not a word", "write `key: value`");
                 }
             }
         }

@@ -91,6 +91,16 @@ impl<'a> Section<'a> {
         self.node(key).is_some()
     }
 
+    /// Whether the key is written as a section in which this inner key is written.
+    pub fn has_within(&self, key: &str, inner: &str) -> bool {
+        match self.node(key) {
+            Some(Node { value: Value::Map(entries), .. }) => {
+                entries.iter().any(|entry| entry.key == inner && !entry.value.is_null())
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the key is written as a list without items.
     pub fn is_empty_list(&self, key: &str) -> bool {
         matches!(self.node(key), Some(Node { value: Value::List(items), .. }) if items.is_empty())

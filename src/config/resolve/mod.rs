@@ -118,8 +118,7 @@ pub fn resolve(
 pub fn describe() -> Vec<Record> {
     let reader = Reader::describing();
     read(&reader, &Overrides::default(), &|_| None, &mut Vec::new());
-    // A section that is only looked into says nothing of what it is for.
-    reader.into_records().into_iter().filter(|record| !record.doc.is_empty()).collect()
+    reader.into_records()
 }
 
 /// Where values come from besides the file.

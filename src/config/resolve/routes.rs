@@ -77,7 +77,7 @@ pub(super) fn read(
         let route = reading.rest(&name, path, warnings);
         routes.extend(route);
     }
-    let lacks_upstream = sections.iter().any(|section| !section.section("upstream", "").has("url"));
+    let lacks_upstream = sections.iter().any(|section| !section.has_within("upstream", "url"));
     if lacks_upstream && !surroundings.upstream.is_named {
         root.fault(
             "upstream",
@@ -301,7 +301,7 @@ impl Reading<'_> {
             );
         }
         let (texts, nets) = match (named, from_flag) {
-            (Some(named), _) => named.into_iter().map(|(text, nets)| (text, nets)).unzip(),
+            (Some(named), _) => named.into_iter().unzip(),
             // `off` on the flag beside a mode in the file: the file's mode, on the default sources.
             (None, Some(nets)) if !self.flags.allowlist_off => (self.flags.sources_texts.clone(), vec![nets]),
             (None, _) => (vec!["telnyx".to_owned()], source("telnyx").into_iter().collect::<Vec<_>>()),
