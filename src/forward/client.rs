@@ -330,7 +330,7 @@ impl Client {
     }
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "passed to map_err")]
+#[allow(clippy::needless_pass_by_value, clippy::boxed_local, reason = "passed to map_err")]
 fn connect_failure(error: pingora_error::BError) -> ExchangeError {
     use pingora_error::ErrorType::{ConnectTimedout, TLSHandshakeTimedout};
     // The error's text is not shown: it may quote what was read.

@@ -83,7 +83,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     drop(file.map_err(|error| OpenError::Io { path: shown.to_string(), error })?);
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| failed(&error))?;
-    prepare(&db, path).inspect_err(|error| {
+    prepare(&db, path).inspect_err(|_| {
         // What cannot be used is left as it was found.
         let _ = db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     })?;
