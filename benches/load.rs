@@ -75,8 +75,15 @@ fn resident_mb(process: &Child) -> f64 {
 /// User and system time so far (proc(5): fields 14 and 15, in ticks of 10 ms).
 fn cpu_s(process: &Child) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap();
-    let fields: Vec<f64> =
-        stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2).map(|field| field.parse().unwrap()).collect();
+    let fields: Vec<f64> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse().unwrap())
+        .collect();
     (fields[0] + fields[1]) / 100.0
 }
 
