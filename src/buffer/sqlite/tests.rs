@@ -392,12 +392,12 @@ mod model {
                         model.handed_out.clear();
                         let (reopened, recovery) = open(&dir);
                         engine = reopened;
-                        prop_assert_eq!(recovery.pending as usize, model.pending.len());
+                        prop_assert_eq!(recovery.pending, model.pending.len() as u64);
                     }
                 }
-                prop_assert_eq!(engine.stats(RunMs(now)).of(State::Pending) as usize, model.pending.len());
+                prop_assert_eq!(engine.stats(RunMs(now)).of(State::Pending), model.pending.len() as u64);
                 if now < 14 * 86_400_000 {
-                    prop_assert_eq!(engine.stats(RunMs(now)).of(State::Dead) as usize, model.dead.len());
+                    prop_assert_eq!(engine.stats(RunMs(now)).of(State::Dead), model.dead.len() as u64);
                 }
             }
             // Whatever happened, all that is pending comes out in the end.
