@@ -304,7 +304,7 @@ impl Owner {
             for (route, limit, answer) in claims {
                 let _ = answer.send(self.claim(&route, limit));
             }
-            if now >= self.maintain_at {
+            if now >= self.maintain_at || self.engine.is_pressed() {
                 self.maintain(now);
             }
             self.publish_stats(now);

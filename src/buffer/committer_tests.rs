@@ -60,6 +60,10 @@ impl Buffer for Engine {
         Ok(Claims::default())
     }
 
+    fn is_pressed(&self) -> bool {
+        false
+    }
+
     fn maintain(&mut self, _: RunMs, _: bool) -> Result<Vec<Arc<str>>, BufferError> {
         Ok(vec![])
     }

@@ -669,12 +669,6 @@ impl Buffer for SqliteBuffer {
             self.note_settlement(settlement);
         }
         self.measure()?;
-        if self.used_bytes() > self.settings.max_bytes {
-            purge::give_way(self, work.appends.len(), now)?;
-        }
-        if self.wal_bytes() >= self.checkpoint_at_bytes() {
-            self.checkpoint()?;
-        }
         Ok(appended)
     }
 
@@ -704,8 +698,18 @@ impl Buffer for SqliteBuffer {
         Ok(claims)
     }
 
+    fn is_pressed(&self) -> bool {
+        self.used_bytes() > self.settings.max_bytes || self.wal_bytes() >= self.checkpoint_at_bytes()
+    }
+
     fn maintain(&mut self, now: RunMs, idle: bool) -> Result<Vec<Arc<str>>, BufferError> {
         self.look_at_space(now);
+        if self.used_bytes() > self.settings.max_bytes {
+            purge::give_way(self, now)?;
+        }
+        if self.wal_bytes() >= self.checkpoint_at_bytes() {
+            self.checkpoint()?;
+        }
         let expired = purge::sweep(self, now)?;
         self.find_oldest_pending()?;
         if idle && now.since(self.run_noted) >= IDLE_RUN_NOTE_EVERY && self.counts.live_bytes > 0 {
