@@ -1,6 +1,6 @@
 use super::*;
 use crate::buffer::event::tests::event;
-use crate::buffer::event::{NewEvent, Outcome};
+use crate::buffer::event::{Claimed, NewEvent, Outcome};
 use tempfile::TempDir;
 
 const DAY: Duration = Duration::from_secs(86_400);
