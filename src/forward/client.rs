@@ -523,6 +523,49 @@ mod tests {
         drop(listener);
     }
 
+    /// A TLS server for `app.internal` that answers every connection once, and the PEM file of its CA.
+    async fn tls_app(dir: &std::path::Path) -> (u16, PathBuf) {
+        pingora_rustls::install_default_crypto_provider();
+        let signed = rcgen::generate_simple_self_signed(["app.internal".to_owned()]).unwrap();
+        let ca = dir.join("ca.pem");
+        std::fs::write(&ca, signed.cert.pem()).unwrap();
+        let key = pingora_rustls::PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
+        let config = pingora_rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![signed.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = pingora_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let Ok(mut tls) = acceptor.accept(socket).await else { continue };
+                let mut seen = [0; 4096];
+                let _ = tls.read(&mut seen).await;
+                let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+                let _ = tls.shutdown().await;
+            }
+        });
+        (port, ca)
+    }
+
+    #[tokio::test]
+    async fn an_https_destination_must_have_a_certificate_of_the_ca_for_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (port, ca) = tls_app(dir.path()).await;
+        let other = dir.path().join("other.pem");
+        let stranger = rcgen::generate_simple_self_signed(["app.internal".to_owned()]).unwrap();
+        std::fs::write(&other, stranger.cert.pem()).unwrap();
+        let ask = async |server_name: &str, ca: &PathBuf| {
+            let tls = Some(Tls { server_name: server_name.into(), ca: Some(ca.clone()) });
+            let client = Client::new(Destination::Tcp { host: "127.0.0.1".into(), port, tls }, timeouts()).unwrap();
+            client.exchange(&Method::POST, b"/", &[], b"").await.map(|reply| reply.status)
+        };
+        assert_eq!(ask("app.internal", &ca).await, Ok(200));
+        assert_eq!(ask("other.internal", &ca).await, Err(ExchangeError::Connect), "another name");
+        assert_eq!(ask("app.internal", &other).await, Err(ExchangeError::Connect), "another CA");
+    }
+
     #[test]
     fn a_missing_ca_file_is_an_error_and_not_a_panic() {
         let tls = Some(Tls { server_name: "a".into(), ca: Some("/does/not/exist.pem".into()) });
