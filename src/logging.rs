@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, subscriber};
 
@@ -64,12 +64,15 @@ fn render(format: LogFormat, level: Level, unix_ms: i64, event: &Event<'_>) -> S
     let ts = rfc3339_ms(unix_ms);
     match format {
         LogFormat::Json => {
-            let mut line = Map::new();
-            line.insert("ts".to_owned(), ts.into());
-            line.insert("level".to_owned(), level.as_str().to_ascii_lowercase().into());
-            line.insert("msg".to_owned(), fields.message.into());
-            line.extend(fields.rest);
-            format!("{}\n", Value::Object(line))
+            // Written member by member: what matters most stands first on the line.
+            let first = [
+                ("ts", ts.into()),
+                ("level", level.as_str().to_ascii_lowercase().into()),
+                ("msg", Value::from(fields.message)),
+            ];
+            let members: Vec<String> =
+                first.into_iter().chain(fields.rest).map(|(name, value)| format!("\"{name}\":{value}")).collect();
+            format!("{{{}}}\n", members.join(","))
         }
         LogFormat::Text => {
             let mut line = format!("{ts} {level:>5} {}", fields.message);
@@ -89,12 +92,12 @@ fn render(format: LogFormat, level: Level, unix_ms: i64, event: &Event<'_>) -> S
 #[derive(Default)]
 struct Fields {
     message: String,
-    rest: Map<String, Value>,
+    rest: Vec<(&'static str, Value)>,
 }
 
 impl Fields {
     fn put(&mut self, field: &Field, value: Value) {
-        self.rest.insert(field.name().to_owned(), value);
+        self.rest.push((field.name(), value));
     }
 }
 
