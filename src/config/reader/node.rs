@@ -252,7 +252,9 @@ mod tests {
     fn what_cannot_be_read_stops_with_one_problem() {
         let deep = "[".repeat(40) + &"]".repeat(40);
         let large = " ".repeat(FILE_MAX_BYTES + 1);
-        for text in ["a: [1, 2\n", "a: 'x\n", "a: b: c\n", "a: *unknown\n", deep.as_str(), large.as_str()] {
+        for text in
+            ["a: [1, 2\n", "a: 'x\n", "a: b: c\n", "a: *unknown\n", "a:\n\tb: 1\n", deep.as_str(), large.as_str()]
+        {
             let (node, problems) = read(text);
             assert!(node.is_none(), "{:.40} {problems:?}", text.escape_debug());
             assert_eq!(problems.len(), 1, "{problems:?}");

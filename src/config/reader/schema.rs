@@ -87,7 +87,7 @@ fn property(records: &[Record], record: &Record) -> Json {
         Kind::Bytes => json!({ "type": ["string", "integer"], "pattern": "^[0-9.]+ *([kKMGT]i?)?B?$", "minimum": 0 }),
         Kind::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Choice(names) => choice(names),
-        Kind::Switch => json!({ "type": "boolean" }),
+        Kind::Switch => json!({ "enum": [true, false, "on", "off"] }),
         Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::Choices(names) => json!({ "type": "array", "items": choice(names) }),
         Kind::Section => object(records, &record.path),

@@ -32,6 +32,8 @@ pub struct Section<'a> {
     asked: RefCell<Vec<&'static str>>,
     /// Whether a stray word in it may be a secret, and so is never shown.
     secret: bool,
+    /// Whether something else than a section stands there, which has been reported.
+    broken: bool,
 }
 
 impl<'a> Section<'a> {
@@ -44,8 +46,11 @@ impl<'a> Section<'a> {
             entries: &[],
             asked: RefCell::default(),
             secret: false,
+            broken: false,
         };
         root.fill(node);
+        // What is missing at the top level is missing from the file, not from its first line.
+        root.line = None;
         root
     }
 
@@ -58,6 +63,7 @@ impl<'a> Section<'a> {
             entries: &[],
             asked: RefCell::default(),
             secret: self.secret,
+            broken: false,
         };
         if let Some(node) = node {
             child.fill(node);
@@ -71,13 +77,17 @@ impl<'a> Section<'a> {
             Value::Map(entries) => self.entries = entries,
             _ if node.is_null() => {}
             // Never repeated: it may be a secret that should have stood behind `value:`.
-            _ => self.reader.report(Problem {
-                place: Place::Line(node.line),
-                path: self.path.clone(),
-                what: format!("is {}, expected a section", node.kind()),
-                mend: "write `key: value` lines under it".to_owned(),
-            }),
+            _ => {
+                self.broken = true;
+                let what = format!("is {}, expected a section", node.kind());
+                self.own_fault(Fault::new(what, "write `key: value` lines under it"));
+            }
         }
+    }
+
+    /// Whether something else than a section stands there, which has been reported.
+    pub fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// The same section, whose stray words are never shown.
@@ -89,16 +99,6 @@ impl<'a> Section<'a> {
     /// Whether the key is written, with something behind it.
     pub fn has(&self, key: &str) -> bool {
         self.node(key).is_some()
-    }
-
-    /// Whether the key is written as a section in which this inner key is written.
-    pub fn has_within(&self, key: &str, inner: &str) -> bool {
-        match self.node(key) {
-            Some(Node { value: Value::Map(entries), .. }) => {
-                entries.iter().any(|entry| entry.key == inner && !entry.value.is_null())
-            }
-            _ => false,
-        }
     }
 
     /// Whether the key is written as a list without items.
@@ -284,10 +284,10 @@ impl<'a> Section<'a> {
     /// A list of sections; `None` if the key is absent.
     pub fn sections(&self, key: &'static str, doc: &'static str) -> Option<Vec<Section<'a>>> {
         self.ask(key, Kind::Sections, Some(json!([])), doc);
-        let pattern = format!("{}[]", self.pattern_of(key));
         if self.reader.is_describing() {
-            return Some(vec![self.child(format!("{}[0]", self.path_of(key)), pattern, None)]);
+            return Some(vec![self.unwritten_item(key, 0)]);
         }
+        let pattern = format!("{}[]", self.pattern_of(key));
         let items = self.items(key)?.iter().enumerate();
         Some(
             items
@@ -296,9 +296,9 @@ impl<'a> Section<'a> {
         )
     }
 
-    /// A section that is not written, as if it stood in this list: every key has its default.
-    pub fn nothing(&self, key: &'static str) -> Section<'a> {
-        self.child(self.path_of(key), format!("{}[]", self.pattern_of(key)), None)
+    /// An item of a list that is not written, so that its defaults can be read like any other's.
+    pub fn unwritten_item(&self, key: &str, index: usize) -> Section<'a> {
+        self.child(format!("{}[{index}]", self.path_of(key)), format!("{}[]", self.pattern_of(key)), None)
     }
 
     fn items(&self, key: &str) -> Option<&'a [Node]> {

@@ -13,7 +13,14 @@ pub struct Overrides {
     #[arg(long, env = "HOOKWARD_UPSTREAM", value_name = "URL")]
     pub upstream: Option<String>,
     /// Telnyx's public key, from the portal under Keys & Credentials > Public Key (repeatable)
-    #[arg(long, env = "TELNYX_PUBLIC_KEY", value_name = "KEY", value_delimiter = ',', hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TELNYX_PUBLIC_KEY",
+        value_name = "KEY",
+        value_delimiter = ',',
+        hide_env_values = true,
+        allow_hyphen_values = true
+    )]
     pub public_key: Vec<String>,
     /// Who may send: a preset (telnyx, telnyx-messaging, telnyx-regional), a CIDR, or off (repeatable) [default: telnyx]
     #[arg(long, env = "HOOKWARD_IP_ALLOWLIST", value_name = "SPEC", value_delimiter = ',')]

@@ -1,13 +1,15 @@
-//! What is received: routes with their keys, allowlists and tolerances.
+//! What is received: routes with their allowlists and tolerances.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
 use ipnet::IpNet;
 
+use super::keys::{self, FlagKeys};
 use super::upstream::{self, UpstreamParts};
-use super::{HOUR, SECOND, Sources, secret};
+use super::{HOUR, SECOND, Sources};
 use crate::config::reader::problem::Fault;
 use crate::config::reader::schema::Kind;
 use crate::config::reader::section::{Section, fixed};
@@ -15,12 +17,8 @@ use crate::config::reader::value::{duration_text, parse_name, shown};
 use crate::config::{Dedupe, PathPattern, Route, Upstream};
 use crate::gate::Enforcement;
 use crate::gate::allowlist::{Allowlist, parse_source};
-use crate::gate::keys::{KeyError, NamedKey, parse_public_key};
 use crate::gate::peer::TrustedProxies;
 use crate::gate::timestamp::Tolerance;
-
-/// Most keys of a route: every one is tried for every request.
-const KEYS_MAX: usize = 8;
 
 const ENFORCEMENTS: [(&str, Enforcement); 2] = [("enforce", Enforcement::Enforce), ("report", Enforcement::Report)];
 /// `None` is off.
@@ -53,14 +51,15 @@ pub(super) fn read(
     }
     if !written {
         // One route for each path, as if they stood in the file.
-        sections.extend((0..flags.paths.len().max(1)).map(|_| root.nothing("routes")));
+        sections.extend((0..flags.paths.len().max(1)).map(|index| root.unwritten_item("routes", index)));
     }
+    let lacks_upstream = Cell::new(false);
     let mut routes = Vec::new();
     let mut names: Vec<String> = Vec::new();
     let mut patterns: Vec<PathPattern> = Vec::new();
     for (index, section) in sections.iter().enumerate() {
         let defaults = if written { (default_name(0), None) } else { (default_name(index), flags.paths.get(index)) };
-        let reading = Reading { section, sources, surroundings, flags: &flags };
+        let reading = Reading { section, sources, surroundings, flags: &flags, lacks_upstream: &lacks_upstream };
         let (name, path) = reading.name_and_path(defaults);
         if names.contains(&name) {
             section.fault(
@@ -77,8 +76,7 @@ pub(super) fn read(
         let route = reading.rest(&name, path, warnings);
         routes.extend(route);
     }
-    let lacks_upstream = sections.iter().any(|section| !section.has_within("upstream", "url"));
-    if lacks_upstream && !surroundings.upstream.is_named {
+    if lacks_upstream.get() {
         root.fault(
             "upstream",
             Fault::new(
@@ -96,9 +94,7 @@ fn default_name(index: usize) -> String {
 
 /// What flags fill in where a route leaves it out.
 struct Flags {
-    keys: Vec<NamedKey>,
-    /// Whether any key was given, good or bad.
-    has_keys: bool,
+    keys: FlagKeys,
     sources: Option<Vec<IpNet>>,
     sources_texts: Vec<String>,
     allowlist_off: bool,
@@ -108,16 +104,6 @@ struct Flags {
 impl Flags {
     fn read(sources: &Sources<'_>) -> Flags {
         let overrides = sources.overrides;
-        let mut keys = Vec::new();
-        for (index, text) in overrides.public_key.iter().enumerate() {
-            let named = |key| NamedKey { name: format!("key{}", index + 1).into(), key };
-            keys.extend(
-                sources.flag("--public-key", text, |text| parse_public_key(text).map(named).map_err(key_fault)),
-            );
-        }
-        if keys.len() > KEYS_MAX {
-            sources.reader.report_flag("--public-key", too_many_keys());
-        }
         let allowlist_off = overrides.ip_allowlist.iter().any(|text| text == "off");
         if allowlist_off && overrides.ip_allowlist.len() > 1 {
             let fault = Fault::new("is `off` and something else", "give `off` alone, or leave it out");
@@ -126,8 +112,7 @@ impl Flags {
         let nets = overrides.ip_allowlist.iter().filter(|text| *text != "off");
         let nets: Vec<IpNet> = nets.filter_map(|text| sources.flag("--ip-allowlist", text, source)).flatten().collect();
         Flags {
-            keys,
-            has_keys: !overrides.public_key.is_empty(),
+            keys: FlagKeys::read(sources),
             sources: (!overrides.ip_allowlist.is_empty()).then_some(nets),
             sources_texts: overrides.ip_allowlist.clone(),
             allowlist_off,
@@ -142,6 +127,8 @@ struct Reading<'a> {
     sources: &'a Sources<'a>,
     surroundings: &'a Surroundings<'a>,
     flags: &'a Flags,
+    /// Set when neither the route nor the file names an upstream; reported once.
+    lacks_upstream: &'a Cell<bool>,
 }
 
 impl Reading<'_> {
@@ -173,7 +160,7 @@ impl Reading<'_> {
         let methods = self.methods();
         section.fixed("mode", "ack", "What is done: `ack` stores durably, answers 200 and forwards later.");
         section.fixed("provider", "telnyx", "Who signs.");
-        let keys = self.keys(warnings);
+        let keys = keys::read(section, self.sources, &self.flags.keys, warnings);
         let allowlist = self.allowlist(name, warnings);
         let signature = section.choice(
             "signature",
@@ -224,56 +211,6 @@ impl Reading<'_> {
             self.section.fault("methods", Fault::new("is an empty list", "write [POST], or leave it out"));
         }
         methods.unwrap_or_else(|| vec![Method::POST])
-    }
-
-    fn keys(&self, warnings: &mut Vec<String>) -> Vec<NamedKey> {
-        const DOC: &str = "Telnyx's public keys, at most 8, each from `value`, `env` or `file`; `--public-key` or `TELNYX_PUBLIC_KEY` where none are written.";
-        let mut keys: Vec<NamedKey> = Vec::new();
-        let written = self.section.has("keys");
-        for (index, section) in self.section.sections("keys", DOC).unwrap_or_default().into_iter().enumerate() {
-            let section = section.secret();
-            let name = section.parsed(
-                "name",
-                Kind::Text,
-                None,
-                "Name in metrics and headers; `key1`, `key2` unless set.",
-                |text| {
-                    // Not repeated: a key pasted into the wrong place is no name either.
-                    parse_name(text).map_err(|fault| Fault::new("is not a name", fault.mend))
-                },
-            );
-            let name = name.unwrap_or_else(|| format!("key{}", index + 1));
-            let Some(text) = secret::read(&section, self.sources, true) else { continue };
-            // A variable may hold several, as TELNYX_PUBLIC_KEY does on its own.
-            for (part, text) in text.split(',').enumerate() {
-                let name = if part == 0 { name.clone() } else { format!("{name}-{}", part + 1) };
-                match parse_public_key(text) {
-                    Err(error) => section.own_fault(key_fault(error)),
-                    Ok(_) if keys.iter().any(|key| *key.name == *name) => {
-                        section.own_fault(Fault::new(
-                            format!("has the name `{name}` of another key"),
-                            "give every key its own `name:`",
-                        ));
-                    }
-                    Ok(key) => keys.push(NamedKey { name: name.into(), key }),
-                }
-            }
-        }
-        if !written {
-            keys.clone_from(&self.flags.keys);
-        }
-        let has_any = if written { !self.section.is_empty_list("keys") } else { self.flags.has_keys };
-        if !has_any {
-            self.section.fault("keys", Fault::new("is missing: a route that verifies needs a public key", "set --public-key or TELNYX_PUBLIC_KEY, or write `keys: [{ file: … }]`; it is in Telnyx's portal under Keys & Credentials > Public Key"));
-        }
-        if written && keys.len() > KEYS_MAX {
-            self.section.fault("keys", too_many_keys());
-        }
-        let repeated = |(index, key): (usize, &NamedKey)| keys[..index].iter().any(|earlier| earlier.key == key.key);
-        if keys.iter().enumerate().any(repeated) {
-            warnings.push(format!("{}: has the same key twice", self.section.path_of("keys")));
-        }
-        keys
     }
 
     fn allowlist(&self, name: &str, warnings: &mut Vec<String>) -> Allowlist {
@@ -387,14 +324,15 @@ impl Reading<'_> {
         let section = self
             .section
             .section("upstream", "Another app for this route; what is left out is as in the top-level `upstream`.");
-        if !self.section.has("upstream")
-            && let Some(upstream) = &self.surroundings.default_upstream
-        {
-            // Asked all the same, so that the schema has the keys.
-            upstream::read(&section, self.surroundings.upstream, None, self.sources);
-            return Some(Arc::clone(upstream));
+        let parts = upstream::read(&section, self.surroundings.upstream, None, self.sources);
+        if !parts.is_named {
+            self.lacks_upstream.set(true);
         }
-        upstream::read(&section, self.surroundings.upstream, None, self.sources).build().map(Arc::new)
+        // Shared, so that routes to one app are held to its concurrency together.
+        match &self.surroundings.default_upstream {
+            Some(upstream) if !self.section.has("upstream") => Some(Arc::clone(upstream)),
+            _ => parts.build().map(Arc::new),
+        }
     }
 }
 
@@ -404,15 +342,6 @@ fn source(text: &str) -> Result<Vec<IpNet>, Fault> {
     }
     parse_source(text)
         .map_err(|sentence| Fault::from_sentence(&sentence, "write a preset or a CIDR such as 203.0.113.0/24"))
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "passed to map_err")]
-fn key_fault(error: KeyError) -> Fault {
-    Fault::from_sentence(&error.to_string(), "copy the key from Keys & Credentials > Public Key in Telnyx's portal")
-}
-
-fn too_many_keys() -> Fault {
-    Fault::new(format!("has more than {KEYS_MAX} keys"), "keep the current one and the next")
 }
 
 fn parse_method(text: &str) -> Result<Method, Fault> {

@@ -24,7 +24,7 @@ pub(super) fn read(section: &Section<'_>, sources: &Sources<'_>, required: bool)
         (None, None, Some(path)) => ("file", read_file(Path::new(&path))),
         (None, None, None) => {
             // A source that is written badly has been reported.
-            if required && !["value", "env", "file"].iter().any(|key| section.has(key)) {
+            if required && !section.is_broken() && !["value", "env", "file"].iter().any(|key| section.has(key)) {
                 section.own_fault(Fault::new("has no source", MEND));
             }
             return None;

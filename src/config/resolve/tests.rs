@@ -1,213 +1,452 @@
-use super::super::reader::node::parse;
-use super::super::reader::problem::Problem;
+use proptest::prelude::*;
+use tracing::Level;
+
 use super::*;
+use crate::config::reader::node::{self, Node, Value};
+use crate::config::reader::schema::markdown_table;
+use crate::config::{Destination, Durability, LogFormat, PathPattern};
+use crate::gate::Enforcement;
 use crate::gate::allowlist::Allowlist;
 
 const KEY: &str = "jrMBoswHlhhVx2W2Www72WU/xn4UMpjreslD0m2u0qs=";
-const NEXT: &str = "+7E99DXiiQXvceNX4nHm3Lbm5mqPWad5RhDr2ufuCik=";
+const OTHER_KEY: &str = "8kPxnKPdu4MxHZ3WGqP2WDPcXBMUoRCHPFxJxyRbKno=";
+const SAMPLE: &str = include_str!("../../../config/hookward.yaml");
 
-fn no_env(_: &str) -> Option<String> {
-    None
+fn keyed() -> Overrides {
+    Overrides { public_key: vec![KEY.into()], upstream: Some("http://127.0.0.1:3000".into()), ..Overrides::default() }
 }
 
-fn flags() -> Overrides {
-    Overrides { upstream: Some("http://127.0.0.1:3000".into()), public_key: vec![KEY.into()], ..Overrides::default() }
-}
-
-fn file(text: &str) -> SourceFile {
-    SourceFile { name: "hookward.yaml".into(), text: text.into() }
+fn resolved(text: &str, overrides: &Overrides) -> Resolved {
+    let file = SourceFile { name: "h.yaml".into(), text: text.into() };
+    resolve(Some(&file), overrides, &|name| (name == "KEYS").then(|| format!("{KEY},{OTHER_KEY}")))
+        .unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 fn problems(text: &str, overrides: &Overrides) -> Vec<String> {
-    resolve(Some(&file(text)), overrides, &no_env).err().map(|problems| problems.lines().collect()).unwrap_or_default()
+    let file = SourceFile { name: "h.yaml".into(), text: text.into() };
+    resolve(Some(&file), overrides, &|_| None).err().map(|problems| problems.lines().collect()).unwrap_or_default()
+}
+
+/// Exactly one problem, with these words.
+fn assert_problem(text: &str, overrides: &Overrides, words: &[&str]) {
+    let shown = problems(text, overrides);
+    assert_eq!(shown.len(), 1, "{text}: {shown:#?}");
+    for word in words {
+        assert!(shown[0].contains(word), "{text}: `{word}` is not in {}", shown[0]);
+    }
 }
 
 #[test]
-fn flags_alone_make_the_documented_defaults() {
-    let config = resolve(None, &flags(), &no_env).unwrap().config;
+fn flags_alone_make_one_route_with_every_default() {
+    let Resolved { config, warnings } = resolve(None, &keyed(), &|_| None).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
     assert_eq!(config.listen, ["0.0.0.0:8080".parse().unwrap()]);
     assert_eq!(config.admin.address, "127.0.0.1:9090".parse().unwrap());
-    assert_eq!(config.data_dir, Path::new("/var/lib/hookward"));
-    let route = &config.routes[0];
-    assert_eq!((&*route.name, &*route.keys[0].name), ("default", "key1"));
-    assert!(matches!(&route.allowlist, Allowlist::Only { nets, .. } if nets.len() == 4));
-    assert_eq!(route.max_body_bytes, 1 << 20);
-    assert_eq!(route.dedupe.as_ref().unwrap().window, HOUR * 24);
+    assert!(config.admin.token.is_none());
+    assert_eq!(config.data_dir, PathBuf::from("/var/lib/hookward"));
     assert_eq!((config.buffer.max_bytes, config.buffer.require), (1 << 30, Durability::Pod));
-    assert_eq!(config.delivery.retry.max_age, HOUR * 72);
-    assert_eq!(config.limits.connections, 4096);
+    assert_eq!(config.delivery.dead_letter_keep, HOUR * 336);
+    assert_eq!(config.limits.uri_bytes, 8192);
+    assert!(config.threads >= 1);
+    let [route] = config.routes.as_slice() else { panic!("{:?}", config.routes) };
+    assert_eq!((&*route.name, &route.path), ("default", &PathPattern::Prefix("/".into())));
+    assert_eq!((&*route.keys[0].name, route.keys.len()), ("key1", 1));
+    assert!(matches!(&route.allowlist, Allowlist::Only { nets, mode: Enforcement::Enforce } if nets.len() == 4));
+    assert_eq!(route.tolerance.past, SECOND * 300);
+    let dedupe = route.dedupe.as_ref().unwrap();
+    assert_eq!((dedupe.window, &*dedupe.scope), (HOUR * 24, "default"));
+    assert!(Arc::ptr_eq(&route.upstream, config.default_upstream.as_ref().unwrap()));
 }
 
 #[test]
 fn every_problem_is_reported_at_once_with_line_and_mend() {
     let text = "\
-listn: []
+listen:
+  - address: :8080
+threads: 0
 limits:
-  connections: many
-  header_timeout: 10 parsecs
+  header_timout: 5s
+  body_timeout: 300
+upstream:
+  url: http://app:3000/hooks
+buffer:
+  max_bytes: lots
 routes:
-  - path: no-slash
+  - name: Messaging
+    path: webhooks
     methods: [GET]
-    ip_allowlist: { sources: [telnix, 10.0.0.1/8] }
-    keys: [{ value: KEY0123456789ABCDEF_example }]
+    mode: proxy
+    keys:
+      - { name: a, env: NOT_THERE }
+      - hunter2
+    ip_allowlist:
+      sources: [telnyx, 10.0.0.1/8]
     timestamp: { past: 0s }
     dedupe: { window: 1m }
-    mode: prozy
-buffer: { require: forever }
-upstream: { url: 'http://user:hunter2@app/path' }
+    signature: off
+log: { level: loud }
 ";
-    let found = problems(text, &Overrides::default());
-    let places: Vec<_> = found.iter().map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(": ")).collect();
-    for place in [
-        "hookward.yaml:1: listn",
-        "hookward.yaml:3: limits.connections",
-        "hookward.yaml:4: limits.header_timeout",
-        "hookward.yaml:6: routes[0].path",
-        "hookward.yaml:7: routes[0].methods[0]",
-        "hookward.yaml:8: routes[0].ip_allowlist.sources[0]",
-        "hookward.yaml:8: routes[0].ip_allowlist.sources[1]",
-        "hookward.yaml:9: routes[0].keys[0]",
-        "hookward.yaml:10: routes[0].timestamp.past",
-        "hookward.yaml:11: routes[0].dedupe.window",
-        "hookward.yaml:12: routes[0].mode",
-        "hookward.yaml:13: buffer.require",
-        "hookward.yaml:14: upstream.url",
-    ] {
-        assert!(places.iter().any(|found| found == place), "{place} is not among {places:#?}");
-    }
-    assert!(found.iter().all(|line| line.contains("; ")), "each says how to mend it: {found:#?}");
-    assert!(found[0].contains("did you mean `listen`?"), "{}", found[0]);
-    let all = found.concat();
-    assert!(!all.contains("hunter2") && !all.contains("0123456789ABCDEF"), "{all}");
+    let overrides = Overrides { admin: Some("nowhere".into()), ..Overrides::default() };
+    let expected = "\
+h.yaml:2: listen[0].address: `:8080` is not an address to listen on; write 0.0.0.0:8080, or [::]:8080 for IPv6 too
+h.yaml:3: threads: `0` is out of range; write a whole number from 1 to 1024
+h.yaml:5: limits.header_timout: is an unknown key; did you mean `header_timeout`?
+h.yaml:6: limits.body_timeout: `300` is not a duration; write a duration from 100ms to 1h, such as 300s, 5m or 72h
+h.yaml:8: upstream.url: `http://app:3000/hooks` must not have a path: the sender's path is kept; write only scheme, host and port
+h.yaml:10: buffer.max_bytes: `lots` is not a size; write a size from 64KiB to 16TiB, such as 64KiB or 1GiB
+h.yaml:12: routes[0].name: `Messaging` is not a name; write 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit
+h.yaml:13: routes[0].path: `webhooks` does not begin with /; write an absolute path such as /webhooks, or /webhooks/* for all below it
+h.yaml:14: routes[0].methods[0]: GET cannot be verified: a query is not signed; leave it out
+h.yaml:15: routes[0].mode: `proxy` is not available in this version; write ack, or leave it out
+h.yaml:17: routes[0].keys[0].env: `NOT_THERE` is not set; set it in the environment of hookward, or use `file:`
+h.yaml:18: routes[0].keys[1]: is a text, expected a section; write `key: value` lines under it
+h.yaml:20: routes[0].ip_allowlist.sources[1]: `10.0.0.1/8` has bits set behind its prefix; did you mean 10.0.0.0/8?
+h.yaml:21: routes[0].timestamp.past: `0s` is out of range; write a duration from 1s to 24h, such as 300s, 5m or 72h
+h.yaml:22: routes[0].dedupe.window: is shorter than timestamp.past and future together (10m): a replay could outlive it; write 10m or more, or `dedupe: off`
+h.yaml:23: routes[0].signature: `off` is not known here; write enforce or report
+h.yaml:24: log.level: `loud` is not known here; write error, warn, info, debug or trace
+--admin: `nowhere` is not an address to listen on; write an IP address with a port, such as 0.0.0.0:8080 or [::1]:8080; port 0 takes any";
+    assert_eq!(problems(text, &overrides).join("\n"), expected);
 }
 
 #[test]
-fn a_verifying_route_without_a_key_or_an_upstream_does_not_start() {
-    let found = problems("", &Overrides::default()).join("\n");
-    assert!(found.contains("TELNYX_PUBLIC_KEY") && found.contains("--upstream"), "{found}");
+fn flags_beat_the_file_and_empty_variables_are_not_set() {
+    let text = "\
+listen: [{ address: 127.0.0.1:1 }, { address: 127.0.0.1:2 }]
+admin: { address: 127.0.0.1:3 }
+data_dir: /a
+upstream: { url: https://app, timeout: 3s, tls: { server_name: x } }
+buffer: { max_bytes: 1MiB, require: volume }
+log: { format: text, level: warn }
+client_ip: { trusted_proxies: [192.0.2.1] }
+";
+    let overrides = Overrides {
+        listen: vec!["127.0.0.1:0".into(), String::new()],
+        admin: Some("127.0.0.1:0".into()),
+        data_dir: Some("/b".into()),
+        upstream: Some("unix:/run/app.sock".into()),
+        buffer_max_bytes: Some("2MiB".into()),
+        buffer_require: Some("process".into()),
+        log_format: Some("json".into()),
+        log_level: Some(String::new()),
+        trusted_proxy: vec!["unix".into(), "10.0.0.0/8".into()],
+        ..keyed()
+    };
+    let config = resolved(text, &overrides).config;
+    assert_eq!(config.listen, ["127.0.0.1:0".parse().unwrap()]);
+    assert_eq!(config.admin.address.port(), 0);
+    assert_eq!(config.data_dir, PathBuf::from("/b"));
+    let upstream = config.default_upstream.unwrap();
+    assert_eq!(upstream.destination, Destination::Unix("/run/app.sock".into()));
+    assert_eq!(upstream.timeout, SECOND * 3);
+    assert_eq!((config.buffer.max_bytes, config.buffer.require), (2 << 20, Durability::Process));
+    assert_eq!((config.log.format, config.log.level), (LogFormat::Json, Level::WARN));
+    assert!(config.trusted_proxies.unix && config.trusted_proxies.nets.len() == 1);
+    let config = resolved(text, &keyed()).config;
+    assert_eq!(config.listen.len(), 2);
 }
 
 #[test]
-fn flags_fill_in_only_what_a_route_has_not_set_itself() {
+fn flags_fill_in_only_what_a_route_leaves_out() {
     let text = format!(
-        "routes: [{{ name: a, path: /a, keys: [{{ name: old, value: '{KEY}' }}, {{ name: new, value: '{NEXT}' }}], ip_allowlist: {{ sources: [192.0.2.0/24] }}, upstream: {{ url: 'http://own:1' }} }}, {{ name: b, path: /b }}]"
+        "
+routes:
+  - name: own
+    path: /own
+    keys: [{{ name: mine, value: \"{OTHER_KEY}\" }}]
+    ip_allowlist: {{ sources: [192.0.2.0/24] }}
+    upstream: {{ url: http://own:1 }}
+  - name: filled
+    path: /filled
+  - name: watched
+    path: /watched
+    ip_allowlist: {{ mode: report }}
+"
     );
-    let mut overrides = flags();
-    overrides.ip_allowlist = vec!["off".into()];
-    let config = resolve(Some(&file(&text)), &overrides, &no_env).unwrap().config;
-    let names = |n: usize| config.routes[n].keys.iter().map(|key| key.name.to_string()).collect::<Vec<_>>();
-    assert_eq!((names(0), names(1)), (vec!["old".to_owned(), "new".to_owned()], vec!["key1".to_owned()]));
-    assert!(matches!(config.routes[0].allowlist, Allowlist::Only { .. }));
-    assert!(matches!(config.routes[1].allowlist, Allowlist::Off));
-    assert_ne!(config.routes[0].upstream, config.routes[1].upstream);
+    let list = |specs: &[&str]| Overrides { ip_allowlist: specs.iter().map(|s| (*s).to_owned()).collect(), ..keyed() };
+    let config = resolved(&text, &list(&["off"])).config;
+    let [own, filled, watched] = config.routes.as_slice() else { panic!() };
+    assert_eq!((&*own.keys[0].name, own.upstream.destination.authority().as_str()), ("mine", "own:1"));
+    assert!(
+        matches!(&own.allowlist, Allowlist::Only { nets, mode: Enforcement::Enforce } if nets[0].to_string() == "192.0.2.0/24")
+    );
+    assert_eq!((&*filled.keys[0].name, filled.upstream.destination.authority().as_str()), ("key1", "127.0.0.1:3000"));
+    assert!(matches!(filled.allowlist, Allowlist::Off));
+    assert!(matches!(watched.allowlist, Allowlist::Only { mode: Enforcement::Report, .. }));
+
+    let config = resolved(&text, &list(&["203.0.113.9", "telnyx"])).config;
+    assert!(matches!(&config.routes[1].allowlist, Allowlist::Only { nets, .. } if nets.len() == 5));
+    assert!(
+        matches!(&config.routes[2].allowlist, Allowlist::Only { nets, mode: Enforcement::Report } if nets.len() == 5)
+    );
 }
 
 #[test]
-fn an_allowlist_that_overlaps_a_trusted_proxy_is_refused_unless_allowed() {
-    let text = |allow| format!("client_ip: {{ trusted_proxies: [192.76.120.0/24], allow_overlap: {allow} }}");
-    assert!(problems(&text(false), &flags()).concat().contains("allow_overlap"));
-    assert!(problems(&text(true), &flags()).is_empty());
+fn keys_of_one_variable_are_numbered() {
+    let overrides = Overrides { public_key: vec![KEY.into(), OTHER_KEY.into()], ..keyed() };
+    let names = |config: &Config| config.routes[0].keys.iter().map(|key| key.name.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(&resolve(None, &overrides, &|_| None).unwrap().config), ["key1", "key2"]);
+    assert_eq!(names(&resolved("routes: [{ keys: [{ env: KEYS }] }]", &keyed()).config), ["key1", "key1-2"]);
+    let twice = Overrides { public_key: vec![KEY.into(), KEY.into()], ..keyed() };
+    assert!(resolve(None, &twice, &|_| None).unwrap().warnings[0].contains("same key twice"));
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_and_not_ignored() {
-    for text in [
-        "routes: [{ mode: proxy }]",
-        "unmatched: pass",
-        "listen: [{ address: '0.0.0.0:1', tls: { cert: a, key: b } }]",
-        "listen: [{ address: 'unix:/run/a.sock' }]",
-        "listen: [{ address: '0.0.0.0:1', proxy_protocol: required }]",
-        "health_path: /healthz",
-        "upstream: { url: 'http://a', sign: { scheme: telnyx } }",
-        "delivery: { ordering: { key: /data/id } }",
-        "client_ip: { header: forwarded }",
-    ] {
-        assert!(!problems(text, &flags()).is_empty(), "{text}");
-    }
+fn several_paths_make_several_routes() {
+    let overrides = Overrides { path: vec!["/a".into(), "/b/*".into()], ..keyed() };
+    let config = resolve(None, &overrides, &|_| None).unwrap().config;
+    let names: Vec<_> = config.routes.iter().map(|route| &*route.name).collect();
+    assert_eq!(names, ["default", "default-2"]);
+    let config = resolved("routes: [{ path: /own }]", &overrides);
+    assert_eq!(config.config.routes.len(), 1);
+    assert!(config.warnings[0].starts_with("--path: is ignored"));
+    let twice = Overrides { path: vec!["/a".into(), "/a".into()], ..keyed() };
+    assert!(
+        resolve(None, &twice, &|_| None).unwrap_err().to_string().starts_with("--path: has the path of another route")
+    );
 }
 
 #[test]
-fn off_is_never_a_boolean_error() {
-    let text = "routes: [{ ip_allowlist: { mode: off }, dedupe: off }]\nlisten: [{ address: 127.0.0.1:0, proxy_protocol: off }]\nlog: { client_ip: off }\n";
-    let config = resolve(Some(&file(text)), &flags(), &no_env).unwrap().config;
-    assert!(matches!(config.routes[0].allowlist, Allowlist::Off));
-    assert!(config.routes[0].dedupe.is_none());
+fn what_is_missing_says_how_to_give_it() {
+    let shown = resolve(None, &Overrides::default(), &|_| None).unwrap_err().to_string();
+    assert_eq!(shown.lines().count(), 2, "{shown}");
+    assert!(shown.contains("--public-key or TELNYX_PUBLIC_KEY"), "{shown}");
+    assert!(shown.contains("--upstream or HOOKWARD_UPSTREAM"), "{shown}");
+    // Each route has its own: the top-level one is not needed.
+    let own = "routes: [{ upstream: { url: http://a } }]";
+    assert!(resolved(own, &Overrides { upstream: None, ..keyed() }).config.default_upstream.is_none());
 }
 
-/// Every scalar of a file, by its path.
-fn values(text: &str) -> std::collections::HashMap<String, String> {
-    use super::super::reader::node::{Node, Value};
-    fn walk(node: &Node, path: &str, into: &mut std::collections::HashMap<String, String>) {
-        match &node.value {
-            Value::Scalar { text, .. } => {
-                into.insert(path.to_owned(), text.clone());
-            }
-            Value::List(items) if items.iter().all(|item| matches!(item.value, Value::Scalar { .. })) => {
-                let texts: Vec<_> = items
-                    .iter()
-                    .map(|item| match &item.value {
-                        Value::Scalar { text, .. } => text.clone(),
-                        _ => String::new(),
-                    })
-                    .collect();
-                into.insert(path.to_owned(), format!("[{}]", texts.join(",")));
-            }
-            Value::List(items) => items.iter().for_each(|item| walk(item, &format!("{path}[]"), into)),
-            Value::Map(entries) => {
-                for entry in entries {
-                    let path = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
-                    walk(&entry.value, &path, into);
-                }
-            }
+#[test]
+fn rules_of_routes() {
+    let cases: &[(&str, &[&str])] = &[
+        ("routes: [{ keys: [] }]", &["routes[0].keys", "is missing", "--public-key"]),
+        ("routes: [{ path: /a }, { name: b, path: /a }]", &["routes[1].path", "has the path of another route"]),
+        ("routes: [{ path: /a }, { path: /b }]", &["routes[1].name", "give every route its own `name:`"]),
+        ("routes: [{ ip_allowlist: { sources: [] } }]", &["nobody could send", "mode: off"]),
+        ("routes: [{ ip_allowlist: { sources: [off] } }]", &["sources[0]", "mode: off"]),
+        ("routes: [{ methods: [] }]", &["routes[0].methods", "empty list"]),
+        ("routes: [{ max_body: 64MiB }]\nbuffer: { max_bytes: 1MiB }", &["larger than the buffer"]),
+        (
+            "client_ip: { trusted_proxies: [192.76.120.0/24] }",
+            &["overlaps the trusted proxy 192.76.120.0/24", "allow_overlap"],
+        ),
+        ("upstream: { tls: { ca: /ca.crt } , url: http://a }\n", &[]),
+        (
+            "routes: [{ upstream: { url: http://a, tls: { ca: /ca.crt } } }]",
+            &["routes[0].upstream.tls.ca", "needs an https:// upstream"],
+        ),
+        ("routes: [{ timestamp: { past: 336h } }]", &["routes[0].timestamp.past", "out of range", "24h"]),
+        ("delivery: { retry: { base: 10m } }", &["delivery.retry.base", "longer than max"]),
+        ("listen: []", &["listen", "empty list"]),
+        ("listen: [{ address: 127.0.0.1:9090 }]", &["admin", "address of a public listener"]),
+        ("upstream: { url: http://u:hunter2@a }", &["user and password"]),
+        ("- a", &["is a list, expected a section"]),
+    ];
+    for (text, words) in cases {
+        if words.is_empty() {
+            // --upstream replaces the URL, and its TLS settings with it.
+            resolved(text, &keyed());
+        } else {
+            assert_problem(text, &keyed(), words);
         }
     }
-    let mut problems: Vec<Problem> = Vec::new();
-    let root = parse(text, &mut problems).unwrap();
-    assert!(problems.is_empty(), "{problems:?}");
-    let mut found = std::collections::HashMap::new();
-    walk(&root, "", &mut found);
-    found
+    resolved("client_ip: { trusted_proxies: [192.76.120.0/24], allow_overlap: true }", &keyed());
+    resolved("client_ip: { trusted_proxies: [192.76.120.0/24] }\nroutes: [{ ip_allowlist: { mode: off } }]", &keyed());
+    assert!(resolved("routes: [{ dedupe: off }]", &keyed()).config.routes[0].dedupe.is_none());
+    let nine = Overrides { public_key: vec![KEY.into(); 9], ..keyed() };
+    assert_problem("", &nine, &["--public-key", "more than 8 keys"]);
 }
 
 #[test]
-fn the_reference_file_has_every_key_at_its_default() {
-    let text = include_str!("../../../config/hookward.yaml");
-    // Keys without a default stand there as examples behind `#: `, which this takes away.
-    let live = values(text);
-    let with_examples = values(&text.replace("#: ", ""));
-    for record in describe().into_iter().filter(|record| record.kind.is_value()) {
-        let shown = with_examples.get(&record.path);
-        assert!(shown.is_some(), "{} is missing in config/hookward.yaml", record.path);
-        // A route's name and path differ from file to file; the others are shown at their default.
-        let expected = match &record.default {
+fn what_is_to_come_is_refused_and_says_so() {
+    for text in [
+        "listen: [{ proxy_protocol: required }]",
+        "listen: [{ tls: { cert: a, key: b } }]",
+        "listen: [{ mode: \"0600\" }]",
+        "listen: [{ address: \"unix:/run/in.sock\" }]",
+        "client_ip: { header: forwarded }",
+        "routes: [{ mode: verify }]",
+        "routes: [{ provider: stripe }]",
+        "unmatched: pass",
+        "health_path: /healthz",
+        "limits: { body_memory: 1GiB }",
+        "limits: { failed_signatures_per_client: 9/s }",
+        "upstream: { sign: { scheme: telnyx } }",
+        "delivery: { ordering: { key: /a } }",
+        "buffer: { engine: postgres }",
+    ] {
+        assert_problem(text, &keyed(), &["h.yaml:1: ", "not available in this version"]);
+    }
+    for overrides in
+        [Overrides { mode: Some("proxy".into()), ..keyed() }, Overrides { unmatched: Some("pass".into()), ..keyed() }]
+    {
+        assert_problem("", &overrides, &["--", "not available in this version"]);
+    }
+    let warnings = resolved("limits: { body_memory: 64MiB, failed_signatures_per_client: 50/s }", &keyed()).warnings;
+    assert!(warnings.len() == 2 && warnings[0].contains("is not enforced"), "{warnings:?}");
+}
+
+#[test]
+fn what_is_probably_not_meant_is_a_warning() {
+    let warnings = |text: &str| resolved(text, &keyed()).warnings.join("\n");
+    assert!(warnings("routes: [{ ip_allowlist: { sources: [telnyx-messaging] } }]").contains("telnyx-messaging alone"));
+    assert_eq!(warnings("routes: [{ ip_allowlist: { sources: [telnyx-messaging], mode: report } }]"), "");
+    assert!(warnings("routes: [{ signature: report }]").contains("as unverified"));
+    assert!(warnings("admin: { token: { value: short } }").contains("can be guessed"));
+}
+
+#[test]
+fn the_admin_token_comes_from_flag_environment_or_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    std::fs::write(&path, "token-of-the-flag-file\n").unwrap();
+    let text = "admin: { token: { value: token-of-the-config-file } }";
+    let file = SourceFile { name: "h.yaml".into(), text: text.into() };
+    let env = |name: &str| (name == "HOOKWARD_ADMIN_TOKEN").then(|| "token-of-the-environment".to_owned());
+    let token = |overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>| {
+        resolve(Some(&file), overrides, env).unwrap().config.admin.token
+    };
+    let flag = Overrides { admin_token_file: Some(path.clone()), ..keyed() };
+    assert_eq!(token(&flag, &env), Some(Secret("token-of-the-flag-file".into())));
+    assert_eq!(token(&keyed(), &env), Some(Secret("token-of-the-environment".into())));
+    assert_eq!(token(&keyed(), &|_| None), Some(Secret("token-of-the-config-file".into())));
+    let missing = Overrides { admin_token_file: Some(dir.path().join("missing")), ..keyed() };
+    assert_problem("", &missing, &["--admin-token-file", "missing cannot be read"]);
+}
+
+#[test]
+fn secrets_never_reach_a_text() {
+    for text in [
+        "admin: { token: hunter2 }",
+        "admin: { token: { value: hunter2, file: /a } }",
+        "admin: { token: { value: \"hunter2 hunter2\" } }",
+        "admin: { token: { hunter2 } }",
+        "admin: { token: { env: \"hunter2!\" } }",
+        "routes: [{ keys: [{ value: hunter2 }] }]",
+        "routes: [{ keys: [{ value: [hunter2] }] }]",
+        "routes: [{ keys: [{ name: \"hunter2=\", value: x }] }]",
+        "routes: [{ keys: hunter2 }]",
+        "upstream: { url: \"ftp://u:hunter2@a\" }",
+        "upstream: { url: \"http://a?token=hunter2\" }",
+    ] {
+        let shown = problems(text, &keyed());
+        assert!(!shown.is_empty() && !shown.concat().contains("hunter2"), "{text}: {shown:?}");
+    }
+    let overrides = Overrides { public_key: vec!["hunter2".into()], ..keyed() };
+    assert_problem("", &overrides, &["--public-key: is neither base64"]);
+    let env = |name: &str| (name == "HOOKWARD_ADMIN_TOKEN").then(|| "hunter2 hunter2".to_owned());
+    let shown = resolve(None, &keyed(), &env).unwrap_err().to_string();
+    assert!(shown.starts_with("HOOKWARD_ADMIN_TOKEN: ") && !shown.contains("hunter2"), "{shown}");
+}
+
+/// The sample with its examples switched on: a `#` at the beginning of a line that is not followed
+/// by exactly one space.
+fn sample_with_examples() -> String {
+    let live = |line: &str| {
+        let prose = line == "#" || (line.starts_with("# ") && !line.starts_with("#  "));
+        if prose { line.to_owned() } else { line.strip_prefix('#').unwrap_or(line).to_owned() }
+    };
+    SAMPLE.lines().map(live).collect::<Vec<_>>().join("\n")
+}
+
+/// Every value under a recorded path, lists as JSON.
+fn values(node: &Node, path: &str) -> Vec<String> {
+    let (segment, rest) = path.split_once('.').map_or((path, ""), |(segment, rest)| (segment, rest));
+    let (key, is_list) = segment.strip_suffix("[]").map_or((segment, false), |key| (key, true));
+    let Value::Map(entries) = &node.value else { return vec![] };
+    let Some(entry) = entries.iter().find(|entry| entry.key == key) else { return vec![] };
+    match &entry.value.value {
+        Value::List(items) if is_list => items.iter().flat_map(|item| values(item, rest)).collect(),
+        _ if !rest.is_empty() => values(&entry.value, rest),
+        Value::List(items) => vec![format!("{:?}", items.iter().map(text_of).collect::<Vec<_>>())],
+        _ => vec![text_of(&entry.value)],
+    }
+}
+
+fn text_of(node: &Node) -> String {
+    match &node.value {
+        Value::Scalar { text, .. } => text.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_sample_shows_every_key_at_its_default() {
+    let root = node::parse(&sample_with_examples(), &mut Vec::new()).unwrap();
+    for record in describe().iter().filter(|record| record.kind.is_value() && !record.path.ends_with(".value")) {
+        let shown = values(&root, &record.path);
+        assert!(!shown.is_empty(), "{} is not in config/hookward.yaml", record.path);
+        let default = match &record.default {
             Some(serde_json::Value::String(text)) => text.clone(),
-            Some(value) => value.to_string().replace('"', ""),
+            Some(serde_json::Value::Array(items)) => format!("{items:?}").replace("String(", "").replace(')', ""),
+            Some(other) => other.to_string(),
             None => continue,
         };
-        assert_eq!(shown, Some(&expected), "{}", record.path);
-        assert!(live.contains_key(&record.path), "{} has a default and must not be commented out", record.path);
+        assert_eq!(shown[0], default, "{}", record.path);
     }
-    resolve(Some(&file(text)), &flags(), &no_env).unwrap();
+    let shown = problems(&sample_with_examples(), &Overrides::default());
+    assert!(!shown.iter().any(|line| line.contains("unknown") || line.contains("not available")), "{shown:#?}");
 }
 
 #[test]
-fn every_example_file_is_a_good_configuration() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
-    let keys = tempfile::tempdir().unwrap();
-    std::fs::write(keys.path().join("current"), format!("{KEY}\n")).unwrap();
-    std::fs::write(keys.path().join("next"), format!("{NEXT}\n")).unwrap();
-    let env = |name: &str| (name == "TELNYX_PUBLIC_KEY").then(|| KEY.to_owned());
-    let mut seen = 0;
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        let mut source = SourceFile::read(&path).unwrap();
-        source.text = source.text.replace("/keys/", &format!("{}/", keys.path().display()));
-        // `run` reads TELNYX_PUBLIC_KEY as a flag's variable.
-        let overrides = Overrides { public_key: vec![KEY.into()], ..Overrides::default() };
-        if let Err(problems) = resolve(Some(&source), &overrides, &env) {
-            panic!("{problems}");
-        }
-        seen += 1;
+fn the_sample_as_it_stands_changes_nothing() {
+    let sample = resolved(SAMPLE, &keyed());
+    let nothing = resolve(None, &keyed(), &|_| None).unwrap();
+    assert!(sample.warnings.is_empty());
+    assert_eq!(format!("{:?}", sample.config), format!("{:?}", nothing.config));
+}
+
+#[test]
+fn the_examples_are_good() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, content) in [("admin-token", "0123456789abcdef\n"), ("current", KEY), ("next", OTHER_KEY)] {
+        std::fs::write(dir.path().join(name), content).unwrap();
     }
-    assert!(seen >= 3);
+    for (name, text) in [
+        ("minimal", include_str!("../../../config/examples/minimal.yaml")),
+        ("kubernetes-sidecar", include_str!("../../../config/examples/kubernetes-sidecar.yaml")),
+        ("behind-nginx", include_str!("../../../config/examples/behind-nginx.yaml")),
+    ] {
+        let text = text.replace("/keys/", &format!("{}/", dir.path().display()));
+        let file = SourceFile { name: name.into(), text };
+        let env = |name: &str| (name == "TELNYX_PUBLIC_KEY").then(|| KEY.to_owned());
+        let resolved =
+            resolve(Some(&file), &Overrides::default(), &env).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(resolved.warnings.is_empty(), "{name}: {:?}", resolved.warnings);
+    }
+}
+
+#[test]
+fn every_key_has_one_meaning() {
+    let records = describe();
+    for (index, record) in records.iter().enumerate() {
+        assert!(record.doc.len() > 3, "{} has no doc", record.path);
+        assert!(
+            !records[..index].iter().any(|earlier| earlier.path == record.path),
+            "{} is asked for twice",
+            record.path
+        );
+    }
+    assert!(records.iter().any(|record| record.path == "routes[].keys[].file"));
+}
+
+#[test]
+fn an_unreadable_file_is_a_problem_with_its_name() {
+    let missing = SourceFile::read(Path::new("/does/not/exist.yaml")).unwrap_err().to_string();
+    assert!(missing.starts_with("/does/not/exist.yaml: cannot be read"), "{missing}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn no_text_makes_the_resolution_panic(
+        key in "(listen|admin|upstream|routes|limits|buffer|client_ip|log|delivery)",
+        inner in "([a-z_]{1,12}: )?[\\[{]?([a-z0-9:/*., \"'-]{0,24})[\\]}]?",
+    ) {
+        let file = SourceFile { name: "h.yaml".into(), text: format!("{key}:\n  {inner}\n") };
+        let _ = resolve(Some(&file), &keyed(), &|_| None);
+        let file = SourceFile { name: "h.yaml".into(), text: format!("{key}: [{{ {inner} }}]\n") };
+        let _ = resolve(Some(&file), &keyed(), &|_| None);
+    }
 }

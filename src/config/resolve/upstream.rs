@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{HOUR, MILLISECOND, Sources};
 use crate::config::reader::problem::Fault;
+use crate::config::reader::schema::Kind;
 use crate::config::reader::section::Section;
 use crate::config::{Destination, Upstream};
 
@@ -59,7 +60,7 @@ pub(super) fn read(
 ) -> UpstreamParts {
     let written = section.parsed(
         "url",
-        crate::config::reader::schema::Kind::Text,
+        Kind::Text,
         None,
         "The app: `http://host:port`, `https://host:port` or `unix:/path`, without a path: the sender's is kept.",
         parse_destination,
@@ -68,7 +69,7 @@ pub(super) fn read(
     let is_named = flag.is_some() || section.has("url");
     let host = section.parsed(
         "host",
-        crate::config::reader::schema::Kind::Text,
+        Kind::Text,
         None,
         "`Host` that the app is sent; the sender's is kept otherwise.",
         parse_host,
@@ -77,7 +78,7 @@ pub(super) fn read(
     let ca = tls.optional_text("ca", "PEM file of the CAs to trust instead of the system's.").map(PathBuf::from);
     let server_name = tls.parsed(
         "server_name",
-        crate::config::reader::schema::Kind::Text,
+        Kind::Text,
         None,
         "Name to ask for and to verify instead of the URL's host.",
         parse_host,

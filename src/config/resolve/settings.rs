@@ -1,0 +1,191 @@
+//! Bounds, buffer, delivery, shutdown and logging: what does not depend on routes.
+
+use std::io::IsTerminal as _;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use tracing::Level;
+
+use super::{HOUR, MILLISECOND, Overrides, SECOND, Sources, YEAR};
+use crate::config::reader::problem::Fault;
+use crate::config::reader::section::Section;
+use crate::config::reader::value;
+use crate::config::{Buffer, ClientIpLog, Delivery, Durability, Limits, Log, LogFormat, Retry, Shutdown};
+
+const LEVELS: [(&str, Level); 5] = [
+    ("error", Level::ERROR),
+    ("warn", Level::WARN),
+    ("info", Level::INFO),
+    ("debug", Level::DEBUG),
+    ("trace", Level::TRACE),
+];
+const FORMATS: [(&str, LogFormat); 2] = [("json", LogFormat::Json), ("text", LogFormat::Text)];
+const DURABILITIES: [(&str, Durability); 3] =
+    [("volume", Durability::Volume), ("pod", Durability::Pod), ("process", Durability::Process)];
+const CLIENT_IP: [(&str, ClientIpLog); 3] =
+    [("full", ClientIpLog::Full), ("truncated", ClientIpLog::Truncated), ("off", ClientIpLog::Off)];
+
+const BUFFER_BYTES: RangeInclusive<u64> = 64 * 1024..=16 << 40;
+
+pub(super) fn limits(root: &Section<'_>, warnings: &mut Vec<String>) -> Limits {
+    let section = root.section("limits", "Bounds of the public side.");
+    let timeouts = MILLISECOND * 100..=HOUR;
+    // Accepting a bound in silence and not keeping it would be a lie.
+    for (key, default) in [("body_memory", "64MiB"), ("failed_signatures_per_client", "50/s")] {
+        if section.to_come(key, Some(default)) {
+            warnings.push(format!("limits.{key}: is not enforced in this version"));
+        }
+    }
+    Limits {
+        connections: section.count("connections", 4096, 1..=1_000_000, "Open connections; more are answered 503."),
+        header_timeout: section.duration(
+            "header_timeout",
+            SECOND * 10,
+            timeouts.clone(),
+            "From the first byte of a request to the end of its header.",
+        ),
+        body_timeout: section.duration("body_timeout", SECOND * 10, timeouts.clone(), "Total time of a body."),
+        header_bytes: section.memory("header_bytes", 32 << 10, 1 << 10..=1 << 20, "Size of a request header."),
+        header_count: section.count("header_count", 100, 8..=1000, "Fields of a request header."),
+        uri_bytes: section.memory("uri_bytes", 8 << 10, 64..=1 << 20, "Length of a request target."),
+        idle_timeout: section.duration(
+            "idle_timeout",
+            SECOND * 75,
+            timeouts,
+            "How long a connection may wait for its next request.",
+        ),
+    }
+}
+
+pub(super) fn buffer(root: &Section<'_>, sources: &Sources<'_>) -> Buffer {
+    let section = root.section("buffer", "Where events are stored before they are answered.");
+    section.fixed("engine", "sqlite", "The storage engine.");
+    let max_bytes =
+        section.bytes("max_bytes", 1 << 30, BUFFER_BYTES, "Most that it may take on disk; then senders get 503.");
+    let require = section.choice(
+        "require",
+        Durability::Pod,
+        &DURABILITIES,
+        "What the data directory must outlive at least; less refuses to start.",
+    );
+    let dedupe_entries = section.count(
+        "dedupe_entries",
+        1_000_000,
+        1..=100_000_000,
+        "Event ids that are remembered; the oldest give way.",
+    );
+    let Overrides { buffer_max_bytes, buffer_require, .. } = sources.overrides;
+    Buffer {
+        max_bytes: sources
+            .optional_flag("--buffer-max-bytes", buffer_max_bytes.as_ref(), |text| {
+                value::parse_bytes(text, &BUFFER_BYTES)
+            })
+            .unwrap_or(max_bytes),
+        require: sources
+            .optional_flag("--buffer-require", buffer_require.as_ref(), |text| value::parse_choice(text, &DURABILITIES))
+            .unwrap_or(require),
+        dedupe_entries,
+    }
+}
+
+pub(super) fn delivery(root: &Section<'_>) -> Delivery {
+    let section = root.section("delivery", "Retries and what follows them.");
+    let retry = section.section("retry", "What happens to an event that the app did not take.");
+    let base = retry.duration(
+        "base",
+        MILLISECOND * 500,
+        MILLISECOND..=HOUR,
+        "Bound of the first wait; doubles with each attempt.",
+    );
+    let max = retry.duration("max", SECOND * 300, MILLISECOND..=HOUR * 24, "Bound of every wait.");
+    if base > max {
+        retry.fault("base", Fault::new("is longer than max", "make it shorter, or max longer"));
+    }
+    let retry = Retry {
+        base,
+        max,
+        max_age: retry.duration(
+            "max_age",
+            HOUR * 72,
+            SECOND..=YEAR,
+            "Running time after which an undelivered event is dead.",
+        ),
+        client_errors: retry.small_count(
+            "client_errors",
+            8,
+            1..=100,
+            "Attempts for an answer that says the request itself is wrong (3xx, most 4xx).",
+        ),
+    };
+    let dead_letter = section.section("dead_letter", "Events that were given up.");
+    let delivered = section.section("delivered", "Events that the app took.");
+    section.to_come("ordering", None);
+    Delivery {
+        retry,
+        dead_letter_keep: dead_letter.duration(
+            "keep",
+            HOUR * 336,
+            Duration::ZERO..=YEAR,
+            "How long they are kept for a redrive, running time.",
+        ),
+        delivered_keep: delivered.duration(
+            "keep",
+            Duration::ZERO,
+            Duration::ZERO..=YEAR,
+            "How long their bodies are kept, running time.",
+        ),
+    }
+}
+
+pub(super) fn shutdown(root: &Section<'_>) -> Shutdown {
+    let section = root.section("shutdown", "How to go down on SIGTERM.");
+    Shutdown {
+        delay: section.duration(
+            "delay",
+            Duration::ZERO,
+            Duration::ZERO..=HOUR,
+            "Accept for this long while already not ready.",
+        ),
+        drain: section.duration(
+            "drain",
+            SECOND * 10,
+            Duration::ZERO..=HOUR,
+            "Deliver for at most this long afterwards; the rest stays in the buffer.",
+        ),
+    }
+}
+
+pub(super) fn log(root: &Section<'_>, sources: &Sources<'_>) -> Log {
+    let section = root.section("log", "Logging, to stderr.");
+    let Overrides { log_format, log_level, .. } = sources.overrides;
+    let client_ip = section.choice(
+        "client_ip",
+        ClientIpLog::Full,
+        &CLIENT_IP,
+        "How much of a sender's address is written; truncated is /24, and /48 for IPv6.",
+    );
+    let level = section.choice("level", Level::INFO, &LEVELS, "Lowest level.");
+    let format = section.optional_choice(
+        "format",
+        None,
+        &FORMATS,
+        "Shape of a line; text on a terminal, else json, unless set.",
+    );
+    let accepted_per_s = section.small_count(
+        "accepted_per_s",
+        100,
+        0..=u16::MAX,
+        "Accepted requests logged per second at most; the rest is counted.",
+    );
+    Log {
+        client_ip,
+        level: sources
+            .optional_flag("--log-level", log_level.as_ref(), |text| value::parse_choice(text, &LEVELS))
+            .unwrap_or(level),
+        format: sources
+            .optional_flag("--log-format", log_format.as_ref(), |text| value::parse_choice(text, &FORMATS))
+            .or(format)
+            .unwrap_or_else(|| if std::io::stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json }),
+        accepted_per_s,
+    }
+}
