@@ -3,7 +3,6 @@ use tracing::Level;
 
 use super::*;
 use crate::config::reader::node::{self, Node, Value};
-use crate::config::reader::schema::markdown_table;
 use crate::config::{Destination, Durability, LogFormat, PathPattern};
 use crate::gate::Enforcement;
 use crate::gate::allowlist::Allowlist;
