@@ -46,14 +46,15 @@ fn flags_beat_the_environment_and_the_environment_beats_the_file() {
     let (of_flag, of_env, of_file) = (Sink::start(), Sink::start(), Sink::start());
     let yaml = format!("upstream: {{ url: \"{}\" }}\n", of_file.url());
     let setup = Setup::without_upstream().config(&yaml);
-    assert_eq!(setup.start().post(&event()).status, 200);
-    of_file.wait_for(1);
+    let mut hookward = setup.start();
+    post_sentinel(&hookward, &of_file);
+    hookward.stop();
     let setup = setup.env("HOOKWARD_UPSTREAM", &of_env.url());
-    assert_eq!(setup.start().post(&event()).status, 200);
-    of_env.wait_for(1);
-    let setup = setup.flag("--upstream", &of_flag.url());
-    assert_eq!(setup.start().post(&event()).status, 200);
-    of_flag.wait_for(1);
+    let mut hookward = setup.start();
+    post_sentinel(&hookward, &of_env);
+    hookward.stop();
+    let hookward = setup.flag("--upstream", &of_flag.url()).start();
+    post_sentinel(&hookward, &of_flag);
     assert_eq!((of_file.count(), of_env.count()), (1, 1));
 }
 
@@ -61,7 +62,8 @@ fn flags_beat_the_environment_and_the_environment_beats_the_file() {
 fn the_file_may_name_several_listeners() {
     let sink = Sink::start();
     let yaml = "listen: [ { address: \"127.0.0.1:0\" }, { address: \"127.0.0.1:0\" } ]\n";
-    let process = Setup::new(&sink).without_flag("--listen").config(yaml).spawn();
+    let setup = Setup::new(&sink).without_flag("--listen").config(yaml);
+    let process = setup.spawn();
     let line = process.next_line(DEADLINE).unwrap_or_else(|| panic!("{}", process.stderr()));
     let addresses = line.trim().strip_prefix("ready listen=").unwrap().split(" admin=").next().unwrap();
     let addresses: Vec<std::net::SocketAddr> = addresses.split(',').map(|address| address.parse().unwrap()).collect();
@@ -117,7 +119,7 @@ fn a_file_that_is_not_there_or_not_yaml_is_exit_78() {
     let finished = Setup::new(&sink).flag("--config", "/nonexistent/hookward.yaml").run_to_end();
     assert_eq!(finished.code, Some(78), "{finished:?}");
     assert!(finished.stderr.contains("/nonexistent/hookward.yaml"), "{finished:?}");
-    for broken in ["routes: [", "a: b: c", "- a\nb", "\t", "routes: *nowhere", "&a [*a]"] {
+    for broken in ["routes: [", "a: b: c", "- a\nb", "routes: *nowhere", "&a [*a]"] {
         let finished = Setup::new(&sink).config(broken).run_to_end();
         assert_eq!(finished.code, Some(78), "{broken:?} {finished:?}");
         assert!(!finished.stderr.contains("panicked"), "{broken:?} {finished:?}");
