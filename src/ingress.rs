@@ -161,7 +161,7 @@ impl Ingress {
     ) -> Result<Accepted, Rejection> {
         self.takes(route, head.method)?;
         let client = self.trusted_proxies.client_addr(head.peer, head.headers);
-        known.client = client.ok().map(|client| client.ip());
+        known.client = client.ok().map(super::gate::peer::ClientAddr::ip);
         let admitted = route.allowlist.admit(client, &mut known.reports)?;
         let claimed = route.verifier.claim(&admitted, head.headers, &mut known.reports)?;
         let delivery = Delivery::read(claimed, body, route.max_body_bytes).await?;

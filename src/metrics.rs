@@ -7,8 +7,8 @@ use std::sync::Arc;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use crate::buffer::Stats;
@@ -226,6 +226,7 @@ struct RouteFamilies {
     end_to_end_s: HistogramVec,
     concurrency_limit: IntGaugeVec,
     upstream_state: IntGaugeVec,
+    discarded: IntCounterVec,
 }
 
 impl RouteFamilies {
@@ -280,6 +281,7 @@ impl RouteFamilies {
                 opts("upstream_concurrency_limit", "Attempts that may be under way at once."),
                 &["route"],
             ))?,
+            discarded: add.counters("events_discarded_total", "Events that an operator threw away.", &["route"])?,
             upstream_state: add.add(IntGaugeVec::new(
                 opts("upstream_state", "Whether the app is tried: 0 closed (it is), 1 half-open, 2 open."),
                 &["route"],
@@ -295,11 +297,10 @@ impl RouteFamilies {
         let outcome = |outcome| self.requests.with_label_values(&[name, outcome]);
         // Of modes that pass the app's answer on.
         outcome("passed");
+        self.discarded.with_label_values(&[name]);
         // Without a breaker it is always tried.
         self.upstream_state.with_label_values(&[name]).set(0);
-        let valid = |key: &Arc<str>| {
-            (key.clone(), self.verifications.with_label_values(&[name, key, "valid"]))
-        };
+        let valid = |key: &Arc<str>| (key.clone(), self.verifications.with_label_values(&[name, key, "valid"]));
         RouteMetrics {
             accepted: outcome("accepted"),
             duplicate: outcome("duplicate"),
@@ -317,7 +318,8 @@ impl RouteFamilies {
                 .chain([OTHER])
                 .map(|kind| (kind, self.events.with_label_values(&[name, kind])))
                 .collect(),
-            provider_attempts: ["1", "2", "3+"].map(|attempt| self.provider_attempts.with_label_values(&[name, attempt])),
+            provider_attempts: ["1", "2", "3+"]
+                .map(|attempt| self.provider_attempts.with_label_values(&[name, attempt])),
             delivered: self.deliveries.with_label_values(&[name, "delivered"]),
             retried: self.deliveries.with_label_values(&[name, "retry"]),
             dead: self.deliveries.with_label_values(&[name, "dead"]),
@@ -348,8 +350,7 @@ impl Metrics {
             routes: routes.iter().map(|route| (route.name.clone(), Arc::new(families.route(route)))).collect(),
             requests_in_flight: add.gauge("requests_in_flight", "Requests being handled.")?,
             connections: add.gauge("connections", "Open connections of the public side.")?,
-            connections_refused: add
-                .counter("connections_refused_total", "Connections beyond limits.connections.")?,
+            connections_refused: add.counter("connections_refused_total", "Connections beyond limits.connections.")?,
             commit_duration_s: add.histogram(
                 "buffer_commit_duration_seconds",
                 "Time of one commit, the sync included.",
@@ -358,8 +359,7 @@ impl Metrics {
             commit_events: add.histogram("buffer_commit_events", "Events of one commit.", &GROUP_BUCKETS)?,
             buffer_errors_full: errors.with_label_values(&["full"]),
             buffer_errors_failed: errors.with_label_values(&["failed"]),
-            recovered_events: add
-                .gauge("buffer_recovered_events", "Undelivered events that the last start found.")?,
+            recovered_events: add.gauge("buffer_recovered_events", "Undelivered events that the last start found.")?,
             capacity_bytes: add.gauge("buffer_capacity_bytes", "Bound of the buffer, buffer.max_bytes.")?,
             panics: add.counter("process_panics_total", "Panics; each costs one connection or attempt.")?,
             buffer_events: State::ALL.map(|state| events.with_label_values(&[state.name()])),
@@ -368,10 +368,8 @@ impl Metrics {
                 "buffer_oldest_pending_timestamp_seconds",
                 "When the oldest undelivered event was received, Unix time; 0 if there is none.",
             )?,
-            quarantined: add.counter(
-                "buffer_quarantined_events_total",
-                "Rows whose checksum failed; never forwarded.",
-            )?,
+            quarantined: add
+                .counter("buffer_quarantined_events_total", "Rows whose checksum failed; never forwarded.")?,
             dedupe_entries: add.gauge("dedupe_entries", "Event ids that are remembered.")?,
             dedupe_window_s: add.seconds_gauge(
                 "dedupe_effective_window_seconds",

@@ -170,7 +170,9 @@ impl Rejection {
             }
             Rejection::TimestampMissing => "no Telnyx-Timestamp header: not from Telnyx, or a hop dropped it",
             Rejection::TimestampMalformed => "the timestamp is not whole Unix seconds: a hop changed the header",
-            Rejection::TimestampStale { .. } => "genuine but old: a replay, a slow hop, or this machine's clock is ahead",
+            Rejection::TimestampStale { .. } => {
+                "genuine but old: a replay, a slow hop, or this machine's clock is ahead"
+            }
             Rejection::TimestampFuture { .. } => "genuine but ahead: this machine's clock is behind, or milliseconds",
             Rejection::NoRoute => "no route has this path; see `routes` in the configuration",
             Rejection::MethodNotAllowed => "the route does not take this method",
@@ -204,10 +206,7 @@ mod tests {
     #[test]
     fn only_timestamp_reasons_tell_the_skew() {
         assert_eq!(Rejection::IpDenied.body(), r#"{"error":"ip_denied"}"#);
-        assert_eq!(
-            Rejection::TimestampStale { skew_s: 301 }.body(),
-            r#"{"error":"timestamp_stale","skew_s":301}"#
-        );
+        assert_eq!(Rejection::TimestampStale { skew_s: 301 }.body(), r#"{"error":"timestamp_stale","skew_s":301}"#);
     }
 
     #[test]

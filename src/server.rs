@@ -26,11 +26,11 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use crate::buffer::Recovery;
 use crate::buffer::committer::{Committer, Health};
 use crate::buffer::durability::{self, Durability};
 use crate::buffer::event::State;
 use crate::buffer::sqlite::{InstanceLock, OpenError, Settings, SqliteBuffer};
-use crate::buffer::Recovery;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::forward::client::ClientError;
@@ -65,7 +65,9 @@ pub enum ServerError {
         error: io::Error,
     },
     /// The data directory cannot be used.
-    #[error("data directory {path}: {error}; make it a directory that this user can write, or choose another with --data-dir")]
+    #[error(
+        "data directory {path}: {error}; make it a directory that this user can write, or choose another with --data-dir"
+    )]
     DataDir {
         /// The directory.
         path: String,
@@ -73,13 +75,17 @@ pub enum ServerError {
         error: io::Error,
     },
     /// Another instance holds the data directory.
-    #[error("data directory {path} is in use by another hookward (waited 30 s); stop it, or give each its own --data-dir")]
+    #[error(
+        "data directory {path} is in use by another hookward (waited 30 s); stop it, or give each its own --data-dir"
+    )]
     Locked {
         /// The directory.
         path: String,
     },
     /// The data directory outlives less than what is required.
-    #[error("data directory {path} is {evidence}, which outlives only the {found}; {wanted} is required: mount a volume there, or accept it with --buffer-require {found}")]
+    #[error(
+        "data directory {path} is {evidence}, which outlives only the {found}; {wanted} is required: mount a volume there, or accept it with --buffer-require {found}"
+    )]
     Durability {
         /// The directory.
         path: String,
@@ -511,7 +517,11 @@ where
                 let key = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
                 (key.clone(), listener.into_raw_fd(), ListenerConfig::tcp(key))
             }
-            Bound::Unix(listener, path) => (path.clone(), listener.into_raw_fd(), ListenerConfig::uds(path)),
+            Bound::Unix(listener, path) => {
+                // Without this pingora opens the socket to everybody.
+                let config = ListenerConfig::uds(path.clone()).permissions(std::fs::Permissions::from_mode(0o600));
+                (path, listener.into_raw_fd(), config)
+            }
         };
         fds.add(key, fd);
         service.add_listener(config.l4_buffer(L4BufferSettings::new(0, CONNECTION_READ_BUFFER_BYTES)));

@@ -112,7 +112,9 @@ fn golden_body(vector: &Value) -> Vec<u8> {
         None => {
             let recipe = &vector["body_recipe"];
             let times = usize::try_from(recipe["times"].as_u64().unwrap()).unwrap();
-            [text(recipe, "prefix"), &text(recipe, "repeat").repeat(times), text(recipe, "suffix")].concat().into_bytes()
+            [text(recipe, "prefix"), &text(recipe, "repeat").repeat(times), text(recipe, "suffix")]
+                .concat()
+                .into_bytes()
         }
     };
     if let Some(length) = vector["body_len"].as_u64() {

@@ -304,7 +304,7 @@ impl Owner {
             for (route, limit, answer) in claims {
                 let _ = answer.send(self.claim(&route, limit));
             }
-            if now >= self.maintain_at {
+            if now >= self.maintain_at || self.engine.is_pressed() {
                 self.maintain(now);
             }
             self.publish_stats(now);
@@ -349,7 +349,10 @@ impl Owner {
         };
         while let Some(next) = message.take() {
             self.take_message(next, &mut gathered);
-            if gathered.appends.len() >= GROUP_MAX_EVENTS || gathered.bytes >= GROUP_MAX_BYTES || gathered.close.is_some() {
+            if gathered.appends.len() >= GROUP_MAX_EVENTS
+                || gathered.bytes >= GROUP_MAX_BYTES
+                || gathered.close.is_some()
+            {
                 break;
             }
             message = self.inbox.try_recv().ok();

@@ -1,0 +1,205 @@
+use super::*;
+use crate::buffer::event::tests::event;
+use crate::buffer::event::{Outcome, State};
+use crate::clock::ManualClock;
+use crate::gate::identity::{DedupeScope, Facts};
+use crate::metrics::tests::metrics;
+use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::AtomicUsize;
+
+/// An engine whose commits wait until they are let through, and end as told.
+#[derive(Default)]
+struct Gate {
+    open: Mutex<bool>,
+    changed: Condvar,
+    groups: Mutex<Vec<usize>>,
+    settled: Mutex<Vec<Seq>>,
+    outcomes: Mutex<Vec<Option<BufferError>>>,
+    entered: tokio::sync::Notify,
+}
+
+impl Gate {
+    /// Waits until a commit has begun.
+    async fn entered(&self) {
+        self.entered.notified().await;
+    }
+
+    fn open(&self) {
+        *self.open.lock() = true;
+        self.changed.notify_all();
+    }
+}
+
+struct Engine(Arc<Gate>, i64);
+
+impl Buffer for Engine {
+    fn commit(&mut self, work: &Work, _now: RunMs) -> Result<Vec<Appended>, BufferError> {
+        self.0.entered.notify_one();
+        let mut open = self.0.open.lock();
+        while !*open {
+            self.0.changed.wait(&mut open);
+        }
+        if let Some(Some(error)) = self.0.outcomes.lock().pop() {
+            return Err(error);
+        }
+        if !work.appends.is_empty() {
+            self.0.groups.lock().push(work.appends.len());
+        }
+        self.0.settled.lock().extend(work.settlements.iter().map(|settlement| settlement.seq));
+        Ok(work
+            .appends
+            .iter()
+            .map(|append| {
+                self.1 += 1;
+                Appended::Stored { seq: Seq(self.1), claimed: append.claim }
+            })
+            .collect())
+    }
+
+    fn claim(&mut self, _: &str, _: ClaimLimit, _: RunMs) -> Result<Claims, BufferError> {
+        Ok(Claims::default())
+    }
+
+    fn is_pressed(&self) -> bool {
+        false
+    }
+
+    fn maintain(&mut self, _: RunMs, _: bool) -> Result<Vec<Arc<str>>, BufferError> {
+        Ok(vec![])
+    }
+
+    fn stats(&self, _: RunMs) -> Stats {
+        let mut stats = Stats::default();
+        stats.events[State::Pending as usize] = self.1.cast_unsigned();
+        stats
+    }
+
+    fn close(&mut self, _: RunMs) -> Result<(), BufferError> {
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Taken(AtomicUsize);
+
+impl Handover for Taken {
+    fn reserve(&self, _: &str, _: usize) -> bool {
+        true
+    }
+    fn release(&self, _: usize) {}
+    fn take(&self, _: Claimed) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+    fn wake(&self, _: &str) {}
+    fn wake_all(&self) {}
+}
+
+fn start(gate: &Arc<Gate>) -> (Committer, Arc<Taken>) {
+    let recovery =
+        Recovery { pending: 0, dead: 0, unclean: false, run_base: RunMs(0), routes: vec![], fingerprint_key: [3; 16] };
+    let taken = Arc::new(Taken::default());
+    let clock = Arc::new(ManualClock::at_unix_s(0));
+    let engine = Box::new(Engine(gate.clone(), 0));
+    let (committer, _) = Committer::start(engine, &recovery, taken.clone(), clock, Arc::new(metrics())).unwrap();
+    (committer, taken)
+}
+
+fn identified(id: &str) -> (Identified, Receipt) {
+    let event = event(id, b"body");
+    let scope = DedupeScope { scope: "s".into(), window: Duration::from_secs(60) };
+    let identified = Identified {
+        body: event.body,
+        key: event.head.key,
+        skew_s: None,
+        facts: Facts { event_id: event.event_id.clone(), event_type: None, provider_attempt: None },
+        dedupe: event.event_id.map(|id| DedupeKey { scope, id }),
+    };
+    let receipt = Receipt {
+        delivery_id: event.delivery_id,
+        received_unix_ms: 0,
+        route: event.route,
+        method: "POST".into(),
+        target: event.head.target,
+        headers: vec![],
+    };
+    (identified, receipt)
+}
+
+async fn store(committer: &Committer, id: &str) -> Result<Accepted, Rejection> {
+    let (identified, receipt) = identified(id);
+    committer.store(identified, receipt).await
+}
+
+#[tokio::test]
+async fn nobody_is_answered_before_the_commit_and_those_who_wait_share_the_next_one() {
+    let gate = Arc::new(Gate::default());
+    let (committer, taken) = start(&gate);
+    let stores: Vec<_> = (0..20)
+        .map(|n| {
+            let committer = committer.clone();
+            tokio::spawn(async move { store(&committer, &n.to_string()).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    assert!(stores.iter().all(|store| !store.is_finished()));
+    assert_eq!(taken.0.load(Ordering::SeqCst), 0, "nothing is forwarded before it is durable");
+    gate.open();
+    for store in stores {
+        assert!(matches!(store.await.unwrap(), Ok(Accepted::New(_))));
+    }
+    assert_eq!(gate.groups.lock().iter().sum::<usize>(), 20);
+    assert_eq!(taken.0.load(Ordering::SeqCst), 20);
+}
+
+#[tokio::test]
+async fn an_event_whose_commit_does_not_begin_in_time_is_refused_and_not_stored() {
+    let gate = Arc::new(Gate::default());
+    let (committer, _) = start(&gate);
+    let first = tokio::spawn({
+        let committer = committer.clone();
+        async move { store(&committer, "first").await }
+    });
+    gate.entered().await;
+    assert_eq!(store(&committer, "second").await.err(), Some(Rejection::Overloaded));
+    assert_eq!(first.await.unwrap().err(), Some(Rejection::BufferFailed), "begun and late: the outcome is unknown");
+    gate.open();
+    committer.close().await;
+    assert_eq!(*gate.groups.lock(), [1], "what was refused as overloaded is never stored");
+}
+
+#[tokio::test]
+async fn a_failed_commit_refuses_its_group_and_everything_after_it() {
+    let gate = Arc::new(Gate::default());
+    gate.outcomes.lock().push(Some(BufferError::Failed("disk".into())));
+    gate.open();
+    let (committer, taken) = start(&gate);
+    assert_eq!(store(&committer, "one").await.err(), Some(Rejection::BufferFailed));
+    assert_eq!(store(&committer, "two").await.err(), Some(Rejection::BufferFailed));
+    assert_eq!(*committer.health().borrow(), Health::Failed("disk".into()));
+    assert_eq!(taken.0.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn completions_survive_a_full_disk() {
+    let gate = Arc::new(Gate::default());
+    gate.outcomes.lock().push(Some(BufferError::DiskFull));
+    gate.open();
+    let (committer, _) = start(&gate);
+    committer.settle(Settlement { seq: Seq(9), outcome: Outcome::Delivered, attempts: 1 });
+    assert_eq!(store(&committer, "one").await.err(), Some(Rejection::BufferFull));
+    committer.close().await;
+    assert_eq!(*gate.settled.lock(), [Seq(9)]);
+}
+
+#[tokio::test]
+async fn scopes_and_ids_do_not_run_into_each_other() {
+    let gate = Arc::new(Gate::default());
+    let (committer, _) = start(&gate);
+    let print = |scope: &str, id: &str| {
+        let scope = DedupeScope { scope: scope.into(), window: Duration::ZERO };
+        committer.fingerprint(&DedupeKey { scope, id: id.into() })
+    };
+    assert_eq!(print("a", "bc"), print("a", "bc"));
+    assert_ne!(print("a", "bc"), print("ab", "c"));
+    gate.open();
+}

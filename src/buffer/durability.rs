@@ -65,7 +65,8 @@ fn mount_of<'m>(mountinfo: &'m str, path: &str) -> Option<(&'m str, &'m str)> {
         .filter_map(|line| {
             let mut fields = line.split(' ');
             let (root, point) = (fields.nth(3)?, fields.next()?);
-            let inside = point == "/" || path == point || path.strip_prefix(point).is_some_and(|rest| rest.starts_with('/'));
+            let inside =
+                point == "/" || path == point || path.strip_prefix(point).is_some_and(|rest| rest.starts_with('/'));
             inside.then_some((root, point))
         })
         // The longest mount point wins; of equal ones the last, which hides the others.
@@ -86,7 +87,9 @@ fn classify(kind: u64, mount: Option<(&str, &str)>) -> Found {
         Some((root, point)) if [root, point].iter().any(|path| path.contains("kubernetes.io~empty-dir")) => {
             Found { level: Durability::Pod, evidence: "a Kubernetes emptyDir".to_owned() }
         }
-        Some((_, point)) => Found { level: Durability::Volume, evidence: format!("a file system on disk, mounted at {point}") },
+        Some((_, point)) => {
+            Found { level: Durability::Volume, evidence: format!("a file system on disk, mounted at {point}") }
+        }
         None => Found { level: Durability::Volume, evidence: "a file system on disk".to_owned() },
     }
 }
@@ -157,7 +160,8 @@ mod tests {
 
     #[test]
     fn the_free_space_floor_is_five_percent_within_bounds() {
-        let space = |free_mb: u64, total_mb: u64| Space { free_bytes: free_mb * 1_000_000, total_bytes: total_mb * 1_000_000 };
+        let space =
+            |free_mb: u64, total_mb: u64| Space { free_bytes: free_mb * 1_000_000, total_bytes: total_mb * 1_000_000 };
         assert!(space(63, 100).is_low() && !space(65, 100).is_low());
         assert!(space(499, 10_000).is_low() && !space(501, 10_000).is_low());
         assert!(space(1073, 1_000_000).is_low() && !space(1075, 1_000_000).is_low());

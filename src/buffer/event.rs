@@ -113,8 +113,7 @@ pub enum State {
 
 impl State {
     /// All of them, in the order of their codes.
-    pub const ALL: [State; 5] =
-        [State::Pending, State::Delivered, State::Dead, State::Quarantined, State::Discarded];
+    pub const ALL: [State; 5] = [State::Pending, State::Delivered, State::Dead, State::Quarantined, State::Discarded];
 
     /// As in metrics and the admin API.
     pub fn name(self) -> &'static str {

@@ -156,6 +156,10 @@ pub trait Buffer: Send {
     /// Nothing is handed out then.
     fn claim(&mut self, route: &str, limit: ClaimLimit, now: RunMs) -> Result<Claims, BufferError>;
 
+    /// Whether housekeeping is due right after this commit: the log is at its bound, or room is
+    /// needed. Not done within the commit, so that its waiters are answered first.
+    fn is_pressed(&self) -> bool;
+
     /// A bounded slice of housekeeping: purge, checkpoint, giving space back. `idle` allows what
     /// would delay a commit. Returns the route of each dead letter that was dropped at the end of
     /// its keep.

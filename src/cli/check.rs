@@ -48,7 +48,12 @@ fn summary(resolved: &Resolved) -> String {
     let config = &resolved.config;
     let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let keys = config.routes.iter().map(|route| route.keys.len()).sum();
-    format!("{}, {}, {}", plural(config.listen.len(), "listener"), plural(config.routes.len(), "route"), plural(keys, "key"))
+    format!(
+        "{}, {}, {}",
+        plural(config.listen.len(), "listener"),
+        plural(config.routes.len(), "route"),
+        plural(keys, "key")
+    )
 }
 
 fn as_json(resolved: &Result<Resolved, Problems>) -> serde_json::Value {

@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn the_invitation_names_the_addresses_and_the_key_but_not_the_key_itself() {
-        let text = invitation("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap(), Path::new("/tmp/x/secret.key"));
+        let text =
+            invitation("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap(), Path::new("/tmp/x/secret.key"));
         assert!(text.contains("hookward send http://127.0.0.1:1/webhooks --secret-key @/tmp/x/secret.key"));
         assert!(text.contains("http://127.0.0.1:2/metrics"));
         assert!(text.contains("-d '{}'"));

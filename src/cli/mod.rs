@@ -26,9 +26,13 @@ const BAD_CONFIG: u8 = 78;
 /// Verifies Telnyx webhooks in front of your app: checks each one, stores it durably, answers
 /// within milliseconds, and forwards it for as long as the app takes
 #[derive(Debug, Parser)]
-#[command(name = "hookward", version, after_help = "\
+#[command(
+    name = "hookward",
+    version,
+    after_help = "\
 Example: in front of an app on port 3000
-  hookward run --upstream http://127.0.0.1:3000 --public-key \"$TELNYX_PUBLIC_KEY\"")]
+  hookward run --upstream http://127.0.0.1:3000 --public-key \"$TELNYX_PUBLIC_KEY\""
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -49,7 +49,9 @@ pub fn run(args: Args) -> ExitCode {
     };
     let code = match runtime.block_on(serve(resolved.config)) {
         Ok(Ended::Drained) => ExitCode::SUCCESS,
-        Ok(Ended::AtOnce) => fail(FAILED, &"ended at once by a second signal; what is pending is delivered after the next start"),
+        Ok(Ended::AtOnce) => {
+            fail(FAILED, &"ended at once by a second signal; what is pending is delivered after the next start")
+        }
         Err(error) => fail(FAILED, &error),
     };
     // What still runs is not worth waiting for: everything that counts is on disk.

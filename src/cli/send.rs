@@ -125,8 +125,10 @@ fn prepare(args: &Args) -> Result<(Player, Pace), String> {
 /// Reads `Name: value`. The message does not repeat the line, whose value may be a token.
 fn header(line: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = line.split_once(':').ok_or("--header: expected 'Name: value'")?;
-    let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| "--header: the name is not a header's name")?;
-    let value = HeaderValue::from_str(value.trim()).map_err(|_| format!("--header {name}: the value has forbidden characters"))?;
+    let name =
+        HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| "--header: the name is not a header's name")?;
+    let value = HeaderValue::from_str(value.trim())
+        .map_err(|_| format!("--header {name}: the value has forbidden characters"))?;
     Ok((name, value))
 }
 

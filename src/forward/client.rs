@@ -52,9 +52,9 @@ impl Destination {
             }
             return Ok(Destination::Unix(PathBuf::from(path)));
         }
-        let uri: http::Uri = url.parse().map_err(|_| {
-            format!("`{url}` is not a URL; expected http://host:port, https://host:port or unix:/path")
-        })?;
+        let uri: http::Uri = url
+            .parse()
+            .map_err(|_| format!("`{url}` is not a URL; expected http://host:port, https://host:port or unix:/path"))?;
         let tls = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
@@ -62,10 +62,15 @@ impl Destination {
         };
         let authority = uri.authority().ok_or_else(|| format!("`{url}` names no host"))?;
         if authority.as_str().contains('@') {
-            return Err(format!("`{}` must not carry user and password", url.split('@').next_back().unwrap_or_default()));
+            return Err(format!(
+                "`{}` must not carry user and password",
+                url.split('@').next_back().unwrap_or_default()
+            ));
         }
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(format!("`{url}` must not have a path: the sender's path is kept; write only scheme, host and port"));
+            return Err(format!(
+                "`{url}` must not have a path: the sender's path is kept; write only scheme, host and port"
+            ));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         if host.is_empty() {
@@ -248,7 +253,9 @@ impl Client {
             request.append_header(name.clone(), value.clone()).map_err(|_| ExchangeError::Broken)?;
         }
         if !has_host {
-            request.insert_header(http::header::HOST, self.destination.authority()).map_err(|_| ExchangeError::Broken)?;
+            request
+                .insert_header(http::header::HOST, self.destination.authority())
+                .map_err(|_| ExchangeError::Broken)?;
         }
         if body_bytes > 0 || method != Method::GET {
             request.insert_header(http::header::CONTENT_LENGTH, body_bytes).map_err(|_| ExchangeError::Broken)?;
@@ -260,8 +267,9 @@ impl Client {
     /// so that an app that moved is found.
     async fn peer(&self) -> Result<HttpPeer, ExchangeError> {
         let mut peer = match &self.destination {
-            Destination::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
-                .map_err(|_| ExchangeError::Connect)?,
+            Destination::Unix(path) => {
+                HttpPeer::new_uds(&path.to_string_lossy(), false, String::new()).map_err(|_| ExchangeError::Connect)?
+            }
             Destination::Tcp { host, port, tls } => {
                 let address = self.resolve(host, *port).await?;
                 let name = tls.as_ref().map(|tls| tls.server_name.clone()).unwrap_or_default();
@@ -278,7 +286,8 @@ impl Client {
             return Ok(SocketAddr::new(ip, port));
         }
         let lookup = tokio::time::timeout(self.timeouts.connect, tokio::net::lookup_host((host, port)));
-        let addresses: Vec<_> = lookup.await.map_err(|_| ExchangeError::Resolve)?.map_err(|_| ExchangeError::Resolve)?.collect();
+        let addresses: Vec<_> =
+            lookup.await.map_err(|_| ExchangeError::Resolve)?.map_err(|_| ExchangeError::Resolve)?.collect();
         // IPv4 first where both exist: there is no happy eyeballs here, and an app that binds only
         // 127.0.0.1 behind `localhost` is the common case. Any of several, so that they share.
         let v4: Vec<_> = addresses.iter().filter(|address| address.is_ipv4()).copied().collect();
@@ -321,7 +330,7 @@ impl Client {
     }
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "passed to map_err")]
+#[allow(clippy::needless_pass_by_value, clippy::boxed_local, reason = "passed to map_err")]
 fn connect_failure(error: pingora_error::BError) -> ExchangeError {
     use pingora_error::ErrorType::{ConnectTimedout, TLSHandshakeTimedout};
     // The error's text is not shown: it may quote what was read.
@@ -416,7 +425,17 @@ mod tests {
         assert_eq!(Destination::parse("http://[::1]:3000"), Ok(tcp("::1", 3000, false)));
         assert_eq!(Destination::parse("unix:/run/a.sock"), Ok(Destination::Unix("/run/a.sock".into())));
         assert_eq!(Destination::parse("http://[::1]:3000").unwrap().authority(), "[::1]:3000");
-        for bad in ["", "app:3000", "ftp://a", "http://", "http://a/path", "http://a?x", "http://u:secret@a", "unix:run", "unix:"] {
+        for bad in [
+            "",
+            "app:3000",
+            "ftp://a",
+            "http://",
+            "http://a/path",
+            "http://a?x",
+            "http://u:secret@a",
+            "unix:run",
+            "unix:",
+        ] {
             let message = Destination::parse(bad).unwrap_err();
             assert!(!message.contains("secret"), "{message}");
         }
@@ -441,7 +460,10 @@ mod tests {
             seen.extend_from_slice(&buffer[..n]);
             let text = String::from_utf8_lossy(&seen).to_lowercase();
             if let Some(end) = text.find("\r\n\r\n") {
-                let length: usize = text.split("content-length: ").nth(1).map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
+                let length: usize = text
+                    .split("content-length: ")
+                    .nth(1)
+                    .map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
                 if seen.len() >= end + 4 + length {
                     return seen;
                 }
@@ -461,7 +483,10 @@ mod tests {
             let (mut first, _) = listener.accept().await.unwrap();
             for _ in 0..2 {
                 read_request(&mut first).await;
-                first.write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                first
+                    .write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\nok")
+                    .await
+                    .unwrap();
             }
             read_request(&mut first).await;
             drop(first);
@@ -496,6 +521,49 @@ mod tests {
         let client = Client::new(destination, short).unwrap();
         assert_eq!(client.exchange(&Method::POST, b"/", &[], b"").await.err(), Some(ExchangeError::Timeout));
         drop(listener);
+    }
+
+    /// A TLS server for `app.internal` that answers every connection once, and the PEM file of its CA.
+    async fn tls_app(dir: &std::path::Path) -> (u16, PathBuf) {
+        pingora_rustls::install_default_crypto_provider();
+        let signed = rcgen::generate_simple_self_signed(["app.internal".to_owned()]).unwrap();
+        let ca = dir.join("ca.pem");
+        std::fs::write(&ca, signed.cert.pem()).unwrap();
+        let key = pingora_rustls::PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
+        let config = pingora_rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![signed.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = pingora_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let Ok(mut tls) = acceptor.accept(socket).await else { continue };
+                let mut seen = [0; 4096];
+                let _ = tls.read(&mut seen).await;
+                let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+                let _ = tls.shutdown().await;
+            }
+        });
+        (port, ca)
+    }
+
+    #[tokio::test]
+    async fn an_https_destination_must_have_a_certificate_of_the_ca_for_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (port, ca) = tls_app(dir.path()).await;
+        let other = dir.path().join("other.pem");
+        let stranger = rcgen::generate_simple_self_signed(["app.internal".to_owned()]).unwrap();
+        std::fs::write(&other, stranger.cert.pem()).unwrap();
+        let ask = async |server_name: &str, ca: &PathBuf| {
+            let tls = Some(Tls { server_name: server_name.into(), ca: Some(ca.clone()) });
+            let client = Client::new(Destination::Tcp { host: "127.0.0.1".into(), port, tls }, timeouts()).unwrap();
+            client.exchange(&Method::POST, b"/", &[], b"").await.map(|reply| reply.status)
+        };
+        assert_eq!(ask("app.internal", &ca).await, Ok(200));
+        assert_eq!(ask("other.internal", &ca).await, Err(ExchangeError::Connect), "another name");
+        assert_eq!(ask("app.internal", &other).await, Err(ExchangeError::Connect), "another CA");
     }
 
     #[test]

@@ -98,7 +98,8 @@ fn nominated_by_connection(headers: &HeaderMap) -> Vec<String> {
 }
 
 fn add_forwarding(headers: &HeaderMap, origin: &Origin, kept: &mut Vec<(Bytes, Bytes)>) {
-    let mut put = |name: &'static str, value: String| kept.push((Bytes::from_static(name.as_bytes()), Bytes::from(value)));
+    let mut put =
+        |name: &'static str, value: String| kept.push((Bytes::from_static(name.as_bytes()), Bytes::from(value)));
     let client = origin.client.map(|ip| ip.to_string());
     let proto = if origin.tls { "https" } else { "http" };
     let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();

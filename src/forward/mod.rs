@@ -269,7 +269,7 @@ impl Runner {
             };
             let permit = tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => { self.put_back(next); break }
+                _ = stop.wait_for(|stop| *stop) => { self.put_back(&next); break }
                 permit = self.permit() => permit,
             };
             let Some(permit) = permit else { break };
@@ -281,12 +281,12 @@ impl Runner {
         // The time to end in order is over: what is cut off is settled as to be tried again.
         attempts.shutdown().await;
         for claimed in std::mem::take(&mut self.claimed) {
-            self.put_back(claimed);
+            self.put_back(&claimed);
         }
         let waiting = std::mem::take(&mut *self.queue.events.lock());
         for claimed in waiting {
             self.forwarder.lanes.release_event(&claimed);
-            self.put_back(claimed);
+            self.put_back(&claimed);
         }
     }
 
@@ -297,7 +297,7 @@ impl Runner {
     }
 
     /// Untried, so it stays as it was.
-    fn put_back(&self, claimed: Claimed) {
+    fn put_back(&self, claimed: &Claimed) {
         let settlement = Settlement { seq: claimed.seq, outcome: Outcome::Released, attempts: claimed.attempts };
         self.forwarder.committer.settle(settlement);
     }
@@ -315,7 +315,9 @@ impl Runner {
     async fn next(&mut self) -> Claimed {
         loop {
             self.fresh_first = !self.fresh_first;
-            if self.fresh_first && let Some(fresh) = self.pop_fresh() {
+            if self.fresh_first
+                && let Some(fresh) = self.pop_fresh()
+            {
                 return fresh;
             }
             if let Some(claimed) = self.claimed.pop_front() {

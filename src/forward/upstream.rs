@@ -50,8 +50,7 @@ impl Upstream {
     /// # Errors
     /// See [`Client::new`].
     pub fn new(settings: UpstreamSettings) -> Result<Upstream, super::client::ClientError> {
-        let timeouts =
-            Timeouts { connect: settings.connect_timeout, total: settings.timeout, idle: IDLE_CONNECTION };
+        let timeouts = Timeouts { connect: settings.connect_timeout, total: settings.timeout, idle: IDLE_CONNECTION };
         Ok(Upstream {
             client: Client::new(settings.destination, timeouts)?,
             host: settings.host,
@@ -134,7 +133,9 @@ impl Verdict {
         let age = now.since(claimed.stored_at);
         match self {
             Verdict::Delivered => Outcome::Delivered,
-            Verdict::Later(error) if age >= retry.max_age => Outcome::Dead { error: format!("{error}; max_age is over") },
+            Verdict::Later(error) if age >= retry.max_age => {
+                Outcome::Dead { error: format!("{error}; max_age is over") }
+            }
             Verdict::Later(error) => Outcome::RetryAt {
                 due: now.plus(retry.wait(attempts, random)),
                 client_errors: claimed.client_errors,
@@ -144,9 +145,7 @@ impl Verdict {
                 let error = with_age_hint(error, age);
                 let client_errors = claimed.client_errors + 1;
                 match retry.client_error_wait(client_errors, random) {
-                    Some(wait) if age < retry.max_age => {
-                        Outcome::RetryAt { due: now.plus(wait), client_errors, error }
-                    }
+                    Some(wait) if age < retry.max_age => Outcome::RetryAt { due: now.plus(wait), client_errors, error },
                     _ => Outcome::Dead { error },
                 }
             }
@@ -219,7 +218,13 @@ mod tests {
 
     #[test]
     fn an_old_event_that_is_refused_says_that_it_is_old() {
-        let told = |status, now_s: i64| match Verdict::of_status(status).outcome(&claimed(0), 1, &retry(), RunMs(now_s * 1000), 0.5) {
+        let told = |status, now_s: i64| match Verdict::of_status(status).outcome(
+            &claimed(0),
+            1,
+            &retry(),
+            RunMs(now_s * 1000),
+            0.5,
+        ) {
             Outcome::RetryAt { error, .. } | Outcome::Dead { error } => error,
             other => panic!("{other:?}"),
         };

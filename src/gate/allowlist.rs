@@ -107,11 +107,7 @@ impl Allowlist {
     ///
     /// # Errors
     /// [`Rejection::IpDenied`], or the reason why no address could be found.
-    pub fn admit(
-        &self,
-        client: Result<ClientAddr, Rejection>,
-        reports: &mut Reports,
-    ) -> Result<Admitted, Rejection> {
+    pub fn admit(&self, client: Result<ClientAddr, Rejection>, reports: &mut Reports) -> Result<Admitted, Rejection> {
         let Allowlist::Only { nets, mode } = self else {
             return Ok(Admitted { client: client.ok() });
         };
@@ -199,10 +195,7 @@ mod tests {
         assert!(list.admit(client("6.6.6.6"), &mut reports).is_ok());
         let undecided = list.admit(Err(Rejection::ClientIpUndetermined), &mut reports).unwrap();
         assert!(undecided.client().is_none());
-        assert_eq!(
-            reports.iter().collect::<Vec<_>>(),
-            [Rejection::IpDenied, Rejection::ClientIpUndetermined]
-        );
+        assert_eq!(reports.iter().collect::<Vec<_>>(), [Rejection::IpDenied, Rejection::ClientIpUndetermined]);
     }
 
     #[test]

@@ -89,7 +89,8 @@ impl Facts {
     pub fn read(body: &[u8]) -> Facts {
         let mut facts = Facts::default();
         let mut json = serde_json::Deserializer::from_slice(body);
-        if Root(&mut facts).deserialize(&mut json).is_err() || json.end().is_err() {
+        let root = Object { level: Level::Root, facts: &mut facts };
+        if root.deserialize(&mut json).is_err() || json.end().is_err() {
             return Facts::default();
         }
         facts.event_id = facts.event_id.filter(|id| !id.is_empty() && id.len() <= EVENT_ID_MAX_BYTES);
@@ -103,8 +104,8 @@ pub fn as_header_value(text: &str) -> Option<&str> {
     (visible && (1..=HEADER_VALUE_MAX_CHARS).contains(&text.len())).then_some(text)
 }
 
-/// Implements the scalar half of a visitor that takes any JSON and cares for objects only.
-macro_rules! ignore_scalars {
+/// Implements what visitors of any JSON share: what is not looked for is skipped.
+macro_rules! skip_what_is_not_looked_for {
     () => {
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("any JSON")
@@ -128,18 +129,30 @@ macro_rules! ignore_scalars {
     };
 }
 
-struct Root<'f>(&'f mut Facts);
+/// Which object of the body is being read.
+#[derive(Clone, Copy)]
+enum Level {
+    Root,
+    Data,
+    Meta,
+}
 
-impl<'de> DeserializeSeed<'de> for Root<'_> {
+/// Reads the members of an object that are looked for into the facts.
+struct Object<'f> {
+    level: Level,
+    facts: &'f mut Facts,
+}
+
+impl<'de> DeserializeSeed<'de> for Object<'_> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
         json.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Root<'_> {
+impl<'de> Visitor<'de> for Object<'_> {
     type Value = ();
-    ignore_scalars!();
+    skip_what_is_not_looked_for!();
     fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
         Ok(())
     }
@@ -147,75 +160,21 @@ impl<'de> Visitor<'de> for Root<'_> {
         Ok(())
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Object { level, facts } = self;
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            match key.as_ref() {
-                "data" => {
-                    (self.0.event_id, self.0.event_type) = (None, None);
-                    map.next_value_seed(Data(self.0))?;
+            match (level, key.as_ref()) {
+                (Level::Root, "data") => {
+                    // A later `data` replaces an earlier one, whatever it is.
+                    (facts.event_id, facts.event_type) = (None, None);
+                    map.next_value_seed(Object { level: Level::Data, facts })?;
                 }
-                "meta" => {
-                    self.0.provider_attempt = None;
-                    map.next_value_seed(Meta(self.0))?;
+                (Level::Root, "meta") => {
+                    facts.provider_attempt = None;
+                    map.next_value_seed(Object { level: Level::Meta, facts })?;
                 }
-                _ => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(())
-    }
-}
-
-struct Data<'f>(&'f mut Facts);
-
-impl<'de> DeserializeSeed<'de> for Data<'_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Data<'_> {
-    type Value = ();
-    ignore_scalars!();
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            match key.as_ref() {
-                "id" => self.0.event_id = map.next_value_seed(Scalar)?.text,
-                "event_type" => self.0.event_type = map.next_value_seed(Scalar)?.text,
-                _ => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(())
-    }
-}
-
-struct Meta<'f>(&'f mut Facts);
-
-impl<'de> DeserializeSeed<'de> for Meta<'_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Meta<'_> {
-    type Value = ();
-    ignore_scalars!();
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            match key.as_ref() {
-                "attempt" => self.0.provider_attempt = map.next_value_seed(Scalar)?.number,
+                (Level::Data, "id") => facts.event_id = map.next_value_seed(Scalar)?.text,
+                (Level::Data, "event_type") => facts.event_type = map.next_value_seed(Scalar)?.text,
+                (Level::Meta, "attempt") => facts.provider_attempt = map.next_value_seed(Scalar)?.number,
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -241,7 +200,7 @@ impl<'de> DeserializeSeed<'de> for Scalar {
 
 impl<'de> Visitor<'de> for Scalar {
     type Value = ScalarValue;
-    ignore_scalars!();
+    skip_what_is_not_looked_for!();
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<ScalarValue, E> {
         Ok(ScalarValue { text: None, number: Some(number) })
     }

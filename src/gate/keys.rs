@@ -16,13 +16,17 @@ pub enum KeyError {
     #[error("is empty; copy the key from the portal: Keys & Credentials > Public Key")]
     Empty,
     /// A Telnyx API key (v2 API keys start with `KEY`).
-    #[error("is an API key, not the public key; the public key is under Keys & Credentials > Public Key, and the API key should be revoked if this file is shared")]
+    #[error(
+        "is an API key, not the public key; the public key is under Keys & Credentials > Public Key, and the API key should be revoked if this file is shared"
+    )]
     ApiKey,
     /// Neither hex, base64 nor PEM.
     #[error("is neither base64, hex nor PEM; expected 44 characters of base64 from Keys & Credentials > Public Key")]
     NotEncoded,
     /// Decoded, but not 32 bytes nor a 44-byte SPKI.
-    #[error("decodes to {0} bytes, an Ed25519 public key has 32; was it cut off, or is it a secret key or a signature?")]
+    #[error(
+        "decodes to {0} bytes, an Ed25519 public key has 32; was it cut off, or is it a secret key or a signature?"
+    )]
     Length(usize),
     /// PEM or DER of another kind of key.
     #[error("is a key of another kind (RSA, EC, a private key or a certificate); expected an Ed25519 public key")]
@@ -146,7 +150,10 @@ mod tests {
             ("0200000000000000000000000000000000000000000000000000000000000000", KeyError::OffCurve),
             ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", KeyError::OtherKind),
             ("-----BEGIN PUBLIC KEY-----\nAAAA", KeyError::NotEncoded),
-            ("-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEAAAA\n-----END PUBLIC KEY-----", KeyError::OtherKind),
+            (
+                "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEAAAA\n-----END PUBLIC KEY-----",
+                KeyError::OtherKind,
+            ),
         ];
         let mut messages = std::collections::HashSet::new();
         for (text, error) in cases {

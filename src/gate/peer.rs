@@ -135,8 +135,15 @@ mod tests {
     #[test]
     fn what_cannot_be_decided_is_refused() {
         let trusted = proxies(&["10.0.0.0/8"]);
-        let cases: &[&[&str]] =
-            &[&[], &[""], &["unknown"], &["192.76.120.200,"], &["192.76.120.200, _hidden"], &["10.9.9.9"], &["1.2.3.4.5"]];
+        let cases: &[&[&str]] = &[
+            &[],
+            &[""],
+            &["unknown"],
+            &["192.76.120.200,"],
+            &["192.76.120.200, _hidden"],
+            &["10.9.9.9"],
+            &["1.2.3.4.5"],
+        ];
         for lines in cases {
             assert_eq!(walk(&trusted, "10.0.0.1", lines), Err(Rejection::ClientIpUndetermined), "{lines:?}");
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use ed25519_dalek::{SIGNATURE_LENGTH, Signature, SigningKey, Signer as _};
+use ed25519_dalek::{SIGNATURE_LENGTH, Signature, Signer as _, SigningKey};
 use http::HeaderMap;
 
 use super::allowlist::Admitted;
@@ -178,7 +178,9 @@ fn parse_signature(value: Option<&[u8]>) -> Result<Signature, Rejection> {
     }
     let mut bytes = [0; SIGNATURE_LENGTH + 2];
     match STANDARD.decode_slice(value, &mut bytes) {
-        Ok(SIGNATURE_LENGTH) => Signature::from_slice(&bytes[..SIGNATURE_LENGTH]).map_err(|_| Rejection::SignatureMalformed),
+        Ok(SIGNATURE_LENGTH) => {
+            Signature::from_slice(&bytes[..SIGNATURE_LENGTH]).map_err(|_| Rejection::SignatureMalformed)
+        }
         _ => Err(Rejection::SignatureMalformed),
     }
 }
@@ -193,7 +195,6 @@ fn parse_timestamp(value: Option<&[u8]>) -> Result<&str, Rejection> {
     }
     std::str::from_utf8(value).map_err(|_| Rejection::TimestampMalformed)
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -263,7 +264,11 @@ mod tests {
         }
     }
 
-    async fn judged(verifier: &Verifier, lines: &[(&str, &str)], body: &'static str) -> (Result<Signed, Rejection>, Vec<Rejection>) {
+    async fn judged(
+        verifier: &Verifier,
+        lines: &[(&str, &str)],
+        body: &'static str,
+    ) -> (Result<Signed, Rejection>, Vec<Rejection>) {
         let mut reports = Reports::default();
         let claimed = match verifier.claim(&admitted(), &headers(lines), &mut reports) {
             Ok(claimed) => claimed,
@@ -280,13 +285,15 @@ mod tests {
         verifier.keys.push(NamedKey { name: "next".into(), key: new.verifying_key() });
         for (key, name) in [(&old, "current"), (&new, "next")] {
             let signature = sign(key, 1_700_000_000, b"body");
-            let (signed, _) = judged(&verifier, &[(SIGNATURE_HEADER, &signature), (TIMESTAMP_HEADER, "1700000000")], "body").await;
+            let (signed, _) =
+                judged(&verifier, &[(SIGNATURE_HEADER, &signature), (TIMESTAMP_HEADER, "1700000000")], "body").await;
             let signed = signed.unwrap();
             assert_eq!(signed.timestamp_s(), Some(1_700_000_000));
             assert_eq!(signed.into_parts().1.as_deref(), Some(name));
         }
         let signature = sign(&SigningKey::from_bytes(&[9; 32]), 1_700_000_000, b"body");
-        let (signed, _) = judged(&verifier, &[(SIGNATURE_HEADER, &signature), (TIMESTAMP_HEADER, "1700000000")], "body").await;
+        let (signed, _) =
+            judged(&verifier, &[(SIGNATURE_HEADER, &signature), (TIMESTAMP_HEADER, "1700000000")], "body").await;
         assert_eq!(signed.err(), Some(Rejection::SignatureMismatch));
     }
 
@@ -312,7 +319,8 @@ mod tests {
 
     #[test]
     fn what_we_sign_is_what_telnyx_signs() {
-        let seed: [u8; 32] = STANDARD.decode("i1xxSkIuQOY9H8laaRslIoYGTJ1NwBAFdjsQwiwJH04=").unwrap().try_into().unwrap();
+        let seed: [u8; 32] =
+            STANDARD.decode("i1xxSkIuQOY9H8laaRslIoYGTJ1NwBAFdjsQwiwJH04=").unwrap().try_into().unwrap();
         let key = SigningKey::from_bytes(&seed);
         let public = parse_public_key("jrMBoswHlhhVx2W2Www72WU/xn4UMpjreslD0m2u0qs=").unwrap();
         assert_eq!(key.verifying_key(), public);

@@ -177,7 +177,9 @@ impl AdminApp {
             Access::Open => Ok(()),
             Access::Token(token) if is_bearer(given, token) => Ok(()),
             Access::Token(_) => Err(Reply::error(401, "unauthorized")),
-            Access::Closed => Err(Reply::error(401, "no admin token is configured; use the socket in the data directory")),
+            Access::Closed => {
+                Err(Reply::error(401, "no admin token is configured; use the socket in the data directory"))
+            }
         }
     }
 
@@ -194,7 +196,11 @@ impl AdminApp {
 
 /// `Bearer <token>`, compared in a time that does not depend on where they differ.
 fn is_bearer(given: &[u8], token: &str) -> bool {
-    let Some(given) = given.strip_prefix(b"Bearer ") else { return false };
+    const SCHEME: &[u8] = b"bearer ";
+    let Some((scheme, given)) = given.split_at_checked(SCHEME.len()) else { return false };
+    if !scheme.eq_ignore_ascii_case(SCHEME) {
+        return false;
+    }
     let token = token.as_bytes();
     let mut different = given.len() ^ token.len();
     for (n, byte) in given.iter().enumerate() {
@@ -240,8 +246,16 @@ mod tests {
 
     #[test]
     fn only_the_whole_token_opens() {
-        assert!(is_bearer(b"Bearer secret", "secret"));
-        for wrong in [&b"Bearer secre"[..], b"Bearer secret2", b"Bearer ", b"secret", b"Basic secret", b"", b"Bearer secretsecret"] {
+        assert!(is_bearer(b"Bearer secret", "secret") && is_bearer(b"bearer secret", "secret"));
+        for wrong in [
+            &b"Bearer secre"[..],
+            b"Bearer secret2",
+            b"Bearer ",
+            b"secret",
+            b"Basic secret",
+            b"",
+            b"Bearer secretsecret",
+        ] {
             assert!(!is_bearer(wrong, "secret"));
         }
         assert!(!is_bearer(b"Bearer ", ""));

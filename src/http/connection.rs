@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use http::Method;
 use pingora_core::apps::ServerApp;
+use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::socket::SocketAddr as PingoraAddr;
-use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
@@ -158,14 +158,7 @@ impl PublicApp {
 
         let header = session.req_header().clone();
         let id = self.new_id();
-        let head = Head {
-            method: &header.method,
-            target: header.raw_path(),
-            headers: &header.headers,
-            peer,
-            tls,
-            id,
-        };
+        let head = Head { method: &header.method, target: header.raw_path(), headers: &header.headers, peer, tls, id };
         let mut known = Known { client: peer_ip(peer), ..Known::default() };
         let mut body = SessionBody::new(&mut session, self.limits.body_timeout);
         let (route, decided) = match self.ingress.route(&head) {

@@ -43,11 +43,7 @@ const HEADER_END: &[u8] = b"\r\n\r\n";
 ///
 /// # Errors
 /// See [`NoHead`]. Cancel-safe: bytes read so far stay in `buffer`.
-pub async fn read(
-    io: &mut (impl AsyncRead + Unpin),
-    buffer: &mut BytesMut,
-    limits: &HeadLimits,
-) -> Result<(), NoHead> {
+pub async fn read(io: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut, limits: &HeadLimits) -> Result<(), NoHead> {
     if buffer.is_empty() {
         buffer.reserve(READ_BYTES);
         match timeout_at(Instant::now() + limits.idle, io.read_buf(buffer)).await {
@@ -194,9 +190,11 @@ impl Framing {
             if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
                 return Err(bad);
             }
-            // 18 digits fit any integer that will hold it; more are beyond any bound.
+            // 18 digits fit any integer that will hold it; what only a larger one holds is beyond
+            // every bound, and what none holds is no length.
             if value.len() > 18 {
-                return Err(Rejection::BodyTooLarge);
+                let fits = std::str::from_utf8(value).is_ok_and(|digits| digits.parse::<u64>().is_ok());
+                return Err(if fits { Rejection::BodyTooLarge } else { bad });
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.transfer_codings += 1;

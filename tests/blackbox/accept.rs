@@ -90,9 +90,7 @@ fn a_request_may_come_byte_by_byte() {
 #[test]
 fn the_query_is_kept_and_not_interpreted() {
     let (sink, hookward) = pair();
-    for (index, target) in
-        ["/w?a=1&b=%20&a=2", "/w?", "/w?x=a/../b", "/w%2fx?%zz", "/"].into_iter().enumerate()
-    {
+    for (index, target) in ["/w?a=1&b=%20&a=2", "/w?", "/w?x=a/../b", "/w%2fx?%zz", "/"].into_iter().enumerate() {
         let answer = hookward.post(&event().target(target));
         assert_eq!(answer.status, 200, "{target}: {answer:?}");
         assert_eq!(sink.wait_for(index + 1).pop().unwrap().target, target);
@@ -171,7 +169,9 @@ fn an_id_is_only_what_stands_as_text_in_the_object_data() {
 #[test]
 fn a_deeply_nested_body_is_a_body_like_any_other() {
     let (sink, hookward) = pair();
-    for sent in ["[".repeat(100_000), r#"{"data":"#.repeat(50_000), format!("{}1{}", "[".repeat(9000), "]".repeat(9000))] {
+    for sent in
+        ["[".repeat(100_000), r#"{"data":"#.repeat(50_000), format!("{}1{}", "[".repeat(9000), "]".repeat(9000))]
+    {
         let before = sink.count();
         assert_accepted_nameless(&hookward.post(&signed(sent.clone())));
         assert!(sink.wait_for(before + 1).pop().unwrap().body == sent.as_bytes());
@@ -181,7 +181,9 @@ fn a_deeply_nested_body_is_a_body_like_any_other() {
 #[test]
 fn an_id_that_no_header_could_carry_is_known_but_not_shown() {
     let (sink, hookward) = pair();
-    for (index, id) in ["x".repeat(129), "ü".to_owned(), "a b".to_owned(), "a\r\nX-Evil: 1".to_owned()].iter().enumerate() {
+    for (index, id) in
+        ["x".repeat(129), "ü".to_owned(), "a b".to_owned(), "a\r\nX-Evil: 1".to_owned()].iter().enumerate()
+    {
         let sent = json!({ "data": { "id": id, "event_type": id } }).to_string();
         assert_eq!(hookward.post(&signed(sent.clone())).json()["status"], "accepted", "{id:?}");
         assert_eq!(hookward.post(&signed(sent)).json()["status"], "duplicate", "{id:?}");

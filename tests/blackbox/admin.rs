@@ -246,7 +246,10 @@ fn no_request_adds_a_series() {
     let series = |hookward: &Hookward| hookward.admin(&Request::get("/metrics")).text().lines().count();
     let before = series(&hookward);
     for n in 0..5 {
-        assert_eq!(hookward.post(&signed(event::body_of(&new_id(), &format!("my.type.{n}"))).target(format!("/{n}"))).status, 200);
+        assert_eq!(
+            hookward.post(&signed(event::body_of(&new_id(), &format!("my.type.{n}"))).target(format!("/{n}"))).status,
+            200
+        );
         hookward.post(&forged().method(&format!("METHOD{n}")));
         hookward.post(&forged().header("hookward-route", n.to_string()));
     }

@@ -53,7 +53,8 @@ fn keygen_prints_json_too() {
 fn header_lines(printed: &str) -> (String, String) {
     let value = |name: &str| {
         let mut lines = printed.lines().filter_map(|line| line.split_once(':'));
-        let (_, value) = lines.find(|(have, _)| have.eq_ignore_ascii_case(name)).unwrap_or_else(|| panic!("{printed:?}"));
+        let (_, value) =
+            lines.find(|(have, _)| have.eq_ignore_ascii_case(name)).unwrap_or_else(|| panic!("{printed:?}"));
         value.trim().to_owned()
     };
     assert_eq!(printed.lines().count(), 2, "{printed:?}");
@@ -98,7 +99,8 @@ fn what_sign_signs_is_accepted() {
     let printed = ok(with_stdin(&["sign", "--secret-key", SECRET, "--body", "-"], &sent));
     let (signature, timestamp) = header_lines(&printed);
     assert!(timestamp.parse::<i64>().unwrap().abs_diff(now_s()) < 20, "now, unless told otherwise");
-    let request = Request::post("/").header("Telnyx-Signature-Ed25519", signature).header("Telnyx-Timestamp", timestamp);
+    let request =
+        Request::post("/").header("Telnyx-Signature-Ed25519", signature).header("Telnyx-Timestamp", timestamp);
     assert_eq!(hookward.post(&request.body(sent.clone())).status, 200);
     assert_eq!(sink.first().body, sent);
 }
@@ -175,7 +177,19 @@ fn schema_is_the_json_schema_of_the_file() {
     let schema: Value = serde_json::from_str(&ok(run_to_end(&["schema"]))).unwrap();
     assert!(schema["$schema"].as_str().is_some_and(|schema| schema.contains("json-schema.org")), "{schema}");
     let properties = schema["properties"].as_object().unwrap_or_else(|| panic!("{schema}"));
-    for key in ["listen", "admin", "data_dir", "client_ip", "upstream", "routes", "limits", "buffer", "delivery", "shutdown", "log"] {
+    for key in [
+        "listen",
+        "admin",
+        "data_dir",
+        "client_ip",
+        "upstream",
+        "routes",
+        "limits",
+        "buffer",
+        "delivery",
+        "shutdown",
+        "log",
+    ] {
         assert!(properties.contains_key(key), "{key}");
     }
     assert_eq!(schema["additionalProperties"], false, "unknown keys are errors");

@@ -18,7 +18,11 @@ fn while_the_app_is_down_events_are_accepted_and_delivered_when_it_is_up_again()
     let mut ids: Vec<_> = (0..10).map(|_| post_event(&hookward)).collect();
     hookward.await_metrics("a retry", |m| m.value("hookward_delivery_attempts_total", &[("result", "retry")]) >= 1.0);
     assert_eq!(hookward.metrics().value("hookward_buffer_events", &[("state", "pending")]), 10.0);
-    assert_eq!(hookward.admin(&Request::get("/readyz")).status, 200, "an app that is down is no reason to refuse events");
+    assert_eq!(
+        hookward.admin(&Request::get("/readyz")).status,
+        200,
+        "an app that is down is no reason to refuse events"
+    );
     sink.start_again();
     let received = sink.wait_for(10);
     let mut arrived: Vec<_> = received.iter().map(Received::event_id).collect();

@@ -181,7 +181,8 @@ fn header_lines_that_are_not_ones_are_a_bad_request() {
         ("a name beyond ASCII", "X-Ä: 1\r\n"),
         ("a control character", "X-A: \u{1}\r\n"),
     ];
-    let mut cases: Vec<_> = lines.iter().map(|(what, more)| (*what, headed(&line, &format!("Host: {HOST}\r\n{more}")))).collect();
+    let mut cases: Vec<_> =
+        lines.iter().map(|(what, more)| (*what, headed(&line, &format!("Host: {HOST}\r\n{more}")))).collect();
     let good = headed(&line, &format!("Host: {HOST}\r\n"));
     cases.push(("only bare line feeds", good.replace("\r\n", "\n")));
     all_are_bad_requests(&cases);
@@ -193,6 +194,9 @@ fn what_is_not_http_at_all_is_a_bad_request() {
         ("TLS", "\u{16}\u{3}\u{1}\0\u{ff}\u{1}\0\0\r\n\r\n".to_owned()),
         ("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned()),
         ("SSH", "SSH-2.0-OpenSSH_9.2\r\n\r\n".to_owned()),
-        ("PROXY", format!("PROXY TCP4 192.76.120.200 127.0.0.1 1 2\r\n{}", framed("Content-Length: 5\r\n", "hello", "hello"))),
+        (
+            "PROXY",
+            format!("PROXY TCP4 192.76.120.200 127.0.0.1 1 2\r\n{}", framed("Content-Length: 5\r\n", "hello", "hello")),
+        ),
     ]);
 }

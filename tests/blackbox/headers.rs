@@ -161,9 +161,16 @@ fn what_belongs_to_the_hop_stays_behind() {
         .header("X-Of-The-End", "1");
     assert_eq!(hookward.post(&request).status, 200);
     let received = sink.first();
-    for name in
-        ["keep-alive", "x-of-this-hop", "te", "trailer", "proxy-authorization", "proxy-connection", "expect", "transfer-encoding"]
-    {
+    for name in [
+        "keep-alive",
+        "x-of-this-hop",
+        "te",
+        "trailer",
+        "proxy-authorization",
+        "proxy-connection",
+        "expect",
+        "transfer-encoding",
+    ] {
         assert!(!received.has(name), "{name} in {}", received.head());
     }
     assert_eq!(received.header("x-of-the-end"), "1");
@@ -172,7 +179,8 @@ fn what_belongs_to_the_hop_stays_behind() {
 #[test]
 fn a_sender_cannot_have_hookwards_or_telnyxs_headers_dropped_as_its_hops() {
     let (sink, hookward) = pair();
-    let nominated = "close, hookward-verified, telnyx-timestamp, telnyx-signature-ed25519, x-forwarded-for, host, content-length";
+    let nominated =
+        "close, hookward-verified, telnyx-timestamp, telnyx-signature-ed25519, x-forwarded-for, host, content-length";
     let answer = hookward.post(&event().header("Connection", nominated));
     // To refuse such a request is as good as to take it without following it.
     if answer.status == 200 {

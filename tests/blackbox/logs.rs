@@ -34,11 +34,18 @@ fn each_request_has_one_line_that_its_answer_names() {
     }
     assert_eq!((line["outcome"].as_str(), line["status"].as_u64()), (Some("accepted"), Some(200)), "{line}");
     assert_eq!((line["event_id"].as_str(), line["event_type"].as_str()), (Some(id.as_str()), Some("message.received")));
-    assert_eq!((line["client_ip"].as_str(), line["body_bytes"].as_u64()), (Some("127.0.0.1"), Some(body(&id).len() as u64)));
+    assert_eq!(
+        (line["client_ip"].as_str(), line["body_bytes"].as_u64()),
+        (Some("127.0.0.1"), Some(body(&id).len() as u64))
+    );
 
     let refused = hookward.post(&signed_at(now_s() - 400, "x"));
     let line = line_of(&hookward, &refused);
-    assert_eq!((line["outcome"].as_str(), line["reason"].as_str()), (Some("rejected"), Some("timestamp_stale")), "{line}");
+    assert_eq!(
+        (line["outcome"].as_str(), line["reason"].as_str()),
+        (Some("rejected"), Some("timestamp_stale")),
+        "{line}"
+    );
     assert_eq!((line["status"].as_u64(), &line["skew_s"]), (Some(403), &refused.json()["skew_s"]), "{line}");
     let hint = ::hookward::rejection::Rejection::TimestampStale { skew_s: 0 }.hint();
     assert!(line.to_string().contains(hint), "{line}");
@@ -85,7 +92,8 @@ fn text_for_people_is_one_flag_away() {
     let hookward = Setup::new(&sink).flag("--log-format", "text").start();
     let answer = hookward.post(&forged());
     let id = answer.header("hookward-request-id").unwrap();
-    let line = poll("the request's line", || hookward.stderr().lines().find(|line| line.contains(id)).map(str::to_owned));
+    let line =
+        poll("the request's line", || hookward.stderr().lines().find(|line| line.contains(id)).map(str::to_owned));
     assert!(serde_json::from_str::<Value>(&line).is_err(), "{line}");
     assert!(line.contains("signature_mismatch"), "{line}");
 }

@@ -199,9 +199,13 @@ fn behind_a_trusted_proxy_the_rightmost_untrusted_address_counts() {
     let hookward = setup.another("--trusted-proxy", "10.0.0.0/8").start();
     let from = |chain: &str| event().header("X-Forwarded-For", chain);
     let mut admitted = 0;
-    for chain in
-        ["192.76.120.200", "6.6.6.6, 192.76.120.200", "garbage,192.76.120.200, 10.1.2.3", "::ffff:192.76.120.200", "192.76.120.200:4711"]
-    {
+    for chain in [
+        "192.76.120.200",
+        "6.6.6.6, 192.76.120.200",
+        "garbage,192.76.120.200, 10.1.2.3",
+        "::ffff:192.76.120.200",
+        "192.76.120.200:4711",
+    ] {
         assert_eq!(hookward.post(&from(chain)).status, 200, "{chain}");
         admitted += 1;
     }

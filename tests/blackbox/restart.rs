@@ -28,7 +28,9 @@ fn what_the_app_has_not_taken_is_delivered_after_a_restart() {
     arrived.sort();
     ids.sort();
     assert_eq!(arrived, ids);
-    assert!(received.iter().all(|r| r.body == body(&r.event_id()) && r.header("hookward-verified") == "telnyx; key=key1"));
+    assert!(
+        received.iter().all(|r| r.body == body(&r.event_id()) && r.header("hookward-verified") == "telnyx; key=key1")
+    );
     hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
     hookward.restart();
     assert_eq!(hookward.metrics().value("hookward_buffer_recovered_events", &[]), 0.0);
@@ -53,7 +55,14 @@ fn the_delivery_id_and_the_time_of_receipt_outlive_a_restart() {
     sink.behave(|_| Reply::status(200));
     hookward.start_again();
     let again = sink.wait_for(before + 1).pop().unwrap();
-    for name in ["hookward-delivery-id", "hookward-received-at", "hookward-event-type", "x-kept", "telnyx-timestamp", "x-forwarded-for"] {
+    for name in [
+        "hookward-delivery-id",
+        "hookward-received-at",
+        "hookward-event-type",
+        "x-kept",
+        "telnyx-timestamp",
+        "x-forwarded-for",
+    ] {
         assert_eq!(again.header(name), first.header(name), "{name}");
     }
     assert_eq!((again.target.as_str(), &again.body), ("/a?b=c", &first.body));

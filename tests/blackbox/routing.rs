@@ -51,11 +51,15 @@ routes:
         exact.url()
     );
     let hookward = Setup::new(&all).config(&yaml).start();
-    for (target, name, sink) in [("/x", "all", &all), ("/a/c", "inner", &inner), ("/a/b", "exact", &exact), ("/a/b/c", "inner", &inner)] {
+    for (target, name, sink) in
+        [("/x", "all", &all), ("/a/c", "inner", &inner), ("/a/b", "exact", &exact), ("/a/b/c", "inner", &inner)]
+    {
         let before = sink.count();
         assert_eq!(hookward.post(&event().target(target)).status, 200, "{target}");
         assert_eq!(sink.wait_for(before + 1).pop().unwrap().target, target);
-        assert!(hookward.metrics().value("hookward_requests_total", &[("route", name), ("outcome", "accepted")]) >= 1.0);
+        assert!(
+            hookward.metrics().value("hookward_requests_total", &[("route", name), ("outcome", "accepted")]) >= 1.0
+        );
     }
     assert_eq!((all.count(), inner.count(), exact.count()), (1, 2, 1));
 }

@@ -22,7 +22,9 @@ fn the_environment_alone_is_enough_too() {
     let sink = Sink::start();
     let mut setup = Setup::new(&sink);
     let data_dir = setup.data_dir();
-    for flag in ["--listen", "--admin", "--data-dir", "--upstream", "--public-key", "--buffer-require", "--ip-allowlist"] {
+    for flag in
+        ["--listen", "--admin", "--data-dir", "--upstream", "--public-key", "--buffer-require", "--ip-allowlist"]
+    {
         setup = setup.without_flag(flag);
     }
     let hookward = setup

@@ -11,6 +11,7 @@
 mod lanes;
 mod lock;
 mod purge;
+mod rows;
 mod schema;
 
 use std::collections::HashMap;
@@ -20,14 +21,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use thiserror::Error;
 
 use super::durability::Space;
-use super::event::{
-    Claimed, DeliveryId, Event, EventHead, Fingerprint, NewEvent, Outcome, Seq, Settlement, State, row_checksum,
-};
+use super::event::{Fingerprint, NewEvent, Outcome, Seq, Settlement, State};
 use super::index::Index;
 use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Recovery, Stats, Work};
 use crate::clock::RunMs;
@@ -69,7 +67,9 @@ pub struct Settings {
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// Written by a later version; it was not touched.
-    #[error("{path} was written by a newer hookward (schema {found}, this one knows {known}); start that version again, or another data_dir; the file was not touched")]
+    #[error(
+        "{path} was written by a newer hookward (schema {found}, this one knows {known}); start that version again, or another data_dir; the file was not touched"
+    )]
     Newer {
         /// The file.
         path: String,
@@ -297,8 +297,11 @@ impl SqliteBuffer {
     /// Used pages and WAL, as SQLite sees them after a commit.
     fn measure(&mut self) -> Result<(), BufferError> {
         let count = |pragma: &str| -> Result<u64, BufferError> {
-            let pages: i64 =
-                self.db.prepare_cached(pragma).and_then(|mut statement| statement.query_row([], |row| row.get(0))).or_failed()?;
+            let pages: i64 = self
+                .db
+                .prepare_cached(pragma)
+                .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+                .or_failed()?;
             Ok(u64::try_from(pages).unwrap_or(0))
         };
         self.used_pages = count("PRAGMA page_count")?.saturating_sub(count("PRAGMA freelist_count")?);
@@ -338,100 +341,6 @@ impl SqliteBuffer {
             && (self.used_bytes() + added.bytes + bytes <= self.settings.max_bytes || self.sweep.can_give_way(self))
     }
 
-    /// Writes what became of a handed-out event; settling twice changes nothing.
-    fn write_settlement(&self, settlement: &Settlement, now: RunMs) -> Result<(), BufferError> {
-        if self.lanes.handed_out(settlement.seq).is_none() {
-            return Ok(());
-        }
-        let (state, error, due, client_errors) = match &settlement.outcome {
-            Outcome::Delivered => (State::Delivered, None, RunMs(0), None),
-            Outcome::Dead { error } => (State::Dead, Some(error), RunMs(0), None),
-            Outcome::RetryAt { due, client_errors, error } => {
-                (State::Pending, Some(error), *due, Some(*client_errors))
-            }
-            Outcome::Released => return Ok(()),
-        };
-        let settled = (state != State::Pending).then_some(now.0);
-        self.db
-            .prepare_cached(
-                "UPDATE event SET state = ?2, attempts = ?3, due_run_ms = ?4, settled_run_ms = ?5, last_error = ?6,
-                 client_errors = coalesce(?7, client_errors) WHERE seq = ?1 AND state = 0",
-            )
-            .and_then(|mut statement| {
-                statement.execute(params![
-                    settlement.seq.0,
-                    state.code(),
-                    settlement.attempts,
-                    due.0,
-                    settled,
-                    error,
-                    client_errors
-                ])
-            })
-            .or_failed()?;
-        if state == State::Delivered && self.settings.delivered_keep.is_zero() {
-            self.delete_body(settlement.seq)?;
-        }
-        Ok(())
-    }
-
-    fn delete_event(&self, seq: Seq) -> Result<(), BufferError> {
-        self.db
-            .prepare_cached("DELETE FROM event WHERE seq = ?1")
-            .and_then(|mut statement| statement.execute([seq.0]))
-            .or_failed()
-            .map(drop)
-    }
-
-    fn delete_body(&self, seq: Seq) -> Result<(), BufferError> {
-        self.db
-            .prepare_cached("DELETE FROM body WHERE seq = ?1")
-            .and_then(|mut statement| statement.execute([seq.0]))
-            .or_failed()
-            .map(drop)
-    }
-
-    fn insert(&self, append: &Append, now: RunMs) -> Result<Seq, BufferError> {
-        let new = &append.event;
-        let event = &new.event;
-        let crc = row_checksum(
-            &event.delivery_id,
-            event.received_unix_ms,
-            &event.route,
-            event.event_id.as_deref(),
-            event.event_type.as_deref(),
-            &new.head,
-            &event.body,
-        );
-        self.db
-            .prepare_cached(
-                "INSERT INTO event(delivery_id, received_ms, stored_run_ms, route, event_id, event_type, fingerprint,
-                 verified, size, crc, state, attempts, client_errors, due_run_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 0, 0, 0)",
-            )
-            .and_then(|mut statement| {
-                statement.execute(params![
-                    event.delivery_id.0,
-                    event.received_unix_ms,
-                    now.0,
-                    &*event.route,
-                    event.event_id,
-                    event.event_type,
-                    new.dedupe.map(|(fingerprint, _)| fingerprint.0),
-                    event.is_verified(),
-                    i64::try_from(new.stored_bytes()).unwrap_or(i64::MAX),
-                    crc,
-                ])
-            })
-            .or_failed()?;
-        let seq = self.db.last_insert_rowid();
-        self.db
-            .prepare_cached("INSERT INTO body(seq, head, body) VALUES (?1, ?2, ?3)")
-            .and_then(|mut statement| statement.execute(params![seq, &new.head[..], &event.body[..]]))
-            .or_failed()?;
-        Ok(Seq(seq))
-    }
-
     fn write_appends(&self, appends: &[Append], now: RunMs) -> Result<Vec<Appended>, BufferError> {
         let mut appended: Vec<Appended> = Vec::with_capacity(appends.len());
         let mut added = Added::default();
@@ -465,6 +374,10 @@ impl SqliteBuffer {
         let Appended::Stored { seq, claimed } = appended else { return };
         let NewEvent { event, dedupe, .. } = &append.event;
         let (bytes, verified) = (append.event.stored_bytes(), event.is_verified());
+        if self.counts.events[State::Pending as usize] == 0 {
+            self.oldest_pending = seq;
+            self.oldest_pending_unix_ms = Some(event.received_unix_ms);
+        }
         self.counts.add(State::Pending, bytes, verified);
         if let Some((fingerprint, _)) = dedupe {
             self.index.insert(*fingerprint, seq, now);
@@ -487,90 +400,6 @@ impl SqliteBuffer {
             self.counts.remove(State::Pending, bytes, verified);
             self.counts.add(state, bytes, verified);
         }
-    }
-
-    /// Reads a pending event and the room it holds; `None` if its row is damaged.
-    fn read(&self, seq: Seq) -> Result<Option<(Claimed, u64)>, BufferError> {
-        let found = self
-            .db
-            .prepare_cached(
-                "SELECT e.delivery_id, e.received_ms, e.stored_run_ms, e.route, e.event_id, e.event_type, e.crc,
-                 e.attempts, e.client_errors, b.head, b.body, e.size
-                 FROM event e JOIN body b ON b.seq = e.seq WHERE e.seq = ?1",
-            )
-            .and_then(|mut statement| {
-                statement
-                    .query_row([seq.0], |row| {
-                        Ok((
-                            Event {
-                                delivery_id: DeliveryId(row.get(0)?),
-                                received_unix_ms: row.get(1)?,
-                                route: row.get_ref(3)?.as_str()?.into(),
-                                event_id: row.get(4)?,
-                                event_type: row.get(5)?,
-                                head: EventHead { method: String::new(), target: Bytes::new(), headers: vec![], key: None },
-                                body: Bytes::from(row.get::<_, Vec<u8>>(10)?),
-                            },
-                            Bytes::from(row.get::<_, Vec<u8>>(9)?),
-                            row.get::<_, u32>(6)?,
-                            (RunMs(row.get(2)?), row.get(7)?, row.get(8)?, row.get::<_, i64>(11)?),
-                        ))
-                    })
-                    .optional()
-            });
-        let (mut event, head, crc, (stored_at, attempts, client_errors, bytes)) = match found {
-            Ok(Some(found)) => found,
-            // The row or its body is gone, or a column holds what it cannot: damage of one row.
-            Ok(None) => return Ok(None),
-            Err(error) if is_damaged_row(&error) => return Ok(None),
-            Err(error) => return Err(failed(&error)),
-        };
-        let computed = row_checksum(
-            &event.delivery_id,
-            event.received_unix_ms,
-            &event.route,
-            event.event_id.as_deref(),
-            event.event_type.as_deref(),
-            &head,
-            &event.body,
-        );
-        if computed != crc {
-            return Ok(None);
-        }
-        let Ok(head) = EventHead::decode(&head) else {
-            return Ok(None);
-        };
-        event.head = head;
-        let claimed = Claimed { seq, event: Arc::new(event), attempts, client_errors, stored_at };
-        Ok(Some((claimed, u64::try_from(bytes).unwrap_or(0))))
-    }
-
-    /// Sets a damaged row aside: counted, never forwarded, and no duplicate of anything.
-    fn quarantine(&mut self, seq: Seq, now: RunMs) -> Result<(), BufferError> {
-        let row: Option<(Option<Vec<u8>>, i64, bool)> = self
-            .db
-            .query_row("SELECT fingerprint, size, verified FROM event WHERE seq = ?1", [seq.0], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })
-            .optional()
-            .or_failed()?;
-        self.db
-            .execute(
-                "UPDATE event SET state = ?2, settled_run_ms = ?3, last_error = 'checksum mismatch' WHERE seq = ?1",
-                params![seq.0, State::Quarantined.code(), now.0],
-            )
-            .or_failed()?;
-        let Some((fingerprint, bytes, verified)) = row else {
-            return Ok(());
-        };
-        let bytes = u64::try_from(bytes).unwrap_or(0);
-        self.counts.remove(State::Pending, bytes, verified);
-        self.counts.add(State::Quarantined, bytes, verified);
-        self.counts.quarantined += 1;
-        if let Some(fingerprint) = fingerprint.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()) {
-            self.index.remove(&Fingerprint(fingerprint));
-        }
-        Ok(())
     }
 
     /// Moves the lower bound of the pending events on, a bounded step at a time, and notes when
@@ -597,10 +426,8 @@ impl SqliteBuffer {
 
     /// Writes the log back into the database. A full disk only puts it off.
     fn checkpoint(&mut self) -> Result<(), BufferError> {
-        let done = self
-            .db
-            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| Ok((row.get(0)?, row.get(1)?)))
-            .or_failed();
+        let done =
+            self.db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| Ok((row.get(0)?, row.get(1)?))).or_failed();
         let (busy, log): (i64, i64) = match done {
             Err(BufferError::DiskFull) => {
                 self.space_low = true;
@@ -609,17 +436,13 @@ impl SqliteBuffer {
             other => other?,
         };
         if busy != 0 {
-            return Err(BufferError::Failed(format!("the write-ahead log could not be written back (busy, {log} frames)")));
+            return Err(BufferError::Failed(format!(
+                "the write-ahead log could not be written back (busy, {log} frames)"
+            )));
         }
         self.wal_pages.store(0, Ordering::Relaxed);
         Ok(())
     }
-}
-
-/// Errors that concern a row's contents, not the database.
-fn is_damaged_row(error: &rusqlite::Error) -> bool {
-    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
-    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..))
 }
 
 /// What the open transaction has added so far.
@@ -657,12 +480,6 @@ impl Buffer for SqliteBuffer {
             self.note_settlement(settlement);
         }
         self.measure()?;
-        if self.used_bytes() > self.settings.max_bytes {
-            purge::give_way(self, work.appends.len(), now)?;
-        }
-        if self.wal_bytes() >= self.checkpoint_at_bytes() {
-            self.checkpoint()?;
-        }
         Ok(appended)
     }
 
@@ -692,8 +509,18 @@ impl Buffer for SqliteBuffer {
         Ok(claims)
     }
 
+    fn is_pressed(&self) -> bool {
+        self.used_bytes() > self.settings.max_bytes || self.wal_bytes() >= self.checkpoint_at_bytes()
+    }
+
     fn maintain(&mut self, now: RunMs, idle: bool) -> Result<Vec<Arc<str>>, BufferError> {
         self.look_at_space(now);
+        if self.used_bytes() > self.settings.max_bytes {
+            purge::give_way(self, now)?;
+        }
+        if self.wal_bytes() >= self.checkpoint_at_bytes() {
+            self.checkpoint()?;
+        }
         let expired = purge::sweep(self, now)?;
         self.find_oldest_pending()?;
         if idle && now.since(self.run_noted) >= IDLE_RUN_NOTE_EVERY && self.counts.live_bytes > 0 {
@@ -715,7 +542,9 @@ impl Buffer for SqliteBuffer {
             used_bytes: self.used_bytes(),
             dedupe_entries: self.index.len() as u64,
             dedupe_window_ms: self.index.effective_window_ms(self.settings.tombstone_keep, now),
-            oldest_pending_unix_ms: self.oldest_pending_unix_ms,
+            oldest_pending_unix_ms: self
+                .oldest_pending_unix_ms
+                .filter(|_| self.counts.events[State::Pending as usize] > 0),
             quarantined: self.counts.quarantined,
         }
     }

@@ -14,8 +14,8 @@ use crate::clock::RunMs;
 const SLICE_ROWS: u32 = 1_000;
 /// Running time between two walks over the table.
 const WALK_EVERY: Duration = Duration::from_secs(10);
-/// Tombstones that give way for each new event when the bound is reached.
-const GIVE_WAY_PER_APPEND: usize = 4;
+/// Rows that give way at once when the bound is reached: more than a group adds.
+const GIVE_WAY_ROWS: u32 = 512;
 
 /// Where the walk over the table stands.
 #[derive(Default)]
@@ -122,15 +122,15 @@ pub(super) fn sweep(engine: &mut SqliteBuffer, now: RunMs) -> Result<Vec<Arc<str
 
 /// Makes room under the bound: the oldest tombstones and kept bodies go before their time, which
 /// shortens the duplicate window.
-pub(super) fn give_way(engine: &mut SqliteBuffer, appends: usize, now: RunMs) -> Result<(), BufferError> {
-    let rows = u32::try_from(appends.max(64) * GIVE_WAY_PER_APPEND).unwrap_or(SLICE_ROWS).min(SLICE_ROWS);
+pub(super) fn give_way(engine: &mut SqliteBuffer, now: RunMs) -> Result<(), BufferError> {
     let mut from = 0;
     loop {
-        let slice = read_slice(engine, from, rows)?;
+        let slice = read_slice(engine, from, GIVE_WAY_ROWS)?;
         let Some(last) = slice.last().map(|row| row.seq.0) else {
             return Ok(());
         };
-        let settled = slice.into_iter().filter(|row| matches!(row.state, State::Delivered | State::Discarded)).collect();
+        let settled =
+            slice.into_iter().filter(|row| matches!(row.state, State::Delivered | State::Discarded)).collect();
         if !drop_rows(engine, settled, now, |_, _, _| Fate::DropAll)?.is_empty() {
             return Ok(());
         }

@@ -83,10 +83,9 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     drop(file.map_err(|error| OpenError::Io { path: shown.to_string(), error })?);
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| failed(&error))?;
-    prepare(&db, path).map_err(|error| {
+    prepare(&db, path).inspect_err(|_| {
         // What cannot be used is left as it was found.
         let _ = db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-        error
     })?;
     Ok(db)
 }
@@ -140,7 +139,10 @@ fn prepare(db: &Connection, path: &Path) -> Result<(), OpenError> {
     }
     let id: i64 = db.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(sql)?;
     if id != APPLICATION_ID {
-        return Err(OpenError::Failed(format!("{} is a database of another program; choose another data_dir", path.display())));
+        return Err(OpenError::Failed(format!(
+            "{} is a database of another program; choose another data_dir",
+            path.display()
+        )));
     }
     Ok(())
 }

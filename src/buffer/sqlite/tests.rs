@@ -1,6 +1,6 @@
 use super::*;
 use crate::buffer::event::tests::event;
-use crate::buffer::event::{NewEvent, Outcome};
+use crate::buffer::event::{Claimed, NewEvent, Outcome};
 use tempfile::TempDir;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -41,6 +41,13 @@ fn settle(engine: &mut SqliteBuffer, seq: Seq, outcome: Outcome, now: i64) {
 
 fn claim_all(engine: &mut SqliteBuffer, now: i64) -> Vec<Claimed> {
     engine.claim("default", ClaimLimit { events: 100, bytes: 1 << 20 }, RunMs(now)).unwrap().events
+}
+
+/// What the committer does after a commit.
+fn relieve(engine: &mut SqliteBuffer, now: i64) {
+    if engine.is_pressed() {
+        engine.maintain(RunMs(now), false).unwrap();
+    }
 }
 
 fn count(engine: &SqliteBuffer, sql: &str) -> i64 {
@@ -175,6 +182,7 @@ fn at_the_bound_tombstones_give_way_and_only_then_events_are_refused() {
             panic!("refused at {n}: {:?}", engine.stats(RunMs(n)));
         };
         settle(&mut engine, seq, Outcome::Delivered, n);
+        relieve(&mut engine, n);
     }
     assert!(engine.stats(RunMs(0)).of(State::Delivered) < 12_000);
     // Now the app is down.
@@ -185,6 +193,7 @@ fn at_the_bound_tombstones_give_way_and_only_then_events_are_refused() {
             Appended::Stored { .. } => stored += 1,
             other => break other,
         }
+        relieve(&mut engine, 20_000);
         assert!(stored < 1_000, "never refused");
     };
     assert_eq!(refused, Appended::Full);
@@ -192,6 +201,7 @@ fn at_the_bound_tombstones_give_way_and_only_then_events_are_refused() {
     let claimed = claim_all(&mut engine, 20_001);
     for claimed in claimed {
         settle(&mut engine, claimed.seq, Outcome::Delivered, 20_002);
+        relieve(&mut engine, 20_002);
     }
     assert!(matches!(store(&mut engine, "again", false, 20_003), Appended::Stored { .. }), "room is made");
 }
@@ -249,6 +259,7 @@ fn the_log_is_written_back_before_it_grows_beyond_its_bound() {
     for n in 0..200 {
         let work = Work { appends: vec![append(&format!("{n}"), &body, false)], settlements: vec![] };
         engine.commit(&work, RunMs(n)).unwrap();
+        relieve(&mut engine, n);
         assert!(engine.wal_bytes() < CHECKPOINT_WAL_BYTES + 1_000_000);
     }
     let wal = std::fs::metadata(dir.path().join("hookward.db-wal")).unwrap().len();
@@ -270,4 +281,143 @@ fn the_oldest_pending_event_is_found_without_counting_the_others() {
     settle(&mut engine, Seq(2), Outcome::Delivered, 3);
     engine.maintain(RunMs(4), false).unwrap();
     assert_eq!(engine.stats(RunMs(4)).oldest_pending_unix_ms, None);
+}
+
+/// What the engine promises, over a plain map.
+mod model {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{HashMap, HashSet};
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// Appends these ids in one group, some claimed right away.
+        Append(Vec<(u8, bool)>),
+        Claim(usize),
+        /// Settles the n-th handed-out event.
+        Deliver(usize),
+        Retry(usize),
+        Kill(usize),
+        /// Time goes on, seconds.
+        Tick(u32),
+        Maintain,
+        /// The process is gone, with or without a close.
+        Restart(bool),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => prop::collection::vec((0u8..20, any::<bool>()), 1..5).prop_map(Step::Append),
+            3 => (1usize..4).prop_map(Step::Claim),
+            3 => (0usize..4).prop_map(Step::Deliver),
+            2 => (0usize..4).prop_map(Step::Retry),
+            1 => (0usize..4).prop_map(Step::Kill),
+            1 => (1u32..100_000).prop_map(Step::Tick),
+            1 => Just(Step::Maintain),
+            1 => any::<bool>().prop_map(Step::Restart),
+        ];
+        prop::collection::vec(step, 1..40)
+    }
+
+    #[derive(Default)]
+    struct Model {
+        /// Pending events and the id of each.
+        pending: HashMap<Seq, u8>,
+        handed_out: Vec<Seq>,
+        /// When and as what an id was last stored.
+        known: HashMap<u8, (Seq, i64)>,
+        dead: HashSet<Seq>,
+    }
+
+    impl Model {
+        fn take(&mut self, n: usize) -> Option<Seq> {
+            (!self.handed_out.is_empty()).then(|| self.handed_out.remove(n % self.handed_out.len()))
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+        #[test]
+        fn nothing_is_lost_stored_twice_or_handed_out_twice(steps in steps()) {
+            let dir = TempDir::new().unwrap();
+            let (mut engine, _) = open(&dir);
+            let mut model = Model::default();
+            let mut now = 1_000_i64;
+            for step in steps {
+                now += 1;
+                match step {
+                    Step::Append(ids) => {
+                        let appends = ids.iter().map(|(id, claim)| append(&format!("id{id}"), &[*id], *claim)).collect();
+                        let appended = engine.commit(&Work { appends, settlements: vec![] }, RunMs(now)).unwrap();
+                        for ((id, wanted), appended) in ids.into_iter().zip(appended) {
+                            let known = model.known.get(&id).filter(|(_, at)| (now / 1000 - at / 1000) <= 86_400);
+                            match appended {
+                                Appended::Duplicate { seq } => prop_assert_eq!(known.map(|(seq, _)| *seq), Some(seq)),
+                                Appended::Stored { seq, claimed } => {
+                                    // The index keeps whole seconds, so at the very edge either is right.
+                                    let edge = known.is_some_and(|(_, at)| now - at >= 86_400_000 - 1_000);
+                                    prop_assert!(known.is_none() || edge, "{known:?} {now}");
+                                    prop_assert!(wanted || !claimed);
+                                    prop_assert!(model.pending.insert(seq, id).is_none());
+                                    model.known.insert(id, (seq, now));
+                                    if claimed {
+                                        model.handed_out.push(seq);
+                                    }
+                                }
+                                Appended::Full => prop_assert!(false, "full"),
+                            }
+                        }
+                    }
+                    Step::Claim(events) => {
+                        let claims = engine.claim("default", ClaimLimit { events, bytes: 1 << 20 }, RunMs(now)).unwrap();
+                        for claimed in claims.events {
+                            prop_assert!(!model.handed_out.contains(&claimed.seq), "handed out twice");
+                            let id = model.pending.get(&claimed.seq);
+                            prop_assert_eq!(id.map(|id| vec![*id]), Some(claimed.event.body.to_vec()));
+                            model.handed_out.push(claimed.seq);
+                        }
+                    }
+                    Step::Deliver(n) => if let Some(seq) = model.take(n) {
+                        settle(&mut engine, seq, Outcome::Delivered, now);
+                        model.pending.remove(&seq);
+                    },
+                    Step::Kill(n) => if let Some(seq) = model.take(n) {
+                        settle(&mut engine, seq, Outcome::Dead { error: "x".into() }, now);
+                        model.pending.remove(&seq);
+                        model.dead.insert(seq);
+                    },
+                    Step::Retry(n) => if let Some(seq) = model.take(n) {
+                        let due = RunMs(now + 500);
+                        settle(&mut engine, seq, Outcome::RetryAt { due, client_errors: 0, error: "x".into() }, now);
+                    },
+                    Step::Tick(seconds) => now += i64::from(seconds) * 1000,
+                    Step::Maintain => {
+                        engine.maintain(RunMs(now), true).unwrap();
+                        if now > 14 * 86_400_000 { model.dead.clear(); }
+                    }
+                    Step::Restart(clean) => {
+                        if clean {
+                            engine.close(RunMs(now)).unwrap();
+                        }
+                        drop(engine);
+                        model.handed_out.clear();
+                        let (reopened, recovery) = open(&dir);
+                        engine = reopened;
+                        prop_assert_eq!(recovery.pending, model.pending.len() as u64);
+                    }
+                }
+                prop_assert_eq!(engine.stats(RunMs(now)).of(State::Pending), model.pending.len() as u64);
+                if now < 14 * 86_400_000 {
+                    prop_assert_eq!(engine.stats(RunMs(now)).of(State::Dead), model.dead.len() as u64);
+                }
+            }
+            // Whatever happened, all that is pending comes out in the end.
+            let (mut engine, _) = { drop(engine); open(&dir) };
+            let mut left: HashSet<Seq> = model.pending.keys().copied().collect();
+            for claimed in claim_all(&mut engine, now + 1_000_000) {
+                prop_assert!(left.remove(&claimed.seq));
+            }
+            prop_assert!(left.is_empty(), "lost: {left:?}");
+        }
+    }
 }

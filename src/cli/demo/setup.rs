@@ -55,12 +55,22 @@ pub(super) fn config(data_dir: &Path, public_port: u16, app: SocketAddr, key: Ve
         buffer: Buffer { max_bytes: 64 * 1024 * 1024, require: Durability::Process, dedupe_entries: 100_000 },
         delivery: Delivery {
             // Quick, so that a retry can be watched.
-            retry: Retry { base: Duration::from_millis(100), max: Duration::from_secs(5), max_age: 72 * HOUR, client_errors: 8 },
+            retry: Retry {
+                base: Duration::from_millis(100),
+                max: Duration::from_secs(5),
+                max_age: 72 * HOUR,
+                client_errors: 8,
+            },
             dead_letter_keep: 336 * HOUR,
             delivered_keep: Duration::ZERO,
         },
         shutdown: Shutdown { delay: Duration::ZERO, drain: Duration::from_secs(5) },
-        log: Log { client_ip: ClientIpLog::Full, level: tracing::Level::WARN, format: LogFormat::Text, accepted_per_s: 100 },
+        log: Log {
+            client_ip: ClientIpLog::Full,
+            level: tracing::Level::WARN,
+            format: LogFormat::Text,
+            accepted_per_s: 100,
+        },
         threads: 2,
     }
 }

@@ -132,7 +132,8 @@ impl Shared {
     async fn serve(&self, mut socket: TcpStream) -> std::io::Result<()> {
         let mut bytes = Vec::new();
         while let Some(mut request) = read_request(&mut socket, &mut bytes).await? {
-            let failing = self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+            let failing =
+                self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
             request.status = if failing { 503 } else { 200 };
             let reason = if failing { "Service Unavailable" } else { "OK" };
             let mut answer = format!(
@@ -177,7 +178,8 @@ async fn read_request(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> std::io::R
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let length = headers.iter().find(|(name, _)| name == "content-length").map_or(Ok(0), |(_, value)| value.parse::<usize>());
+    let length =
+        headers.iter().find(|(name, _)| name == "content-length").map_or(Ok(0), |(_, value)| value.parse::<usize>());
     let length = length.ok().filter(|length| *length <= BODY_MAX_BYTES).ok_or_else(invalid)?;
     while bytes.len() < header_end + length {
         if socket.read_buf(bytes).await? == 0 {

@@ -127,14 +127,20 @@ impl Tour {
         get.method = Method::GET;
         get.body.clear();
 
-        let accepted = |what, sample: &Sample, app| {
-            Step { app, ..self.step(what, sample.body(1, &self.url), Expected::Accepted, now_s) }
+        let accepted = |what, sample: &Sample, app| Step {
+            app,
+            ..self.step(what, sample.body(1, &self.url), Expected::Accepted, now_s)
         };
         vec![
             accepted("an SMS (message.received)", &sms, &[200]),
             accepted("an MMS (message.received)", &mms, &[200]),
             accepted("a receipt (message.sent)", &sent, &[200]),
-            self.step("the SMS once more, as Telnyx's second attempt", sms.body(2, &self.url), Expected::Duplicate, now_s),
+            self.step(
+                "the SMS once more, as Telnyx's second attempt",
+                sms.body(2, &self.url),
+                Expected::Duplicate,
+                now_s,
+            ),
             forged,
             stale,
             future,
@@ -147,7 +153,16 @@ impl Tour {
 
     /// A genuine request that the app does not get.
     fn step(&self, what: &'static str, body: Vec<u8>, expected: Expected, timestamp_s: i64) -> Step {
-        Step { what, method: Method::POST, from: TELNYX_ADDRESS, key: self.key.clone(), timestamp_s, body, expected, app: &[] }
+        Step {
+            what,
+            method: Method::POST,
+            from: TELNYX_ADDRESS,
+            key: self.key.clone(),
+            timestamp_s,
+            body,
+            expected,
+            app: &[],
+        }
     }
 }
 

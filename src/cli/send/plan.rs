@@ -177,7 +177,8 @@ impl From<Result<Reply, ExchangeError>> for Seen {
         let status = reply.status;
         if !StatusCode::from_u16(status).is_ok_and(|status| status.is_success()) {
             let is_reason = |text: &&str| {
-                (1..=REASON_MAX_CHARS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                (1..=REASON_MAX_CHARS).contains(&text.len())
+                    && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
             };
             return Seen::Refused { status, reason: json["error"].as_str().filter(is_reason).map(str::to_owned) };
         }
@@ -237,7 +238,8 @@ mod tests {
 
     #[test]
     fn only_what_should_be_accepted_is_retried() {
-        let retried: Vec<_> = Scenario::Mixed.plan(5, &mut Rng::with_seed(1)).into_iter().filter(|case| case.is_retried()).collect();
+        let retried: Vec<_> =
+            Scenario::Mixed.plan(5, &mut Rng::with_seed(1)).into_iter().filter(|case| case.is_retried()).collect();
         assert_eq!(retried.len(), 2);
         assert!(retried.iter().all(|case| matches!(case, Case::Ok | Case::DuplicateTogether)));
     }
@@ -272,6 +274,8 @@ mod tests {
         assert!(Expected::Accepted.is_met_by(&duplicate, true));
         assert!(Expected::Duplicate.is_met_by(&duplicate, false));
         assert!(!Expected::Duplicate.is_met_by(&seen(200, "{}"), true));
-        assert!(!Expected::Refused(Rejection::SignatureMismatch).is_met_by(&seen(403, r#"{"error":"ip_denied"}"#), false));
+        assert!(
+            !Expected::Refused(Rejection::SignatureMismatch).is_met_by(&seen(403, r#"{"error":"ip_denied"}"#), false)
+        );
     }
 }

@@ -116,7 +116,9 @@ impl Summary {
         let tally = &self.tally;
         let mut latency: serde_json::Map<_, _> = PERCENTILES
             .iter()
-            .map(|(name, _, per_mille)| ((*name).to_owned(), percentile(&tally.latencies_us, *per_mille).map(ms).into()))
+            .map(|(name, _, per_mille)| {
+                ((*name).to_owned(), percentile(&tally.latencies_us, *per_mille).map(ms).into())
+            })
             .collect();
         latency.insert("max".to_owned(), tally.latencies_us.last().copied().map(ms).into());
         let expectations: Vec<Value> = tally
@@ -196,7 +198,8 @@ impl Summary {
                 (true, false) => "  after a retry",
                 (false, _) => "  NOT EXPECTED",
             };
-            let _ = writeln!(text, "{:<13}  {:<22}  {:<seen$}  {count:>9}{verdict}", row.scenario, row.expected, row.seen);
+            let _ =
+                writeln!(text, "{:<13}  {:<22}  {:<seen$}  {count:>9}{verdict}", row.scenario, row.expected, row.seen);
         }
     }
 
@@ -268,7 +271,10 @@ mod tests {
     fn what_was_not_expected_is_pointed_out() {
         let mut tally = Tally::default();
         tally.add(&Finished { case: Case::BadSignature, answers: vec![answer(Seen::Accepted { status: 200 }, &[1])] });
-        tally.add(&Finished { case: Case::Ok, answers: vec![answer(Seen::NoAnswer(ExchangeError::Timeout), &[1, 1, 1])] });
+        tally.add(&Finished {
+            case: Case::Ok,
+            answers: vec![answer(Seen::NoAnswer(ExchangeError::Timeout), &[1, 1, 1])],
+        });
         tally.add(&Finished { case: Case::Ok, answers: vec![answer(refused(503, "buffer_full"), &[1, 1, 1])] });
         let summary = tally.close(Duration::from_secs(1));
         assert!(!summary.is_as_expected());
@@ -283,7 +289,10 @@ mod tests {
     fn a_schedule_that_fell_behind_is_told() {
         let mut tally = Tally::default();
         let late = Exchange { latency: Duration::from_millis(80), lag: Duration::from_millis(75) };
-        tally.add(&Finished { case: Case::Ok, answers: vec![Answer { seen: Seen::Accepted { status: 200 }, exchanges: vec![late] }] });
+        tally.add(&Finished {
+            case: Case::Ok,
+            answers: vec![Answer { seen: Seen::Accepted { status: 200 }, exchanges: vec![late] }],
+        });
         let summary = tally.close(Duration::from_secs(1));
         assert!(summary.text().contains("fell behind by up to 75 ms"));
         assert_eq!(summary.json()["schedule"]["behind"], true);

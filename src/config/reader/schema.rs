@@ -112,7 +112,9 @@ pub fn markdown_table(records: &[Record]) -> String {
             None => String::new(),
         };
         let values = match kind {
-            Kind::Choice(names) | Kind::Choices(names) if names.len() > 1 => format!(" One of `{}`.", names.join("`, `")),
+            Kind::Choice(names) | Kind::Choices(names) if names.len() > 1 => {
+                format!(" One of `{}`.", names.join("`, `"))
+            }
             _ => String::new(),
         };
         table.push_str(&format!("| `{path}` | {default} | {doc}{values} |\n"));

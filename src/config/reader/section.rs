@@ -50,7 +50,15 @@ impl<'a> Section<'a> {
     }
 
     fn child(&self, path: String, pattern: String, node: Option<&'a Node>) -> Section<'a> {
-        let mut child = Section { reader: self.reader, path, pattern, line: None, entries: &[], asked: RefCell::default(), secret: self.secret };
+        let mut child = Section {
+            reader: self.reader,
+            path,
+            pattern,
+            line: None,
+            entries: &[],
+            asked: RefCell::default(),
+            secret: self.secret,
+        };
         if let Some(node) = node {
             child.fill(node);
         }
@@ -81,6 +89,16 @@ impl<'a> Section<'a> {
     /// Whether the key is written, with something behind it.
     pub fn has(&self, key: &str) -> bool {
         self.node(key).is_some()
+    }
+
+    /// Whether the key is written as a section in which this inner key is written.
+    pub fn has_within(&self, key: &str, inner: &str) -> bool {
+        match self.node(key) {
+            Some(Node { value: Value::Map(entries), .. }) => {
+                entries.iter().any(|entry| entry.key == inner && !entry.value.is_null())
+            }
+            _ => false,
+        }
     }
 
     /// Whether the key is written as a list without items.
@@ -134,7 +152,13 @@ impl<'a> Section<'a> {
     }
 
     /// A duration within a range.
-    pub fn duration(&self, key: &'static str, default: Duration, range: RangeInclusive<Duration>, doc: &'static str) -> Duration {
+    pub fn duration(
+        &self,
+        key: &'static str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+        doc: &'static str,
+    ) -> Duration {
         let shown = json!(duration_text(default));
         self.parsed(key, Kind::Duration, Some(shown), doc, |text| parse_duration(text, &range)).unwrap_or(default)
     }
@@ -265,7 +289,11 @@ impl<'a> Section<'a> {
             return Some(vec![self.child(format!("{}[0]", self.path_of(key)), pattern, None)]);
         }
         let items = self.items(key)?.iter().enumerate();
-        Some(items.map(|(index, node)| self.child(format!("{}[{index}]", self.path_of(key)), pattern.clone(), Some(node))).collect())
+        Some(
+            items
+                .map(|(index, node)| self.child(format!("{}[{index}]", self.path_of(key)), pattern.clone(), Some(node)))
+                .collect(),
+        )
     }
 
     /// A section that is not written, as if it stood in this list: every key has its default.
@@ -338,11 +366,14 @@ impl Drop for Section<'_> {
 /// The text of a value that is one. What stands there otherwise is not repeated.
 fn scalar(node: &Node) -> Result<&str, Fault> {
     match &node.value {
-        Value::Scalar { text, .. } if text.len() > VALUE_MAX_BYTES => {
-            Err(Fault::new(format!("is longer than {VALUE_MAX_BYTES} bytes"), "write a shorter one, or use a file where one can be named"))
-        }
+        Value::Scalar { text, .. } if text.len() > VALUE_MAX_BYTES => Err(Fault::new(
+            format!("is longer than {VALUE_MAX_BYTES} bytes"),
+            "write a shorter one, or use a file where one can be named",
+        )),
         Value::Scalar { text, .. } => Ok(text),
-        Value::List(_) | Value::Map(_) => Err(Fault::new(format!("is {}, expected one value", node.kind()), "write the value behind the colon")),
+        Value::List(_) | Value::Map(_) => {
+            Err(Fault::new(format!("is {}, expected one value", node.kind()), "write the value behind the colon"))
+        }
     }
 }
 
@@ -354,7 +385,10 @@ pub fn fixed(text: &str, only: &str) -> Result<(), Fault> {
     if text == only {
         return Ok(());
     }
-    Err(Fault::new(format!("{} is not available in this version", shown(text)), format!("write {only}, or leave it out")))
+    Err(Fault::new(
+        format!("{} is not available in this version", shown(text)),
+        format!("write {only}, or leave it out"),
+    ))
 }
 
 fn join(path: &str, key: &str) -> String {
@@ -419,7 +453,13 @@ mod tests {
 
     #[test]
     fn stray_words_in_a_secret_are_never_shown() {
-        for text in ["token: hunter2\n", "token: [hunter2]\n", "token: { hunter2 }\n", "token: { hunter2, hunter2 }\n", "token: { value: [hunter2] }\n"] {
+        for text in [
+            "token: hunter2\n",
+            "token: [hunter2]\n",
+            "token: { hunter2 }\n",
+            "token: { hunter2, hunter2 }\n",
+            "token: { value: [hunter2] }\n",
+        ] {
             let shown = problems(text, |root| {
                 root.section("token", "").secret().optional_text("value", "");
             });

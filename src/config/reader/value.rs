@@ -25,10 +25,21 @@ pub fn shown(text: &str) -> String {
 /// # Errors
 /// Not a duration, or out of range.
 pub fn parse_duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, Fault> {
-    let mend = || format!("write a duration from {} to {}, such as 300s, 5m or 72h", duration_text(*range.start()), duration_text(*range.end()));
+    let mend = || {
+        format!(
+            "write a duration from {} to {}, such as 300s, 5m or 72h",
+            duration_text(*range.start()),
+            duration_text(*range.end())
+        )
+    };
     // A bare zero is a duration for humantime; any other number needs its unit.
-    let duration = humantime::parse_duration(text).map_err(|_| Fault::new(format!("{} is not a duration", shown(text)), mend()))?;
-    if range.contains(&duration) { Ok(duration) } else { Err(Fault::new(format!("{} is out of range", shown(text)), mend())) }
+    let duration = humantime::parse_duration(text)
+        .map_err(|_| Fault::new(format!("{} is not a duration", shown(text)), mend()))?;
+    if range.contains(&duration) {
+        Ok(duration)
+    } else {
+        Err(Fault::new(format!("{} is out of range", shown(text)), mend()))
+    }
 }
 
 /// `64KiB`, `1GiB`, `1048576`.
@@ -36,9 +47,19 @@ pub fn parse_duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Du
 /// # Errors
 /// Not a size, or out of range.
 pub fn parse_bytes(text: &str, range: &RangeInclusive<u64>) -> Result<u64, Fault> {
-    let mend = || format!("write a size from {} to {}, such as 64KiB or 1GiB", bytes_text(*range.start()), bytes_text(*range.end()));
+    let mend = || {
+        format!(
+            "write a size from {} to {}, such as 64KiB or 1GiB",
+            bytes_text(*range.start()),
+            bytes_text(*range.end())
+        )
+    };
     let size = ByteSize::from_str(text).map_err(|_| Fault::new(format!("{} is not a size", shown(text)), mend()))?;
-    if range.contains(&size.0) { Ok(size.0) } else { Err(Fault::new(format!("{} is out of range", shown(text)), mend())) }
+    if range.contains(&size.0) {
+        Ok(size.0)
+    } else {
+        Err(Fault::new(format!("{} is out of range", shown(text)), mend()))
+    }
 }
 
 /// A whole number.
@@ -77,9 +98,9 @@ pub fn duration_text(duration: Duration) -> String {
     let ms = duration.as_millis();
     match ms {
         0 => "0s".to_owned(),
-        _ if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
-        _ if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
-        _ if ms % 1000 == 0 => format!("{}s", ms / 1000),
+        _ if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
+        _ if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
+        _ if ms.is_multiple_of(1000) => format!("{}s", ms / 1000),
         _ => format!("{ms}ms"),
     }
 }
@@ -125,7 +146,10 @@ fn distance(a: &str, b: &str) -> usize {
 /// Not an IP address with a port.
 pub fn parse_listen(text: &str) -> Result<std::net::SocketAddr, Fault> {
     if text.starts_with("unix:") {
-        return Err(Fault::new("a unix socket is not available in this version", "write an address such as 0.0.0.0:8080"));
+        return Err(Fault::new(
+            "a unix socket is not available in this version",
+            "write an address such as 0.0.0.0:8080",
+        ));
     }
     text.parse().map_err(|_| {
         let mend = match text.strip_prefix(':').or(text.strip_prefix("*:")).map(u16::from_str) {
@@ -172,7 +196,9 @@ mod tests {
     #[test]
     fn durations_need_a_unit_and_keep_to_their_range() {
         let range = Duration::from_secs(1)..=HOUR * 72;
-        for (text, seconds) in [("300s", 300), ("5m", 300), ("72h", 259_200), ("1h 30m", 5400), ("1s", 1), ("1000ms", 1)] {
+        for (text, seconds) in
+            [("300s", 300), ("5m", 300), ("72h", 259_200), ("1h 30m", 5400), ("1s", 1), ("1000ms", 1)]
+        {
             assert_eq!(parse_duration(text, &range).unwrap().as_secs(), seconds, "{text}");
         }
         for text in ["", "300", "0s", "0", "999ms", "73h", "-5m", "5 parsecs", "99999999999999999999h", "5M"] {
@@ -184,7 +210,9 @@ mod tests {
     #[test]
     fn sizes_are_plain_or_with_a_unit() {
         let range = 1024..=1 << 40;
-        for (text, bytes) in [("64KiB", 65536), ("1GiB", 1 << 30), ("1048576", 1 << 20), ("1.5 KiB", 1536), ("2kB", 2000)] {
+        for (text, bytes) in
+            [("64KiB", 65536), ("1GiB", 1 << 30), ("1048576", 1 << 20), ("1.5 KiB", 1536), ("2kB", 2000)]
+        {
             assert_eq!(parse_bytes(text, &range), Ok(bytes), "{text}");
         }
         for text in ["", "1023", "2TiB", "-1", "1 elephant", "NaN", "."] {

@@ -56,8 +56,11 @@ pub struct Overrides {
 impl Overrides {
     /// The same without empty texts: a variable that is set to nothing is not set.
     pub(super) fn without_empty(&self) -> Overrides {
-        let list = |texts: &Vec<String>| texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).map(str::to_owned).collect();
-        let text = |text: &Option<String>| text.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+        let list = |texts: &Vec<String>| {
+            texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).map(str::to_owned).collect()
+        };
+        let text =
+            |text: &Option<String>| text.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
         let path = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
         Overrides {
             listen: list(&self.listen),

@@ -45,7 +45,8 @@ pub(super) fn read(
 ) -> Vec<Route> {
     sources.optional_flag("--mode", sources.overrides.mode.as_ref(), |text| fixed(text, "ack"));
     let flags = Flags::read(sources);
-    let mut sections = root.sections("routes", "What is received. None written: one route named `default`.").unwrap_or_default();
+    let mut sections =
+        root.sections("routes", "What is received. None written: one route named `default`.").unwrap_or_default();
     let written = !sections.is_empty();
     if written && !flags.paths.is_empty() {
         warnings.push("--path: is ignored, since the file has routes".to_owned());
@@ -62,7 +63,10 @@ pub(super) fn read(
         let reading = Reading { section, sources, surroundings, flags: &flags };
         let (name, path) = reading.name_and_path(defaults);
         if names.contains(&name) {
-            section.fault("name", Fault::new(format!("the name `{name}` is taken by another route"), "give every route its own `name:`"));
+            section.fault(
+                "name",
+                Fault::new(format!("the name `{name}` is taken by another route"), "give every route its own `name:`"),
+            );
         }
         if path.as_ref().is_some_and(|path| patterns.contains(path)) {
             let fault = Fault::new("has the path of another route", "give every route its own `path:`");
@@ -73,9 +77,15 @@ pub(super) fn read(
         let route = reading.rest(&name, path, warnings);
         routes.extend(route);
     }
-    let lacks_upstream = sections.iter().any(|section| !section.section("upstream", "").has("url"));
+    let lacks_upstream = sections.iter().any(|section| !section.has_within("upstream", "url"));
     if lacks_upstream && !surroundings.upstream.is_named {
-        root.fault("upstream", Fault::new("is missing", "set `url:` there, --upstream or HOOKWARD_UPSTREAM, such as http://127.0.0.1:3000"));
+        root.fault(
+            "upstream",
+            Fault::new(
+                "is missing",
+                "set `url:` there, --upstream or HOOKWARD_UPSTREAM, such as http://127.0.0.1:3000",
+            ),
+        );
     }
     routes
 }
@@ -101,7 +111,9 @@ impl Flags {
         let mut keys = Vec::new();
         for (index, text) in overrides.public_key.iter().enumerate() {
             let named = |key| NamedKey { name: format!("key{}", index + 1).into(), key };
-            keys.extend(sources.flag("--public-key", text, |text| parse_public_key(text).map(named).map_err(key_fault)));
+            keys.extend(
+                sources.flag("--public-key", text, |text| parse_public_key(text).map(named).map_err(key_fault)),
+            );
         }
         if keys.len() > KEYS_MAX {
             sources.reader.report_flag("--public-key", too_many_keys());
@@ -135,9 +147,21 @@ struct Reading<'a> {
 impl Reading<'_> {
     fn name_and_path(&self, (name, path): (String, Option<&PathPattern>)) -> (String, Option<PathPattern>) {
         let default_name = Some(default_name(0).into());
-        let written = self.section.parsed("name", Kind::Text, default_name, "Name in metrics, logs and the admin API; unique, 1 to 64 of `a-z 0-9 _ -`.", parse_name);
+        let written = self.section.parsed(
+            "name",
+            Kind::Text,
+            default_name,
+            "Name in metrics, logs and the admin API; unique, 1 to 64 of `a-z 0-9 _ -`.",
+            parse_name,
+        );
         let default_path = path.cloned().unwrap_or(PathPattern::Prefix("/".to_owned()));
-        let path = self.section.parsed("path", Kind::Text, Some("/*".into()), "Path of the requests, exact; a trailing `*` makes it a prefix; the longest match wins.", parse_path);
+        let path = self.section.parsed(
+            "path",
+            Kind::Text,
+            Some("/*".into()),
+            "Path of the requests, exact; a trailing `*` makes it a prefix; the longest match wins.",
+            parse_path,
+        );
         // A bad path must not count as the default one: that would be a duplicate that nobody wrote.
         let path = if self.section.has("path") { path } else { Some(default_path) };
         (written.unwrap_or(name), path)
@@ -151,14 +175,25 @@ impl Reading<'_> {
         section.fixed("provider", "telnyx", "Who signs.");
         let keys = self.keys(warnings);
         let allowlist = self.allowlist(name, warnings);
-        let signature = section.choice("signature", Enforcement::Enforce, &ENFORCEMENTS, "What happens to what no key has signed: `report` lets it pass as unverified, counted and logged.");
+        let signature = section.choice(
+            "signature",
+            Enforcement::Enforce,
+            &ENFORCEMENTS,
+            "What happens to what no key has signed: `report` lets it pass as unverified, counted and logged.",
+        );
         if signature == Enforcement::Report {
-            warnings.push(format!("{}: anybody's requests are stored and forwarded, as unverified", section.path_of("signature")));
+            warnings.push(format!(
+                "{}: anybody's requests are stored and forwarded, as unverified",
+                section.path_of("signature")
+            ));
         }
         let tolerance = self.tolerance();
         let max_body_bytes = section.memory("max_body", 1 << 20, 1..=64 << 20, "Largest body; more is answered 413.");
         if max_body_bytes as u64 > self.surroundings.buffer_max_bytes {
-            section.fault("max_body", Fault::new("is larger than the buffer", "make it smaller, or buffer.max_bytes larger"));
+            section.fault(
+                "max_body",
+                Fault::new("is larger than the buffer", "make it smaller, or buffer.max_bytes larger"),
+            );
         }
         let dedupe = self.dedupe(name, &tolerance);
         let upstream = self.upstream();
@@ -178,7 +213,13 @@ impl Reading<'_> {
 
     fn methods(&self) -> Vec<Method> {
         let kind = Kind::Choices(vec!["POST", "PUT", "PATCH", "DELETE"]);
-        let methods = self.section.list("methods", kind, &["POST"], "Methods that are taken; others are answered 405.", parse_method);
+        let methods = self.section.list(
+            "methods",
+            kind,
+            &["POST"],
+            "Methods that are taken; others are answered 405.",
+            parse_method,
+        );
         if self.section.is_empty_list("methods") {
             self.section.fault("methods", Fault::new("is an empty list", "write [POST], or leave it out"));
         }
@@ -191,10 +232,16 @@ impl Reading<'_> {
         let written = self.section.has("keys");
         for (index, section) in self.section.sections("keys", DOC).unwrap_or_default().into_iter().enumerate() {
             let section = section.secret();
-            let name = section.parsed("name", Kind::Text, None, "Name in metrics and headers; `key1`, `key2` unless set.", |text| {
-                // Not repeated: a key pasted into the wrong place is no name either.
-                parse_name(text).map_err(|fault| Fault::new("is not a name", fault.mend))
-            });
+            let name = section.parsed(
+                "name",
+                Kind::Text,
+                None,
+                "Name in metrics and headers; `key1`, `key2` unless set.",
+                |text| {
+                    // Not repeated: a key pasted into the wrong place is no name either.
+                    parse_name(text).map_err(|fault| Fault::new("is not a name", fault.mend))
+                },
+            );
             let name = name.unwrap_or_else(|| format!("key{}", index + 1));
             let Some(text) = secret::read(&section, self.sources, true) else { continue };
             // A variable may hold several, as TELNYX_PUBLIC_KEY does on its own.
@@ -203,7 +250,10 @@ impl Reading<'_> {
                 match parse_public_key(text) {
                     Err(error) => section.own_fault(key_fault(error)),
                     Ok(_) if keys.iter().any(|key| *key.name == *name) => {
-                        section.own_fault(Fault::new(format!("has the name `{name}` of another key"), "give every key its own `name:`"));
+                        section.own_fault(Fault::new(
+                            format!("has the name `{name}` of another key"),
+                            "give every key its own `name:`",
+                        ));
                     }
                     Ok(key) => keys.push(NamedKey { name: name.into(), key }),
                 }
@@ -230,17 +280,28 @@ impl Reading<'_> {
         let section = self.section.section("ip_allowlist", "Who may send.");
         const DOC: &str = "CIDRs, addresses and presets (`telnyx`, `telnyx-messaging`, `telnyx-regional`).";
         let named = section.list("sources", Kind::Texts, &["telnyx"], DOC, |text| Ok((text.to_owned(), source(text)?)));
-        let mode = section.optional_choice("mode", Some(Some(Enforcement::Enforce)), &LIST_MODES, "`report` lets others pass as unverified, counted and logged; `off` does not look.");
+        let mode = section.optional_choice(
+            "mode",
+            Some(Some(Enforcement::Enforce)),
+            &LIST_MODES,
+            "`report` lets others pass as unverified, counted and logged; `off` does not look.",
+        );
         let from_flag = self.flags.sources.clone().filter(|_| !section.has("sources"));
         let off_by_flag = from_flag.is_some() && self.flags.allowlist_off;
         let Some(mode) = mode.unwrap_or(if off_by_flag { None } else { Some(Enforcement::Enforce) }) else {
             return Allowlist::Off;
         };
         if section.is_empty_list("sources") {
-            section.fault("sources", Fault::new("is an empty list: nobody could send", "write a preset or a CIDR, or `mode: off` to let anyone send"));
+            section.fault(
+                "sources",
+                Fault::new(
+                    "is an empty list: nobody could send",
+                    "write a preset or a CIDR, or `mode: off` to let anyone send",
+                ),
+            );
         }
         let (texts, nets) = match (named, from_flag) {
-            (Some(named), _) => named.into_iter().map(|(text, nets)| (text, nets)).unzip(),
+            (Some(named), _) => named.into_iter().unzip(),
             // `off` on the flag beside a mode in the file: the file's mode, on the default sources.
             (None, Some(nets)) if !self.flags.allowlist_off => (self.flags.sources_texts.clone(), vec![nets]),
             (None, _) => (vec!["telnyx".to_owned()], source("telnyx").into_iter().collect::<Vec<_>>()),
@@ -259,12 +320,17 @@ impl Reading<'_> {
             return;
         }
         let trusted = &self.surroundings.trusted.nets;
-        let overlap = nets.iter().find_map(|net| trusted.iter().find(|proxy| proxy.contains(net) || net.contains(*proxy)).map(|proxy| (net, proxy)));
+        let overlap = nets.iter().find_map(|net| {
+            trusted.iter().find(|proxy| proxy.contains(net) || net.contains(*proxy)).map(|proxy| (net, proxy))
+        });
         if let Some((net, proxy)) = overlap {
-            section.fault("sources", Fault::new(
-                format!("{net} overlaps the trusted proxy {proxy}: a proxy is not a sender"),
-                "name only senders here, or set client_ip.allow_overlap: true",
-            ));
+            section.fault(
+                "sources",
+                Fault::new(
+                    format!("{net} overlaps the trusted proxy {proxy}: a proxy is not a sender"),
+                    "name only senders here, or set client_ip.allow_overlap: true",
+                ),
+            );
         }
     }
 
@@ -274,24 +340,53 @@ impl Reading<'_> {
         Tolerance {
             past: section.duration("past", SECOND * 300, range.clone(), "How old, in whole seconds."),
             future: section.duration("future", SECOND * 300, range, "How far ahead of the local clock."),
-            mode: section.choice("mode", Enforcement::Enforce, &ENFORCEMENTS, "`report` lets others pass as unverified, counted and logged."),
+            mode: section.choice(
+                "mode",
+                Enforcement::Enforce,
+                &ENFORCEMENTS,
+                "`report` lets others pass as unverified, counted and logged.",
+            ),
         }
     }
 
     fn dedupe(&self, name: &str, tolerance: &Tolerance) -> Option<Dedupe> {
-        let section = self.section.section_or_off("dedupe", "How an event that comes twice is found; `off` forwards every copy.")?;
-        let window = section.duration("window", HOUR * 24, SECOND..=HOUR * 24 * 90, "How long an event id is remembered, running time.");
-        let scope = section.parsed("scope", Kind::Text, None, "Routes with the same scope share their ids; the route's name unless set.", parse_name);
+        let section = self
+            .section
+            .section_or_off("dedupe", "How an event that comes twice is found; `off` forwards every copy.")?;
+        let window = section.duration(
+            "window",
+            HOUR * 24,
+            SECOND..=HOUR * 24 * 90,
+            "How long an event id is remembered, running time.",
+        );
+        let scope = section.parsed(
+            "scope",
+            Kind::Text,
+            None,
+            "Routes with the same scope share their ids; the route's name unless set.",
+            parse_name,
+        );
         let least = tolerance.past + tolerance.future;
         if window < least {
-            let what = format!("is shorter than timestamp.past and future together ({}): a replay could outlive it", duration_text(least));
-            section.fault("window", Fault::new(what, format!("write {} or more, or `dedupe: off`", duration_text(least.max(Duration::from_secs(1))))));
+            let what = format!(
+                "is shorter than timestamp.past and future together ({}): a replay could outlive it",
+                duration_text(least)
+            );
+            section.fault(
+                "window",
+                Fault::new(
+                    what,
+                    format!("write {} or more, or `dedupe: off`", duration_text(least.max(Duration::from_secs(1)))),
+                ),
+            );
         }
         Some(Dedupe { window, scope: scope.as_deref().unwrap_or(name).into() })
     }
 
     fn upstream(&self) -> Option<Arc<Upstream>> {
-        let section = self.section.section("upstream", "Another app for this route; what is left out is as in the top-level `upstream`.");
+        let section = self
+            .section
+            .section("upstream", "Another app for this route; what is left out is as in the top-level `upstream`.");
         if !self.section.has("upstream")
             && let Some(upstream) = &self.surroundings.default_upstream
         {
@@ -307,7 +402,8 @@ fn source(text: &str) -> Result<Vec<IpNet>, Fault> {
     if text == "off" {
         return Err(Fault::new("`off` is not a source", "write `mode: off` beside `sources`"));
     }
-    parse_source(text).map_err(|sentence| Fault::from_sentence(&sentence, "write a preset or a CIDR such as 203.0.113.0/24"))
+    parse_source(text)
+        .map_err(|sentence| Fault::from_sentence(&sentence, "write a preset or a CIDR such as 203.0.113.0/24"))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "passed to map_err")]
@@ -326,7 +422,10 @@ fn parse_method(text: &str) -> Result<Method, Fault> {
         "PATCH" => Ok(Method::PATCH),
         "DELETE" => Ok(Method::DELETE),
         "GET" | "HEAD" => Err(Fault::new(format!("{text} cannot be verified: a query is not signed"), "leave it out")),
-        _ => Err(Fault::new(format!("{} is not a method that is taken here", shown(text)), "write POST, PUT, PATCH or DELETE")),
+        _ => Err(Fault::new(
+            format!("{} is not a method that is taken here", shown(text)),
+            "write POST, PUT, PATCH or DELETE",
+        )),
     }
 }
 

@@ -62,13 +62,19 @@ fn read_env(name: &str, sources: &Sources<'_>) -> Result<String, Fault> {
 /// The text of a file, without the newline at its end.
 pub(super) fn read_file(path: &Path) -> Result<String, Fault> {
     let shown = path.display();
-    let failed = |error: std::io::Error| Fault::new(format!("file {shown} cannot be read ({error})"), "check that it exists, is mounted and is readable for hookward's user");
+    let failed = |error: std::io::Error| {
+        Fault::new(
+            format!("file {shown} cannot be read ({error})"),
+            "check that it exists, is mounted and is readable for hookward's user",
+        )
+    };
     let mut bytes = Vec::new();
     File::open(path).and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes)).map_err(failed)?;
     if bytes.len() as u64 > FILE_MAX_BYTES {
         return Err(Fault::new(format!("file {shown} is larger than 64 KiB"), "name the right file"));
     }
-    let mut text = String::from_utf8(bytes).map_err(|_| Fault::new(format!("file {shown} is not text"), "write it as base64 or PEM"))?;
+    let mut text = String::from_utf8(bytes)
+        .map_err(|_| Fault::new(format!("file {shown} is not text"), "write it as base64 or PEM"))?;
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     Ok(text)
 }
@@ -76,7 +82,10 @@ pub(super) fn read_file(path: &Path) -> Result<String, Fault> {
 /// A bearer token: it must fit into a header as it is.
 pub(super) fn check_token(token: &str) -> Result<(), Fault> {
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Fault::new("is not a token", "use printable ASCII without spaces, such as the output of `openssl rand -hex 32`"));
+        return Err(Fault::new(
+            "is not a token",
+            "use printable ASCII without spaces, such as the output of `openssl rand -hex 32`",
+        ));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Sources, HOUR, MILLISECOND};
+use super::{HOUR, MILLISECOND, Sources};
 use crate::config::reader::problem::Fault;
 use crate::config::reader::section::Section;
 use crate::config::{Destination, Upstream};
@@ -51,14 +51,37 @@ impl UpstreamParts {
 
 /// Reads a section. What it leaves out comes from `base`; another URL does not inherit the host
 /// name and the TLS of the first. `flag` beats the section's URL.
-pub(super) fn read(section: &Section<'_>, base: &UpstreamParts, flag: Option<&str>, sources: &Sources<'_>) -> UpstreamParts {
-    let written = section.parsed("url", crate::config::reader::schema::Kind::Text, None, "The app: `http://host:port`, `https://host:port` or `unix:/path`, without a path: the sender's is kept.", parse_destination);
+pub(super) fn read(
+    section: &Section<'_>,
+    base: &UpstreamParts,
+    flag: Option<&str>,
+    sources: &Sources<'_>,
+) -> UpstreamParts {
+    let written = section.parsed(
+        "url",
+        crate::config::reader::schema::Kind::Text,
+        None,
+        "The app: `http://host:port`, `https://host:port` or `unix:/path`, without a path: the sender's is kept.",
+        parse_destination,
+    );
     let from_flag = flag.and_then(|text| sources.flag(FLAG, text, parse_destination));
     let is_named = flag.is_some() || section.has("url");
-    let host = section.parsed("host", crate::config::reader::schema::Kind::Text, None, "`Host` that the app is sent; the sender's is kept otherwise.", parse_host);
+    let host = section.parsed(
+        "host",
+        crate::config::reader::schema::Kind::Text,
+        None,
+        "`Host` that the app is sent; the sender's is kept otherwise.",
+        parse_host,
+    );
     let tls = section.section("tls", "TLS towards an `https://` upstream.");
     let ca = tls.optional_text("ca", "PEM file of the CAs to trust instead of the system's.").map(PathBuf::from);
-    let server_name = tls.parsed("server_name", crate::config::reader::schema::Kind::Text, None, "Name to ask for and to verify instead of the URL's host.", parse_host);
+    let server_name = tls.parsed(
+        "server_name",
+        crate::config::reader::schema::Kind::Text,
+        None,
+        "Name to ask for and to verify instead of the URL's host.",
+        parse_host,
+    );
     section.to_come("sign", None);
 
     let inherits = !is_named;
@@ -84,9 +107,19 @@ pub(super) fn read(section: &Section<'_>, base: &UpstreamParts, flag: Option<&st
     UpstreamParts {
         destination,
         host: host.or_else(|| base.host.clone().filter(|_| inherits)),
-        connect_timeout: section.duration("connect_timeout", base.connect_timeout, MILLISECOND..=HOUR / 12, "Time to connect, TLS included."),
+        connect_timeout: section.duration(
+            "connect_timeout",
+            base.connect_timeout,
+            MILLISECOND..=HOUR / 12,
+            "Time to connect, TLS included.",
+        ),
         timeout: section.duration("timeout", base.timeout, MILLISECOND..=HOUR, "Total time of one attempt."),
-        max_concurrency: section.count("max_concurrency", base.max_concurrency, 1..=10_000, "Attempts that may be under way at once."),
+        max_concurrency: section.count(
+            "max_concurrency",
+            base.max_concurrency,
+            1..=10_000,
+            "Attempts that may be under way at once.",
+        ),
         is_named: is_named || base.is_named,
     }
 }
@@ -106,6 +139,12 @@ fn parse_destination(text: &str) -> Result<Destination, Fault> {
 }
 
 fn parse_host(text: &str) -> Result<String, Fault> {
-    let is_host = !text.is_empty() && text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
-    if is_host { Ok(text.to_owned()) } else { Err(Fault::new("is not a host name", "write a name such as app.internal")) }
+    let is_host = !text.is_empty()
+        && text.len() <= 255
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
+    if is_host {
+        Ok(text.to_owned())
+    } else {
+        Err(Fault::new("is not a host name", "write a name such as app.internal"))
+    }
 }

@@ -56,7 +56,13 @@ impl Received {
     pub fn list(received: &[Received]) -> String {
         let line = |r: &Received| {
             let id = r.all("hookward-event-id").concat();
-            format!("\n  {} {} id={id} attempt={} {} bytes", r.method, r.target, r.all("hookward-attempt").concat(), r.body.len())
+            format!(
+                "\n  {} {} id={id} attempt={} {} bytes",
+                r.method,
+                r.target,
+                r.all("hookward-attempt").concat(),
+                r.body.len()
+            )
         };
         received.iter().map(line).collect()
     }

@@ -1,0 +1,137 @@
+//! What the compiler cannot keep: the floors of `docs/architecture.md`, who may name what, and
+//! documents that name everything there is.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a test may end with a panic")]
+
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// Every source file with its path below `src/` and its text without tests.
+fn sources() -> Vec<(String, String)> {
+    fn walk(dir: &Path, into: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, into);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                into.push(path);
+            }
+        }
+    }
+    let mut paths = Vec::new();
+    walk(&root().join("src"), &mut paths);
+    let shown = |path: &Path| path.strip_prefix(root().join("src")).unwrap().to_string_lossy().into_owned();
+    paths
+        .iter()
+        .filter(|path| !path.ends_with("tests.rs") && !path.to_string_lossy().ends_with("_tests.rs"))
+        .map(|path| {
+            let text = std::fs::read_to_string(path).unwrap();
+            (shown(path), text.split("#[cfg(test)]").next().unwrap().to_owned())
+        })
+        .collect()
+}
+
+/// The floor of a module: who is lower may be imported, who is higher may not.
+fn floor(path: &str) -> u8 {
+    const FLOORS: [(&str, u8); 24] = [
+        ("cli", 6),
+        ("main", 6),
+        ("config", 5),
+        ("server", 5),
+        ("http", 4),
+        ("ingress", 3),
+        ("forward/mod", 3),
+        ("forward/upstream", 2),
+        ("forward/client", 2),
+        ("forward/headers", 2),
+        ("forward/backoff", 0),
+        ("forward", 3),
+        ("buffer/event", 0),
+        ("buffer/committer", 2),
+        ("buffer/sqlite", 2),
+        ("buffer/index", 1),
+        ("buffer/durability", 0),
+        ("buffer", 1),
+        ("gate", 1),
+        ("metrics", 1),
+        ("logging", 0),
+        ("clock", 0),
+        ("rejection", 0),
+        ("lib", 9),
+    ];
+    FLOORS.iter().find(|(prefix, _)| path.starts_with(prefix)).unwrap_or_else(|| panic!("{path} has no floor")).1
+}
+
+#[test]
+fn nothing_imports_what_stands_above_it() {
+    for (path, text) in sources() {
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for used in line.split("crate::").skip(1) {
+                let module: String =
+                    used.chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();
+                let module = module.replace("::", "/");
+                if module.is_empty() {
+                    continue;
+                }
+                assert!(floor(&module) <= floor(&path), "src/{path} imports {module}, which stands above it: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_a_few_files_name_pingora_sql_prometheus_and_the_environment() {
+    let allowed: [(&str, &[&str]); 5] = [
+        ("pingora_core", &["http/", "server.rs", "forward/client.rs"]),
+        ("rusqlite", &["buffer/sqlite/"]),
+        ("prometheus::", &["metrics.rs", "http/"]),
+        ("std::env::", &["cli/", "main.rs", "config/"]),
+        ("SystemTime::now", &["clock.rs"]),
+    ];
+    for (path, text) in sources() {
+        for (name, places) in allowed {
+            let named = text.lines().any(|line| line.contains(name) && !line.trim_start().starts_with("//"));
+            assert!(!named || places.iter().any(|place| path.starts_with(place)), "src/{path} names {name}");
+        }
+    }
+}
+
+#[test]
+fn the_operators_page_names_every_reason_and_every_metric() {
+    let page = read("docs/operations.md");
+    for rejection in hookward::rejection::Rejection::ALL {
+        assert!(page.contains(&format!("`{}`", rejection.reason())), "{}", rejection.reason());
+    }
+    let metrics = hookward::metrics::Metrics::new(&[]).unwrap();
+    let text = String::from_utf8(metrics.encode().unwrap()).unwrap();
+    for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE hookward_")) {
+        let name = name.split(' ').next().unwrap();
+        assert!(page.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+#[test]
+fn the_map_names_every_module() {
+    let map = read("docs/architecture.md");
+    for (path, _) in sources() {
+        let name = path.rsplit('/').next().unwrap();
+        assert!(map.contains(name), "src/{path}");
+    }
+}
+
+#[test]
+fn the_readme_has_every_key_of_the_configuration() {
+    let readme = read("README.md");
+    for record in hookward::config::resolve::describe().iter().filter(|record| record.kind.is_value()) {
+        if record.path.starts_with("routes[].upstream.") {
+            continue; // as in the top-level section
+        }
+        assert!(readme.contains(&format!("| `{}` |", record.path)), "{}", record.path);
+    }
+}
