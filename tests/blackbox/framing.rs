@@ -96,7 +96,7 @@ fn any_other_transfer_coding_than_chunked_is_a_bad_request() {
 
 #[test]
 fn a_content_length_that_is_not_one_number_is_a_bad_request() {
-    let values = ["+5", "-5", "0x5", "5.0", "5 5", "5,6", "", "five", "5;", "５"];
+    let values = ["+5", "-5", "0x5", "5.0", "5 5", "5,6", "", "five", "5;", "99999999999999999999999", "５"];
     let mut cases: Vec<_> = values
         .iter()
         .map(|value| (*value, framed(&format!("Content-Length: {value}\r\n"), "hello", "hello")))

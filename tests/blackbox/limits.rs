@@ -39,7 +39,7 @@ fn a_mebibyte_fits_by_default_and_arrives_identical() {
 #[test]
 fn a_declared_length_beyond_all_reason_is_refused_before_a_byte_of_it() {
     let (_sink, hookward) = pair();
-    for length in ["1048577", "4294967296", "18446744073709551615", "99999999999999999999999"] {
+    for length in ["1048577", "4294967296", "18446744073709551615"] {
         let head = event().without("content-length").head();
         let head = String::from_utf8(head).unwrap();
         let at = head.find("Content-Length: ").unwrap();
