@@ -19,8 +19,8 @@ fn a_repeat_is_answered_duplicate_and_not_delivered_again() {
     let first = sink.first();
     assert_nothing_but(&hookward, &sink, &id);
     assert_eq!(first.body, body(&id));
-    let metrics = hookward.metrics();
-    assert_eq!(metrics.value("hookward_requests_total", &[("outcome", "duplicate")]), 3.0);
+    hookward.await_metric("hookward_requests_total", &[("outcome", "accepted")], 2.0);
+    let metrics = hookward.await_metric("hookward_requests_total", &[("outcome", "duplicate")], 3.0);
     for (attempt, count) in [("1", 2.0), ("2", 1.0), ("3+", 2.0)] {
         assert_eq!(metrics.value("hookward_provider_attempts_total", &[("attempt", attempt)]), count, "{metrics}");
     }

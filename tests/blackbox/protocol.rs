@@ -56,7 +56,7 @@ fn a_refused_body_is_never_read_as_the_next_request() {
     let small = format!(r#"{{"data":{{"id":"{id}"}}}}"#);
     assert_accepted(&hookward.post(&signed(small).target("/hooks")), id);
     assert_eq!(sink.first().event_id(), id);
-    assert_eq!(hookward.metrics().value("hookward_requests_total", &[("outcome", "accepted")]), 1.0);
+    hookward.await_metric("hookward_requests_total", &[("outcome", "accepted")], 1.0);
 }
 
 #[test]

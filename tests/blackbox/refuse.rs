@@ -65,8 +65,7 @@ fn what_no_key_signed_is_signature_mismatch() {
     refused(&hookward, &signed_at(now_s(), "x").replace(TIMESTAMP, later), 403, "signature_mismatch");
     let compact: serde_json::Value = serde_json::from_slice(&body(&id)).unwrap();
     refused(&hookward, &genuine.body(compact.to_string()), 403, "signature_mismatch");
-    let metrics = hookward.metrics();
-    assert_eq!(metrics.value("hookward_requests_total", &[("outcome", "rejected")]), 6.0, "{metrics}");
+    hookward.await_metric("hookward_requests_total", &[("outcome", "rejected")], 6.0);
     assert_nothing_arrived(&hookward, &sink);
 }
 

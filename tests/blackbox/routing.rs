@@ -32,9 +32,8 @@ fn an_exact_path_takes_itself_with_any_query_and_nothing_else() {
     let labels = [("route", "none"), ("reason", "no_route")];
     hookward.await_metric("hookward_rejections_total", &labels, others.len() as f64);
     assert_nothing_arrived_at("/webhooks?x=1", &hookward, &sink);
-    let metrics = hookward.metrics();
-    assert_eq!(metrics.value("hookward_requests_total", &[("route", "hooks"), ("outcome", "accepted")]), 1.0);
-    assert_eq!(metrics.value("hookward_requests_total", &[("route", "none"), ("outcome", "rejected")]), 13.0);
+    hookward.await_metric("hookward_requests_total", &[("route", "hooks"), ("outcome", "accepted")], 1.0);
+    hookward.await_metric("hookward_requests_total", &[("route", "none"), ("outcome", "rejected")], 13.0);
 }
 
 #[test]
@@ -57,9 +56,8 @@ routes:
         let before = sink.count();
         assert_eq!(hookward.post(&event().target(target)).status, 200, "{target}");
         assert_eq!(sink.wait_for(before + 1).pop().unwrap().target, target);
-        assert!(
-            hookward.metrics().value("hookward_requests_total", &[("route", name), ("outcome", "accepted")]) >= 1.0
-        );
+        let labels = [("route", name), ("outcome", "accepted")];
+        hookward.await_metrics(name, |metrics| metrics.value("hookward_requests_total", &labels) >= 1.0);
     }
     assert_eq!((all.count(), inner.count(), exact.count()), (1, 2, 1));
 }
@@ -136,5 +134,5 @@ routes:
     assert_eq!(hookward.post(&by_other().target("/second")).status, 200);
     assert_eq!(sink.first().header("hookward-verified"), "telnyx; key=other");
     let labels = [("route", "second"), ("reason", "signature_mismatch")];
-    assert_eq!(hookward.metrics().value("hookward_rejections_total", &labels), 1.0);
+    hookward.await_metric("hookward_rejections_total", &labels, 1.0);
 }

@@ -48,21 +48,15 @@ fn flags_beat_the_environment_and_the_environment_beats_the_file() {
     let (of_flag, of_env, of_file) = (Sink::start(), Sink::start(), Sink::start());
     let yaml = format!("upstream: {{ url: \"{}\" }}\n", of_file.url());
     let setup = Setup::without_upstream().config(&yaml);
-    let hookward = setup.start();
-    assert_eq!(hookward.post(&event()).status, 200);
-    of_file.wait_for(1);
-    hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
-    drop(hookward);
+    let mut hookward = setup.start();
+    post_sentinel(&hookward, &of_file);
+    hookward.stop();
     let setup = setup.env("HOOKWARD_UPSTREAM", &of_env.url());
-    let hookward = setup.start();
-    assert_eq!(hookward.post(&event()).status, 200);
-    of_env.wait_for(1);
-    hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
-    drop(hookward);
-    let setup = setup.flag("--upstream", &of_flag.url());
-    let hookward = setup.start();
-    assert_eq!(hookward.post(&event()).status, 200);
-    of_flag.wait_for(1);
+    let mut hookward = setup.start();
+    post_sentinel(&hookward, &of_env);
+    hookward.stop();
+    let hookward = setup.flag("--upstream", &of_flag.url()).start();
+    post_sentinel(&hookward, &of_flag);
     assert_eq!((of_file.count(), of_env.count()), (1, 1));
 }
 

@@ -64,7 +64,8 @@ impl Series {
 impl fmt::Display for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Series { name, labels, value } in &self.series {
-            if !name.ends_with("_bucket") {
+            // What is zero would bury the rest.
+            if !name.ends_with("_bucket") && *value != 0.0 {
                 writeln!(f, "{name} {labels:?} {value}")?;
             }
         }
