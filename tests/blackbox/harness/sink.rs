@@ -76,9 +76,18 @@ pub struct Sink {
     acceptor: Option<JoinHandle<()>>,
 }
 
+/// Another address for every sink: the port of one that has been stopped is free, and on a shared
+/// address another test's listener could get it and would be sent what is meant for this one.
+fn own_loopback_address() -> std::net::Ipv4Addr {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let byte = |n: u32| u8::try_from(n % 250 + 1).unwrap();
+    std::net::Ipv4Addr::new(127, byte(std::process::id()), byte(n / 250), byte(n))
+}
+
 impl Sink {
     pub fn start() -> Sink {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let listener = TcpListener::bind((own_loopback_address(), 0)).unwrap();
         let place = Place::Tcp(listener.local_addr().unwrap());
         Sink::with(place, Listener::Tcp(listener))
     }
