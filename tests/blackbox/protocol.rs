@@ -196,6 +196,26 @@ fn a_refused_client_that_goes_on_sending_still_gets_its_answer() {
 }
 
 #[test]
+fn a_refused_client_may_finish_a_body_of_moderate_size_before_it_reads() {
+    let sink = Sink::start();
+    let hookward = Setup::new(&sink).without_flag("--ip-allowlist").start();
+    let body = vec![b'x'; 200 * 1024];
+    let too_many = (0..120).fold(signed(body.clone()), |request, n| request.header(&format!("X-{n}"), "1"));
+    for (request, status, reason) in [(signed(body), 403, "ip_denied"), (too_many, 431, "headers_too_large")] {
+        let mut wire = hookward.connect();
+        wire.send(request.head());
+        // The refusal is here before the body has begun; a plain close would now reset the connection,
+        // and many clients drop an answer when their sending fails.
+        let answer = wire.answer();
+        for (sent, piece) in request.framed_body().chunks(8192).enumerate() {
+            wire.try_send(piece).unwrap_or_else(|error| panic!("{reason}: cut off after {sent} pieces: {error}"));
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert_refused(&answer, status, reason);
+    }
+}
+
+#[test]
 fn get_and_head_without_a_body_are_answered_and_the_connection_goes_on() {
     let (sink, hookward) = pair();
     let mut wire = hookward.connect();
