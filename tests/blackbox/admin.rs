@@ -75,6 +75,27 @@ fn the_token_may_come_from_the_environment() {
 }
 
 #[test]
+fn an_empty_token_opens_nothing() {
+    let sink = Sink::start();
+    let setup = Setup::new(&sink);
+    let file = setup.dir().join("token");
+    std::fs::write(&file, "\n").unwrap();
+    for setup in
+        [setup.clone().flag("--admin-token-file", &file.to_string_lossy()), setup.env("HOOKWARD_ADMIN_TOKEN", "")]
+    {
+        let process = setup.spawn();
+        // To refuse to start is as good as to start without a token.
+        let Some(line) = process.next_line(DEADLINE) else { continue };
+        let (_, admin) = hookward::parse_ready(&line).unwrap();
+        for authorization in ["Bearer ", "Bearer", "Bearer x", ""] {
+            let request = Request::get("/api/v1/status").header("Authorization", authorization);
+            let answer = Wire::connect(admin).ask(&request);
+            assert!(answer.status == 401 || answer.status == 404, "{authorization:?} {answer:?}");
+        }
+    }
+}
+
+#[test]
 fn without_a_token_the_api_is_on_the_socket_only() {
     let (_sink, hookward) = pair();
     for request in [Request::get("/api/v1/status"), bearer("/api/v1/status", ""), bearer("/api/v1/status", "x")] {

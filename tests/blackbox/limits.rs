@@ -210,3 +210,31 @@ fn the_admin_side_answers_while_the_public_side_is_full() {
     assert_eq!(hookward.admin(&Request::get("/livez")).status, 200);
     assert_eq!(hookward.admin(&Request::get("/readyz")).status, 200);
 }
+
+#[test]
+fn a_full_buffer_refuses_keeps_what_it_has_and_takes_more_when_there_is_room_again() {
+    let mut sink = Sink::start();
+    sink.stop();
+    let hookward = Setup::new(&sink).config(QUICK_RETRIES).flag("--buffer-max-bytes", "4MiB").start();
+    let mut wire = hookward.connect();
+    let mut accepted = 0;
+    let refusal = loop {
+        let answer = wire.ask(&signed(vec![b'x'; 50_000]));
+        if answer.status != 200 {
+            break answer;
+        }
+        accepted += 1;
+        assert!(accepted * 50_000 <= 4 * 1024 * 1024, "{accepted} are more than fit");
+    };
+    assert!(accepted > 10, "{accepted} {refusal:?}");
+    assert_refused(&refusal, 503, "buffer_full");
+    hookward
+        .await_metrics("buffer_full", |m| m.value("hookward_rejections_total", &[("reason", "buffer_full")]) >= 1.0);
+    assert_eq!(hookward.metrics().value("hookward_buffer_capacity_bytes", &[]), f64::from(4 << 20));
+    sink.start_again();
+    sink.wait_for(accepted);
+    hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
+    poll("room again", || (hookward.post(&signed("y")).status == 200).then_some(()));
+    let received = sink.wait_for(accepted + 1);
+    assert_eq!(received.iter().filter(|r| r.body == vec![b'x'; 50_000]).count(), accepted);
+}
