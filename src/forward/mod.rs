@@ -155,7 +155,13 @@ impl Forwarder {
 
     /// One attempt and what becomes of the event.
     async fn deliver(self: Arc<Self>, upstream: Arc<Upstream>, claimed: Claimed, _permit: OwnedSemaphorePermit) {
-        let mut open = Unsettled { forwarder: &self, seq: claimed.seq, attempts: claimed.attempts, settled: false };
+        let mut open = Unsettled {
+            forwarder: &self,
+            seq: claimed.seq,
+            attempts: claimed.attempts,
+            client_errors: claimed.client_errors,
+            settled: false,
+        };
         let metrics = self.metrics.route(&claimed.event.route).clone();
         let begun_us = self.clock.uptime_us();
         let verdict = upstream.attempt(&claimed.event, &mut open.attempts, self.clock.unix_ms()).await;
@@ -185,6 +191,8 @@ struct Unsettled<'f> {
     forwarder: &'f Forwarder,
     seq: Seq,
     attempts: u32,
+    /// Refusals before this attempt, which being cut off does not undo.
+    client_errors: u32,
     settled: bool,
 }
 
@@ -199,7 +207,11 @@ impl Drop for Unsettled<'_> {
     fn drop(&mut self) {
         if !self.settled {
             let due = self.forwarder.now().plus(if std::thread::panicking() { AFTER_PANIC } else { Duration::ZERO });
-            self.settle(Outcome::RetryAt { due, client_errors: 0, error: "the attempt was cut off".to_owned() });
+            self.settle(Outcome::RetryAt {
+                due,
+                client_errors: self.client_errors,
+                error: "the attempt was cut off".to_owned(),
+            });
         }
     }
 }

@@ -214,3 +214,17 @@ shutdown: { drain: 10ms }
     sink.first();
     assert_eq!(hookward.metrics().value("hookward_buffer_events", &[("state", "dead")]), 0.0);
 }
+
+#[test]
+fn an_attempt_cut_off_by_a_stop_does_not_forget_the_refusals_before_it() {
+    let sink = Sink::start();
+    sink.behave(|received| if received.attempt() == 2 { Reply::Hold } else { Reply::status(400) });
+    let yaml = "delivery: { retry: { client_errors: 2 } }\nshutdown: { drain: 0s }\n";
+    let mut hookward = Setup::new(&sink).config(yaml).start();
+    assert_eq!(hookward.post(&event()).status, 200);
+    sink.wait_for(2);
+    hookward.restart();
+    hookward.await_metric("hookward_buffer_events", &[("state", "dead")], 1.0);
+    assert_eq!(sink.count(), 3, "one refusal, one cut off, and the second refusal is the last");
+    sink.release();
+}
