@@ -8,53 +8,44 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 
 use crate::buffer::committer::{Accepted, Committer, Receipt};
-use crate::buffer::event::DeliveryId;
+use crate::buffer::event::{DeliveryId, Event};
 use crate::clock::Clock;
 use crate::forward::headers::{Origin, end_to_end};
-use crate::gate::Reports;
-use crate::gate::allowlist::Allowlist;
+use crate::forward::upstream::Upstream;
+use crate::gate::allowlist::{Admitted, Allowlist};
 use crate::gate::delivery::{BodySource, Delivery};
+use crate::gate::forgers::{FailuresPerS, Forgers};
 use crate::gate::identity::{Facts, Identified, Identity};
-use crate::gate::peer::{Peer, TrustedProxies};
-use crate::gate::signature::Verifier;
+use crate::gate::peer::{ClientAddr, Peer, TrustedProxies};
+use crate::gate::signature::{Signed, Verifier};
 use crate::gate::timestamp::Tolerance;
+use crate::gate::{Enforcement, Reports};
 use crate::metrics::RouteMetrics;
 use crate::rejection::Rejection;
-
-/// Which paths a route takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PathPattern {
-    /// This path, byte for byte.
-    Exact(String),
-    /// Every path that begins so (`/hooks/*`).
-    Prefix(String),
-}
-
-impl PathPattern {
-    fn matches(&self, path: &[u8]) -> bool {
-        match self {
-            PathPattern::Exact(exact) => path == exact.as_bytes(),
-            PathPattern::Prefix(prefix) => path.starts_with(prefix.as_bytes()),
-        }
-    }
-
-    /// Exact before prefix, long before short.
-    fn rank(&self) -> (bool, usize) {
-        match self {
-            PathPattern::Exact(exact) => (true, exact.len()),
-            PathPattern::Prefix(prefix) => (false, prefix.len()),
-        }
-    }
-}
+use crate::router::{Found, PathPattern, Router};
 
 /// What happens to the requests of one path.
 pub struct Route {
     /// Name in metrics and logs.
     pub name: Arc<str>,
-    /// Which paths.
-    pub path: PathPattern,
-    /// Which methods.
-    pub methods: Vec<Method>,
+    /// Which methods; `None` is any.
+    pub methods: Option<Vec<Method>>,
+    /// What is done with them.
+    pub handling: Handling,
+    /// Its series.
+    pub metrics: Arc<RouteMetrics>,
+}
+
+/// What is done with a request of a route.
+pub enum Handling {
+    /// It passes every gate, and then goes where the end says.
+    Verified(Box<Gates>, End),
+    /// It goes to this app as it is, unverified.
+    Passed(Arc<Upstream>),
+}
+
+/// What a verified request has to pass.
+pub struct Gates {
     /// Who may send.
     pub allowlist: Allowlist,
     /// Whose signature counts.
@@ -65,14 +56,52 @@ pub struct Route {
     pub identity: Identity,
     /// Largest body.
     pub max_body_bytes: usize,
-    /// Its series.
-    pub metrics: Arc<RouteMetrics>,
+}
+
+/// Where a verified request ends.
+pub enum End {
+    /// Stored durably, answered, forwarded later.
+    Ack(Committer),
+    /// Sent to this app now, whose answer goes back.
+    Proxy(Arc<Upstream>),
+    /// Answered: whoever asked passes it on itself.
+    Verify,
 }
 
 impl Route {
+    /// Whether its requests are verified before anything is done with them.
+    pub fn verifies(&self) -> bool {
+        matches!(self.handling, Handling::Verified(..))
+    }
+
     /// The `Allow` header of a 405.
     pub fn allow(&self) -> String {
-        self.methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
+        self.methods.iter().flatten().map(Method::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What became of a request that was not refused.
+pub enum Outcome {
+    /// It is durable, by this request or by an earlier one.
+    Stored(Accepted),
+    /// Every check passed; nothing else is done with it.
+    Verified(Verified),
+    /// Every check passed; it goes to this app now.
+    Proxy(Verified, Arc<Upstream>),
+    /// Nothing was checked; it goes to this app, with these headers of the sender's.
+    Pass(Vec<(Bytes, Bytes)>, Arc<Upstream>),
+}
+
+/// Proof that a request has passed every gate, for ends that store nothing. Made by
+/// [`Ingress::accept`] only.
+pub struct Verified {
+    event: Event,
+}
+
+impl Verified {
+    /// The request as an event.
+    pub fn event(&self) -> &Event {
+        &self.event
     }
 }
 
@@ -93,7 +122,8 @@ pub struct Head<'r> {
 }
 
 impl Head<'_> {
-    fn path(&self) -> &[u8] {
+    /// The target without its query.
+    pub fn path(&self) -> &[u8] {
         self.target.split(|byte| *byte == b'?').next().unwrap_or_default()
     }
 }
@@ -113,38 +143,53 @@ pub struct Known {
     pub reports: Reports,
 }
 
+impl Known {
+    fn note(&mut self, identified: &Identified) {
+        self.facts = identified.facts.clone();
+        self.skew_s = identified.skew_s;
+    }
+}
+
+/// Failed signatures that a route's clients may cause; outlives reloads.
+pub struct ForgeryLimit {
+    /// Who has failed.
+    pub forgers: Arc<Forgers>,
+    /// How often one client may.
+    pub per_s: FailuresPerS,
+}
+
 /// The public side: verifies, stores, and only then says yes.
 pub struct Ingress {
-    routes: Vec<Route>,
+    router: Router<Route>,
     trusted_proxies: TrustedProxies,
-    committer: Committer,
+    forgery: ForgeryLimit,
     clock: Arc<dyn Clock>,
-    draining: AtomicBool,
+    draining: Arc<AtomicBool>,
 }
 
 impl Ingress {
-    /// Routes are tried exact before prefix, long before short.
+    /// Routes by their path. `draining` refuses everything once it is true.
     pub fn new(
-        mut routes: Vec<Route>,
+        routes: Vec<(PathPattern, Route)>,
         trusted_proxies: TrustedProxies,
-        committer: Committer,
+        forgery: ForgeryLimit,
         clock: Arc<dyn Clock>,
+        draining: Arc<AtomicBool>,
     ) -> Ingress {
-        routes.sort_by_key(|route| std::cmp::Reverse(route.path.rank()));
-        Ingress { routes, trusted_proxies, committer, clock, draining: AtomicBool::new(false) }
-    }
-
-    /// From now on every event is answered 503 `draining`.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
+        let router = Router::new(routes.into_iter().map(|(path, route)| (path, route.verifies(), route)));
+        Ingress { router, trusted_proxies, forgery, clock, draining }
     }
 
     /// The route of a request.
     ///
     /// # Errors
-    /// [`Rejection::NoRoute`].
+    /// [`Rejection::NoRoute`], also for a path that would be passed unverified and that the app may
+    /// take for one that is verified.
     pub fn route(&self, head: &Head<'_>) -> Result<&Route, Rejection> {
-        self.routes.iter().find(|route| route.path.matches(head.path())).ok_or(Rejection::NoRoute)
+        match self.router.find(head.path()) {
+            Found::Route(route) => Ok(route),
+            Found::Nowhere | Found::Confusable => Err(Rejection::NoRoute),
+        }
     }
 
     /// Takes a request through every gate in their order; the types see to it that none is left
@@ -158,25 +203,37 @@ impl Ingress {
         head: &Head<'_>,
         body: &mut impl BodySource,
         known: &mut Known,
-    ) -> Result<Accepted, Rejection> {
+    ) -> Result<Outcome, Rejection> {
         self.takes(route, head.method)?;
         let client = self.trusted_proxies.client_addr(head.peer, head.headers);
-        known.client = client.ok().map(super::gate::peer::ClientAddr::ip);
-        let admitted = route.allowlist.admit(client, &mut known.reports)?;
-        let claimed = route.verifier.claim(&admitted, head.headers, &mut known.reports)?;
-        let delivery = Delivery::read(claimed, body, route.max_body_bytes).await?;
+        known.client = client.ok().map(ClientAddr::ip);
+        let (gates, end) = match &route.handling {
+            Handling::Verified(gates, end) => (gates, end),
+            Handling::Passed(upstream) => return Ok(Outcome::Pass(self.headers(head, known.client), upstream.clone())),
+        };
+        let admitted = gates.allowlist.admit(client, &mut known.reports)?;
+        self.refuse_forger(gates, &admitted)?;
+        end.takes(head.headers)?;
+        let claimed = gates.verifier.claim(&admitted, head.headers, &mut known.reports)?;
+        let delivery = Delivery::read(claimed, body, gates.max_body_bytes).await?;
         known.body_bytes = Some(delivery.len());
-        let signed = route.verifier.verify(delivery, &mut known.reports);
-        route.metrics.verified(signed.as_ref().ok().and_then(|signed| signed.key()));
-        let fresh = route.tolerance.check(signed?, self.clock.unix_ms(), &mut known.reports)?;
-        let identified = route.identity.name(fresh, &known.reports);
-        self.note(&identified, known);
+        let signed = gates.verifier.verify(delivery, &mut known.reports);
+        self.note_verification(route, gates, &admitted, &signed);
+        let fresh = gates.tolerance.check(signed?, self.clock.unix_ms(), &mut known.reports)?;
+        let identified = gates.identity.name(fresh, &known.reports);
+        known.note(&identified);
         let receipt = self.receipt(route, head, known.client);
-        self.committer.store(identified, receipt).await
+        match end {
+            End::Ack(committer) => committer.store(identified, receipt).await.map(Outcome::Stored),
+            End::Proxy(upstream) => {
+                Ok(Outcome::Proxy(Verified { event: receipt.event(identified).0 }, upstream.clone()))
+            }
+            End::Verify => Ok(Outcome::Verified(Verified { event: receipt.event(identified).0 })),
+        }
     }
 
     fn takes(&self, route: &Route, method: &Method) -> Result<(), Rejection> {
-        if !route.methods.contains(method) {
+        if route.methods.as_ref().is_some_and(|methods| !methods.contains(method)) {
             return Err(Rejection::MethodNotAllowed);
         }
         if self.draining.load(Ordering::Acquire) {
@@ -185,21 +242,52 @@ impl Ingress {
         Ok(())
     }
 
-    fn note(&self, identified: &Identified, known: &mut Known) {
-        known.facts = identified.facts.clone();
-        known.skew_s = identified.skew_s;
+    /// A client whose signatures keep failing is refused before another one costs anything, unless
+    /// failed signatures are only reported.
+    fn refuse_forger(&self, gates: &Gates, admitted: &Admitted) -> Result<(), Rejection> {
+        match gates.verifier.signature {
+            Enforcement::Enforce => {
+                self.forgery.forgers.admit(admitted.client(), self.forgery.per_s, self.clock.uptime_us())
+            }
+            Enforcement::Report => Ok(()),
+        }
+    }
+
+    fn note_verification(&self, route: &Route, gates: &Gates, admitted: &Admitted, signed: &Result<Signed, Rejection>) {
+        route.metrics.verified(signed.as_ref().ok().and_then(Signed::key));
+        if signed.is_err() && gates.verifier.signature == Enforcement::Enforce {
+            self.forgery.forgers.note(admitted.client(), self.forgery.per_s, self.clock.uptime_us());
+        }
     }
 
     fn receipt(&self, route: &Route, head: &Head<'_>, client: Option<IpAddr>) -> Receipt {
-        let peer_is_trusted = self.trusted_proxies.trusts(head.peer);
-        let origin = Origin { peer: head.peer, peer_is_trusted, client, tls: head.tls };
         Receipt {
             delivery_id: head.id,
             received_unix_ms: self.clock.unix_ms(),
             route: route.name.clone(),
             method: head.method.as_str().to_owned(),
             target: Bytes::copy_from_slice(head.target),
-            headers: end_to_end(head.headers, &origin),
+            headers: self.headers(head, client),
+        }
+    }
+
+    /// The sender's headers that go to the app.
+    fn headers(&self, head: &Head<'_>, client: Option<IpAddr>) -> Vec<(Bytes, Bytes)> {
+        let peer_is_trusted = self.trusted_proxies.trusts(head.peer);
+        end_to_end(head.headers, &Origin { peer: head.peer, peer_is_trusted, client, tls: head.tls })
+    }
+}
+
+impl End {
+    /// A gateway that sends only the beginning of a body says so; that beginning proves nothing.
+    /// Source: Envoy, ext_authz `with_request_body`.
+    fn takes(&self, headers: &HeaderMap) -> Result<(), Rejection> {
+        let is_partial = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"true");
+        match self {
+            End::Verify if headers.get_all("x-envoy-auth-partial-body").iter().any(is_partial) => {
+                Err(Rejection::BodyTooLarge)
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -13,4 +13,5 @@ pub mod ingress;
 pub mod logging;
 pub mod metrics;
 pub mod rejection;
+pub mod router;
 pub mod server;

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
@@ -54,7 +55,8 @@ const END_TO_END_BUCKETS_S: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0
 /// All metrics of a process.
 pub struct Metrics {
     registry: Registry,
-    routes: HashMap<Arc<str>, Arc<RouteMetrics>>,
+    families: RouteFamilies,
+    routes: ArcSwap<HashMap<Arc<str>, Arc<RouteMetrics>>>,
     none: Arc<RouteMetrics>,
     /// Requests being handled.
     pub requests_in_flight: IntGauge,
@@ -76,6 +78,12 @@ pub struct Metrics {
     pub capacity_bytes: IntGauge,
     /// Panics caught at a task's edge.
     pub panics: IntCounter,
+    /// Reloads that took effect.
+    pub reloads_succeeded: IntCounter,
+    /// Reloads that changed nothing, since something was wrong.
+    pub reloads_failed: IntCounter,
+    /// When the configuration in force was read, Unix time.
+    pub last_reload_success_s: IntGauge,
     buffer_events: [IntGauge; State::ALL.len()],
     buffer_bytes: IntGauge,
     oldest_pending_s: Gauge,
@@ -90,6 +98,8 @@ pub struct RouteMetrics {
     pub accepted: IntCounter,
     /// Outcome `duplicate`.
     pub duplicate: IntCounter,
+    /// Outcome `passed`: found genuine, or answered by the app.
+    pub passed: IntCounter,
     rejected: IntCounter,
     failed: IntCounter,
     rejections: HashMap<&'static str, IntCounter>,
@@ -295,8 +305,6 @@ impl RouteFamilies {
             rejections.iter().map(|r| (r.reason(), family.with_label_values(&[name, r.reason()]))).collect()
         };
         let outcome = |outcome| self.requests.with_label_values(&[name, outcome]);
-        // Of modes that pass the app's answer on.
-        outcome("passed");
         self.discarded.with_label_values(&[name]);
         // Without a breaker it is always tried.
         self.upstream_state.with_label_values(&[name]).set(0);
@@ -304,6 +312,7 @@ impl RouteFamilies {
         RouteMetrics {
             accepted: outcome("accepted"),
             duplicate: outcome("duplicate"),
+            passed: outcome("passed"),
             rejected: outcome("rejected"),
             failed: outcome("failed"),
             rejections: reasons(&self.rejections, &Rejection::ALL),
@@ -345,9 +354,21 @@ impl Metrics {
         let families = RouteFamilies::new(&add)?;
         let events = add.add(IntGaugeVec::new(opts("buffer_events", "Events in the buffer by state."), &["state"]))?;
         let errors = add.counters("buffer_errors_total", "Commits that were refused or failed.", &["kind"])?;
-        Ok(Metrics {
+        let reloads = add.counters(
+            "config_reloads_total",
+            "Reloads of the configuration by result; a failed one changes nothing.",
+            &["result"],
+        )?;
+        let metrics = Metrics {
             none: Arc::new(families.route(&RouteLabels { name: NO_ROUTE.into(), keys: vec![] })),
-            routes: routes.iter().map(|route| (route.name.clone(), Arc::new(families.route(route)))).collect(),
+            routes: ArcSwap::default(),
+            families,
+            reloads_succeeded: reloads.with_label_values(&["success"]),
+            reloads_failed: reloads.with_label_values(&["failure"]),
+            last_reload_success_s: add.gauge(
+                "config_last_reload_success_timestamp_seconds",
+                "When the configuration in force was read, Unix time.",
+            )?,
             requests_in_flight: add.gauge("requests_in_flight", "Requests being handled.")?,
             connections: add.gauge("connections", "Open connections of the public side.")?,
             connections_refused: add.counter("connections_refused_total", "Connections beyond limits.connections.")?,
@@ -376,12 +397,22 @@ impl Metrics {
                 "How far back ids are remembered; shorter than configured when dedupe_entries or max_bytes is reached.",
             )?,
             registry,
-        })
+        };
+        metrics.set_routes(routes);
+        Ok(metrics)
     }
 
-    /// The series of a route; those of `none` for a route that is gone.
-    pub fn route(&self, name: &str) -> &Arc<RouteMetrics> {
-        self.routes.get(name).unwrap_or(&self.none)
+    /// Makes the series of these routes, which go on where they exist. Series of routes that are
+    /// gone stay: their events may still be delivered.
+    pub fn set_routes(&self, routes: &[RouteLabels]) {
+        let mut all = HashMap::clone(&self.routes.load());
+        all.extend(routes.iter().map(|route| (route.name.clone(), Arc::new(self.families.route(route)))));
+        self.routes.store(Arc::new(all));
+    }
+
+    /// The series of a route; those of `none` for a route that has never been.
+    pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
+        self.routes.load().get(name).unwrap_or(&self.none).clone()
     }
 
     /// The series of requests that match no route.

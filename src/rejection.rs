@@ -39,12 +39,18 @@ pub enum Rejection {
     HeaderTimeout,
     /// The body was not complete in time.
     BodyTimeout,
-    /// The body is larger than the route's `max_body`.
+    /// Signatures of this client keep failing.
+    TooManyFailures,
+    /// The body is larger than the route's `max_body`, or only its beginning was sent for a decision.
     BodyTooLarge,
     /// The request target is longer than `limits.uri_bytes`.
     UriTooLong,
     /// The header is larger than `limits.header_bytes` or has more than `limits.header_count` fields.
     HeadersTooLarge,
+    /// The app could not be reached, or broke off (modes that pass its answer on).
+    UpstreamFailed,
+    /// The app did not answer in time (modes that pass its answer on).
+    UpstreamTimeout,
     /// The buffer is at `max_bytes`, or the disk is near its end.
     BufferFull,
     /// The disk refused or failed: what was not answered 200 may or may not be stored.
@@ -57,7 +63,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// One of each, for metrics that exist from the start and for tests.
-    pub const ALL: [Rejection; 21] = [
+    pub const ALL: [Rejection; 24] = [
         Rejection::BadRequest,
         Rejection::IpDenied,
         Rejection::ClientIpUndetermined,
@@ -72,9 +78,12 @@ impl Rejection {
         Rejection::MethodNotAllowed,
         Rejection::HeaderTimeout,
         Rejection::BodyTimeout,
+        Rejection::TooManyFailures,
         Rejection::BodyTooLarge,
         Rejection::UriTooLong,
         Rejection::HeadersTooLarge,
+        Rejection::UpstreamFailed,
+        Rejection::UpstreamTimeout,
         Rejection::BufferFull,
         Rejection::BufferFailed,
         Rejection::Draining,
@@ -112,9 +121,12 @@ impl Rejection {
             Rejection::MethodNotAllowed => (405, "method_not_allowed"),
             Rejection::HeaderTimeout => (408, "header_timeout"),
             Rejection::BodyTimeout => (408, "body_timeout"),
+            Rejection::TooManyFailures => (429, "too_many_failures"),
             Rejection::BodyTooLarge => (413, "body_too_large"),
             Rejection::UriTooLong => (414, "uri_too_long"),
             Rejection::HeadersTooLarge => (431, "headers_too_large"),
+            Rejection::UpstreamFailed => (502, "upstream_failed"),
+            Rejection::UpstreamTimeout => (504, "upstream_timeout"),
             Rejection::BufferFull => (503, "buffer_full"),
             Rejection::BufferFailed => (503, "buffer_failed"),
             Rejection::Draining => (503, "draining"),
@@ -135,6 +147,11 @@ impl Rejection {
     /// Whether the fault is ours (5xx): outcome `failed` rather than `rejected`.
     pub fn is_ours(self) -> bool {
         self.status() >= 500
+    }
+
+    /// Whether the sender is told to come back soon.
+    pub fn is_passing(self) -> bool {
+        self.status() == 503
     }
 
     /// Now minus the signed timestamp, seconds, where the timestamp was the trouble.
@@ -178,9 +195,16 @@ impl Rejection {
             Rejection::MethodNotAllowed => "the route does not take this method",
             Rejection::HeaderTimeout => "the client sent its header too slowly (limits.header_timeout)",
             Rejection::BodyTimeout => "the client sent its body too slowly (limits.body_timeout)",
-            Rejection::BodyTooLarge => "the body is larger than the route's max_body",
+            Rejection::TooManyFailures => {
+                "signatures of this client keep failing (limits.failed_signatures_per_client): a forger, or a wrong key"
+            }
+            Rejection::BodyTooLarge => {
+                "the body is larger than the route's max_body, or a gateway sent only its beginning"
+            }
             Rejection::UriTooLong => "the target is longer than limits.uri_bytes",
             Rejection::HeadersTooLarge => "the header is beyond limits.header_bytes or limits.header_count",
+            Rejection::UpstreamFailed => "the app could not be reached or broke off its answer (upstream.url)",
+            Rejection::UpstreamTimeout => "the app did not answer within upstream.timeout",
             Rejection::BufferFull => "the buffer is at max_bytes or the disk is nearly full: is the app taking events?",
             Rejection::BufferFailed => "the data directory could not be written: see the error before this line",
             Rejection::Draining => "shutting down",
@@ -210,11 +234,13 @@ mod tests {
     }
 
     #[test]
-    fn forgeries_are_4xx_and_our_own_trouble_is_503() {
+    fn forgeries_are_4xx_our_own_trouble_is_503_and_the_apps_is_502_or_504() {
         for rejection in Rejection::ALL {
+            let app = matches!(rejection, Rejection::UpstreamFailed | Rejection::UpstreamTimeout);
             let status = rejection.status();
-            assert!((400..500).contains(&status) || status == 503, "{rejection:?}");
-            assert_eq!(rejection.is_ours(), status == 503);
+            assert!((400..500).contains(&status) || (status == 503 && !app) || (app && [502, 504].contains(&status)));
+            assert_eq!(rejection.is_ours(), status >= 500);
+            assert_eq!(rejection.is_passing(), status == 503);
         }
     }
 }

@@ -4,18 +4,22 @@
 //! Stop: not ready, `shutdown.delay`, no more connections, requests in flight end, deliveries go on
 //! for at most `shutdown.drain`, the buffer is closed. Nothing depends on the stop being reached.
 
-use std::collections::HashMap;
+mod live;
+mod reload;
+mod storage;
+mod upstreams;
+
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora_core::apps::ServerApp;
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
@@ -23,31 +27,27 @@ use pingora_core::server::Fds;
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service;
 use thiserror::Error;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::buffer::Recovery;
-use crate::buffer::committer::{Committer, Health};
-use crate::buffer::durability::{self, Durability};
+use crate::buffer::committer::Health;
+use crate::buffer::durability::Durability;
 use crate::buffer::event::State;
-use crate::buffer::sqlite::{InstanceLock, OpenError, Settings, SqliteBuffer};
+use crate::buffer::sqlite::OpenError;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::forward::client::ClientError;
-use crate::forward::upstream::{Upstream, UpstreamSettings};
-use crate::forward::{Forwarder, Lane, Lanes};
-use crate::gate::identity::{DedupeScope, Identity};
-use crate::gate::signature::Verifier;
-use crate::http::admin::{Access, AdminApp, AdminState, BufferView, Readiness, UpstreamView};
+use crate::gate::allowlist::Allowlist;
+use crate::http::admin::{Access, AdminApp, AdminState, BufferView, ConfigurationView, Readiness};
+use crate::http::body_memory::BodyMemory;
 use crate::http::connection::PublicApp;
-use crate::http::request_log::RequestLog;
-use crate::ingress::{Ingress, Route};
-use crate::metrics::{Metrics, RouteLabels};
+use crate::http::open_connections::OpenConnections;
+use crate::metrics::Metrics;
+use live::Assembly;
+pub use reload::{ReloadError, Reloader};
+use storage::Storage;
+use upstreams::Upstreams;
 
-/// How long another instance may take to let go of the data directory.
-const LOCK_WITHIN: Duration = Duration::from_secs(30);
-/// Time between two tries to take the lock.
-const LOCK_RETRY: Duration = Duration::from_millis(50);
 /// The admin socket within the data directory.
 pub const ADMIN_SOCKET: &str = "admin.sock";
 /// Read buffer of a connection; an idle one costs 31 KB with it, 40 with pingora's default.
@@ -127,14 +127,10 @@ pub struct Server {
     admin_state: Arc<AdminState>,
     admin_stop: watch::Sender<bool>,
     public_stop: watch::Sender<bool>,
-    connections: Arc<Semaphore>,
-    connections_max: u32,
-    ingress: Arc<Ingress>,
-    committer: Committer,
-    buffer_thread: JoinHandle<()>,
-    lanes: Vec<Lane>,
-    lanes_stop: watch::Sender<bool>,
-    _lock: InstanceLock,
+    open: Arc<OpenConnections>,
+    draining: Arc<AtomicBool>,
+    storage: Option<Arc<Storage>>,
+    reloader: Arc<Reloader>,
 }
 
 impl Server {
@@ -147,12 +143,18 @@ impl Server {
         let metrics = Arc::new(new_metrics(&config)?);
         count_panics(&metrics);
         metrics.capacity_bytes.set(i64::try_from(config.buffer.max_bytes).unwrap_or(i64::MAX));
+        metrics.last_reload_success_s.set(clock.unix_ms() / 1000);
+        let upstreams = Upstreams::of(&config, &Upstreams::default())?;
         let admin_state = Arc::new(AdminState {
             readiness: watch::Sender::new(Readiness::Starting),
             buffer: std::sync::OnceLock::new(),
             metrics: metrics.clone(),
             clock: clock.clone(),
-            upstreams: upstream_views(&config),
+            upstreams: ArcSwap::from_pointee(upstreams.views(&config)),
+            configuration: ArcSwap::from_pointee(ConfigurationView {
+                read_unix_ms: clock.unix_ms(),
+                ..ConfigurationView::default()
+            }),
         });
         let (admin_stop, admin_stopped) = watch::channel(false);
         let admin_listener = bind(config.admin.address)?;
@@ -164,35 +166,34 @@ impl Server {
         let admin_app = AdminApp { state: admin_state.clone(), access };
         serve("admin", vec![admin_listener.into()], admin_app, admin_stopped.clone());
 
-        let upstreams = Upstreams::new(&config)?;
-        let (lock, durability) = take_data_dir(&config).await?;
-        let (engine, recovery) = open_buffer(&config).await?;
-        metrics.recovered_events.set(i64::try_from(recovery.pending).unwrap_or(i64::MAX));
-        let lanes = Lanes::new();
-        let (committer, buffer_thread) =
-            Committer::start(Box::new(engine), &recovery, lanes.clone(), clock.clone(), metrics.clone())
-                .map_err(|error| ServerError::Internal(format!("no thread for the buffer: {error}")))?;
-        let capacity_bytes = config.buffer.max_bytes;
-        let view = BufferView { committer: committer.clone(), durability: durability.level.name(), capacity_bytes };
-        let _ = admin_state.buffer.set(view);
-        let socket = bind_admin_socket(&config.data_dir)?;
-        let socket_app = AdminApp { state: admin_state.clone(), access: Access::Open };
-        serve("admin socket", vec![socket], socket_app, admin_stopped);
+        let storage = match config.routes.iter().any(|route| route.ack().is_some()) {
+            true => Some(Arc::new(Storage::open(&config, &clock, &metrics).await?)),
+            false => None,
+        };
+        if let Some(storage) = &storage {
+            let capacity_bytes = config.buffer.max_bytes;
+            let durability = storage.durability.level.name();
+            let committer = storage.committer.clone();
+            let _ = admin_state.buffer.set(BufferView { committer, durability, capacity_bytes });
+            storage.deliver(&config, &upstreams);
+        }
+        if let Some(socket) = admin_socket(&config, storage.is_some())? {
+            let socket_app = AdminApp { state: admin_state.clone(), access: Access::Open };
+            serve("admin socket", vec![socket], socket_app, admin_stopped);
+        }
 
-        let forwarder = Arc::new(Forwarder {
-            lanes,
-            committer: committer.clone(),
-            retry: config.delivery.retry.clone(),
-            clock: clock.clone(),
-            run_base: recovery.run_base,
+        let draining = Arc::new(AtomicBool::new(false));
+        let assembly = Assembly {
+            committer: storage.as_ref().map(|storage| storage.committer.clone()),
             metrics: metrics.clone(),
-        });
-        let (lanes_stop, lanes_stopped) = watch::channel(false);
-        let lanes = upstreams.start_lanes(&forwarder, &recovery, &lanes_stopped);
-
-        let routes = config.routes.iter().map(|route| new_route(route, &metrics)).collect();
-        let ingress = Arc::new(Ingress::new(routes, config.trusted_proxies.clone(), committer.clone(), clock.clone()));
-        let connections = Arc::new(Semaphore::new(config.limits.connections));
+            clock: clock.clone(),
+            forgers: Arc::default(),
+            draining: draining.clone(),
+        };
+        let live = assembly.live(&config, &upstreams).map_err(|error| ServerError::Internal(error.to_string()))?;
+        let live = Arc::new(ArcSwap::from_pointee(live));
+        let body_memory = Arc::new(BodyMemory::new(config.limits.body_memory_bytes));
+        let open = OpenConnections::new(metrics.connections.clone());
         let (public_stop, public_stopped) = watch::channel(false);
         let mut listen = Vec::new();
         let mut listeners = Vec::new();
@@ -202,32 +203,31 @@ impl Server {
             listeners.push(listener.into());
         }
         let app = PublicApp {
-            ingress: ingress.clone(),
-            limits: config.limits.clone(),
-            permits: connections.clone(),
+            live: live.clone(),
+            open: open.clone(),
+            body_memory: body_memory.clone(),
+            admin: admin_state.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),
-            log: Arc::new(RequestLog::new(config.log.accepted_per_s, config.log.client_ip, clock.clone())),
         };
         serve("public", listeners, app, public_stopped);
         admin_state.readiness.send_replace(Readiness::Ready);
-        log_start(&config, &listen, admin, &durability, &recovery, clock.uptime_ms());
-        Ok(Server {
-            listen,
-            admin,
-            shutdown: config.shutdown,
-            admin_state,
-            admin_stop,
-            public_stop,
-            connections,
-            connections_max: u32::try_from(config.limits.connections).unwrap_or(u32::MAX),
-            ingress,
-            committer,
-            buffer_thread,
-            lanes,
-            lanes_stop,
-            _lock: lock,
-        })
+        log_start(&config, &listen, admin, storage.as_deref(), clock.uptime_ms());
+        let shutdown = config.shutdown.clone();
+        let reloader = Arc::new(Reloader {
+            assembly,
+            live,
+            storage: storage.clone(),
+            body_memory,
+            admin: admin_state.clone(),
+            current: Mutex::new((config, upstreams)),
+        });
+        Ok(Server { listen, admin, shutdown, admin_state, admin_stop, public_stop, open, draining, storage, reloader })
+    }
+
+    /// Puts other configurations in force while this one runs.
+    pub fn reloader(&self) -> Arc<Reloader> {
+        self.reloader.clone()
     }
 
     /// The public addresses, in the order of the configuration, with real ports.
@@ -245,10 +245,9 @@ impl Server {
     /// # Errors
     /// [`ServerError::BufferFailed`] as soon as the buffer cannot be trusted any more.
     pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
-        let mut health = self.committer.health();
         let served = tokio::select! {
             () = shutdown => Ok(()),
-            failed = buffer_failed(&mut health) => Err(ServerError::BufferFailed(failed)),
+            failed = buffer_failed(self.storage.as_deref()) => Err(ServerError::BufferFailed(failed)),
         };
         if served.is_ok() {
             self.drain().await;
@@ -269,29 +268,31 @@ impl Server {
         let draining = async {
             self.public_stop.send_replace(true);
             // Connections end after the request they are in.
-            let _ = self.connections.acquire_many(self.connections_max).await;
-            self.ingress.drain();
-            let mut stats = self.committer.stats();
-            let _ = stats.wait_for(|stats| stats.of(State::Pending) == 0).await;
+            self.open.all_ended().await;
+            self.draining.store(true, Ordering::Release);
+            if let Some(storage) = &self.storage {
+                let mut stats = storage.committer.stats();
+                let _ = stats.wait_for(|stats| stats.of(State::Pending) == 0).await;
+            }
         };
         let _ = timeout(self.shutdown.drain, draining).await;
-        self.ingress.drain();
+        self.draining.store(true, Ordering::Release);
     }
 
     async fn close(self) {
-        self.lanes_stop.send_replace(true);
-        for lane in self.lanes {
-            lane.ended().await;
+        if let Some(storage) = &self.storage {
+            storage.close().await;
+            let pending = storage.committer.stats().borrow().of(State::Pending);
+            tracing::info!(pending, "stopped; what is pending is delivered after the next start");
         }
-        self.committer.close().await;
-        let _ = tokio::task::spawn_blocking(move || self.buffer_thread.join()).await;
-        let pending = self.committer.stats().borrow().of(State::Pending);
-        tracing::info!(pending, "stopped; what is pending is delivered after the next start");
         self.admin_stop.send_replace(true);
     }
 }
 
-async fn buffer_failed(health: &mut watch::Receiver<Health>) -> String {
+/// Why the buffer cannot be trusted any more, as soon as that is so.
+async fn buffer_failed(storage: Option<&Storage>) -> String {
+    let Some(storage) = storage else { return std::future::pending().await };
+    let mut health = storage.committer.health();
     match health.wait_for(|health| *health != Health::Good).await {
         Ok(health) => match &*health {
             Health::Failed(why) => why.clone(),
@@ -313,158 +314,7 @@ fn count_panics(metrics: &Arc<Metrics>) {
 }
 
 fn new_metrics(config: &Config) -> Result<Metrics, ServerError> {
-    let labels: Vec<_> = config
-        .routes
-        .iter()
-        .map(|route| RouteLabels {
-            name: route.name.clone(),
-            keys: route.keys.iter().map(|key| key.name.clone()).collect(),
-        })
-        .collect();
-    Metrics::new(&labels).map_err(|error| ServerError::Internal(format!("metrics: {error}")))
-}
-
-fn new_route(route: &config::Route, metrics: &Metrics) -> Route {
-    Route {
-        name: route.name.clone(),
-        path: route.path.clone(),
-        methods: route.methods.clone(),
-        allowlist: route.allowlist.clone(),
-        verifier: Verifier { keys: route.keys.clone(), signature: route.signature, timestamp: route.tolerance.mode },
-        tolerance: route.tolerance,
-        identity: Identity {
-            dedupe: route
-                .dedupe
-                .as_ref()
-                .map(|dedupe| DedupeScope { scope: dedupe.scope.clone(), window: dedupe.window }),
-        },
-        max_body_bytes: route.max_body_bytes,
-        metrics: metrics.route(&route.name).clone(),
-    }
-}
-
-/// Routes by the app they go to; routes with equal settings share connections and bounds.
-fn by_upstream(config: &Config) -> Vec<(Arc<config::Upstream>, Vec<Arc<str>>)> {
-    let mut grouped: Vec<(Arc<config::Upstream>, Vec<Arc<str>>)> = Vec::new();
-    for route in &config.routes {
-        match grouped.iter_mut().find(|(upstream, _)| *upstream == route.upstream) {
-            Some((_, routes)) => routes.push(route.name.clone()),
-            None => grouped.push((route.upstream.clone(), vec![route.name.clone()])),
-        }
-    }
-    grouped
-}
-
-fn upstream_views(config: &Config) -> Vec<UpstreamView> {
-    by_upstream(config)
-        .into_iter()
-        .map(|(upstream, routes)| UpstreamView {
-            routes: routes.iter().map(ToString::to_string).collect(),
-            concurrency: upstream.max_concurrency,
-        })
-        .collect()
-}
-
-/// The apps, by route.
-struct Upstreams {
-    by_route: HashMap<Arc<str>, Arc<Upstream>>,
-    /// For events whose route is gone.
-    default: Option<Arc<Upstream>>,
-}
-
-impl Upstreams {
-    fn new(config: &Config) -> Result<Upstreams, ServerError> {
-        let connect = |upstream: &config::Upstream| {
-            Upstream::new(UpstreamSettings {
-                destination: upstream.destination.clone(),
-                host: upstream.host.clone(),
-                connect_timeout: upstream.connect_timeout,
-                timeout: upstream.timeout,
-                max_concurrency: upstream.max_concurrency,
-            })
-            .map(Arc::new)
-        };
-        let mut by_route = HashMap::new();
-        let mut default = None;
-        for (settings, routes) in by_upstream(config) {
-            let upstream = connect(&settings)?;
-            if config.default_upstream.as_ref() == Some(&settings) {
-                default = Some(upstream.clone());
-            }
-            by_route.extend(routes.into_iter().map(|route| (route, upstream.clone())));
-        }
-        if let (None, Some(settings)) = (&default, &config.default_upstream) {
-            default = Some(connect(settings)?);
-        }
-        Ok(Upstreams { by_route, default })
-    }
-
-    /// A lane for every route, and for every route that has left events behind.
-    fn start_lanes(&self, forwarder: &Arc<Forwarder>, recovery: &Recovery, stop: &watch::Receiver<bool>) -> Vec<Lane> {
-        let mut lanes = Vec::new();
-        for (route, upstream) in &self.by_route {
-            lanes.push(forwarder.start_lane(route.clone(), upstream.clone(), stop.clone()));
-        }
-        for route in recovery.routes.iter().filter(|route| !self.by_route.contains_key(*route)) {
-            match &self.default {
-                Some(upstream) => {
-                    tracing::warn!(%route, "events of a route that is gone go to the top-level upstream");
-                    lanes.push(forwarder.start_lane(route.clone(), upstream.clone(), stop.clone()));
-                }
-                None => tracing::warn!(
-                    %route,
-                    "events of a route that is gone are held: add the route or a top-level upstream"
-                ),
-            }
-        }
-        lanes
-    }
-}
-
-/// Makes the data directory if need be, takes its lock, and finds out what it outlives.
-async fn take_data_dir(config: &Config) -> Result<(InstanceLock, durability::Found), ServerError> {
-    let dir = &config.data_dir;
-    let failed = |error| ServerError::DataDir { path: dir.display().to_string(), error };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
-    let found = durability::find(dir).map_err(failed)?;
-    if found.level < config.buffer.require {
-        return Err(ServerError::Durability {
-            path: dir.display().to_string(),
-            found: found.level.name(),
-            evidence: found.evidence,
-            wanted: config.buffer.require.name(),
-        });
-    }
-    let wait = async {
-        let mut told = false;
-        loop {
-            if let Some(lock) = InstanceLock::try_take(dir)? {
-                return io::Result::Ok(lock);
-            }
-            if !std::mem::replace(&mut told, true) {
-                tracing::warn!(data_dir = %dir.display(), "another instance holds the data directory; waiting up to 30 s");
-            }
-            tokio::time::sleep(LOCK_RETRY).await;
-        }
-    };
-    match timeout(LOCK_WITHIN, wait).await {
-        Ok(lock) => Ok((lock.map_err(failed)?, found)),
-        Err(_) => Err(ServerError::Locked { path: dir.display().to_string() }),
-    }
-}
-
-async fn open_buffer(config: &Config) -> Result<(SqliteBuffer, Recovery), ServerError> {
-    let longest = config.routes.iter().filter_map(|route| route.dedupe.as_ref()).map(|dedupe| dedupe.window).max();
-    let settings = Settings {
-        max_bytes: config.buffer.max_bytes,
-        dedupe_entries: config.buffer.dedupe_entries,
-        tombstone_keep: longest.unwrap_or(Duration::ZERO),
-        dead_letter_keep: config.delivery.dead_letter_keep,
-        delivered_keep: config.delivery.delivered_keep,
-    };
-    let dir = config.data_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || SqliteBuffer::open(&dir, settings)).await;
-    Ok(opened.map_err(|_| ServerError::Internal("opening the buffer panicked".to_owned()))??)
+    Metrics::new(&live::labels(config)).map_err(|error| ServerError::Internal(format!("metrics: {error}")))
 }
 
 /// A socket that is bound and not yet served.
@@ -488,6 +338,21 @@ fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
 
 fn local_addr(listener: &TcpListener) -> Result<SocketAddr, ServerError> {
     listener.local_addr().map_err(|error| ServerError::Internal(format!("a listener has no address: {error}")))
+}
+
+/// The admin socket. It is only worth having where there is a data directory anyway; without stored
+/// events a read-only file system is no reason not to run.
+fn admin_socket(config: &Config, required: bool) -> Result<Option<Bound>, ServerError> {
+    let bound = storage::make_data_dir(&config.data_dir)
+        .map_err(|error| ServerError::DataDir { path: config.data_dir.display().to_string(), error })
+        .and_then(|()| bind_admin_socket(&config.data_dir));
+    match bound {
+        Err(error) if !required => {
+            tracing::warn!(%error, "there is no admin socket, so that `hookward health` needs --admin");
+            Ok(None)
+        }
+        bound => bound.map(Some),
+    }
 }
 
 /// The admin socket, for this user alone. A socket file that an earlier run has left is replaced:
@@ -530,35 +395,31 @@ where
     tokio::spawn(async move { service.start_service(Some(fds), stop, 1).await });
 }
 
-fn log_start(
-    config: &Config,
-    listen: &[SocketAddr],
-    admin: SocketAddr,
-    durability: &durability::Found,
-    recovery: &Recovery,
-    took_ms: i64,
-) {
+fn log_start(config: &Config, listen: &[SocketAddr], admin: SocketAddr, storage: Option<&Storage>, took_ms: i64) {
+    let durability = storage.map(|storage| &storage.durability);
+    let recovery = storage.map(|storage| &storage.recovery);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         listen = %listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
         %admin,
         data_dir = %config.data_dir.display(),
-        durability = durability.level.name(),
-        evidence = %durability.evidence,
-        pending = recovery.pending,
-        dead = recovery.dead,
-        unclean_stop = recovery.unclean,
+        durability = durability.map(|found| found.level.name()),
+        evidence = durability.map(|found| &*found.evidence),
+        pending = recovery.map(|recovery| recovery.pending),
+        dead = recovery.map(|recovery| recovery.dead),
+        unclean_stop = recovery.map(|recovery| recovery.unclean),
         took_ms,
         "ready"
     );
-    if durability.level < Durability::Volume {
+    if let Some(found) = durability.filter(|found| found.level < Durability::Volume) {
         tracing::warn!(
-            durability = durability.level.name(),
+            durability = found.level.name(),
             "events answered 200 are lost with the {}; mount a volume for more",
-            durability.level.name()
+            found.level.name()
         );
     }
-    if config.routes.iter().any(|route| matches!(route.allowlist, crate::gate::allowlist::Allowlist::Off)) {
+    let off = |route: &config::Route| route.checks().is_some_and(|checks| matches!(checks.allowlist, Allowlist::Off));
+    if config.routes.iter().any(off) {
         tracing::warn!("the IP allowlist is off; only the signature decides");
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 use super::event::{Claimed, DeliveryId, Event, EventHead, Fingerprint, NewEvent, Seq, Settlement};
 use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Recovery, Stats, Work};
 use crate::clock::{Clock, RunClock, RunMs};
-use crate::gate::identity::{DedupeKey, Identified};
+use crate::gate::identity::{DedupeKey, Facts, Identified};
 use crate::metrics::Metrics;
 use crate::rejection::Rejection;
 
@@ -78,6 +78,17 @@ pub struct Receipt {
     pub target: Bytes,
     /// What goes to the app.
     pub headers: Vec<(Bytes, Bytes)>,
+}
+
+impl Receipt {
+    /// The event that came so, and its key among duplicates.
+    pub fn event(self, identified: Identified) -> (Event, Option<DedupeKey>) {
+        let Identified { body, key, skew_s: _, facts, dedupe } = identified;
+        let Receipt { delivery_id, received_unix_ms, route, method, target, headers } = self;
+        let head = EventHead { method, target, headers, key };
+        let Facts { event_id, event_type, provider_attempt: _ } = facts;
+        (Event { delivery_id, received_unix_ms, route, event_id, event_type, head, body }, dedupe)
+    }
 }
 
 /// Who forwards events from memory right after their commit.
@@ -211,12 +222,8 @@ impl Committer {
     }
 
     fn new_event(&self, identified: Identified, receipt: Receipt) -> NewEvent {
-        let Identified { body, key, skew_s: _, facts, dedupe } = identified;
-        let Receipt { delivery_id, received_unix_ms, route, method, target, headers } = receipt;
-        let dedupe = dedupe.map(|key| (self.fingerprint(&key), key.scope.window));
-        let head = EventHead { method, target, headers, key };
-        let (event_id, event_type) = (facts.event_id, facts.event_type);
-        NewEvent::new(Event { delivery_id, received_unix_ms, route, event_id, event_type, head, body }, dedupe)
+        let (event, dedupe) = receipt.event(identified);
+        NewEvent::new(event, dedupe.map(|key| (self.fingerprint(&key), key.scope.window)))
     }
 
     fn fingerprint(&self, key: &DedupeKey) -> Fingerprint {

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::output::finish;
 use super::{BAD_CONFIG, ConfigArgs};
+use crate::config::Route;
 use crate::config::reader::problem::Problems;
 use crate::config::resolve::Resolved;
 
@@ -47,7 +48,7 @@ pub fn run(args: Args) -> ExitCode {
 fn summary(resolved: &Resolved) -> String {
     let config = &resolved.config;
     let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    let keys = config.routes.iter().map(|route| route.keys.len()).sum();
+    let keys = config.routes.iter().filter_map(Route::checks).map(|checks| checks.keys.len()).sum();
     format!(
         "{}, {}, {}",
         plural(config.listen.len(), "listener"),

@@ -23,6 +23,7 @@ use self::tour::Tour;
 use super::keygen;
 use super::output::{FAILED, fail, print};
 use crate::clock::SystemClock;
+use crate::config::reader::problem::Problems;
 use crate::forward::client::ClientError;
 use crate::server::{Server, ServerError};
 
@@ -58,6 +59,8 @@ enum DemoError {
     Client(#[from] ClientError),
     #[error("hookward has no public address")]
     NoAddress,
+    #[error("{0}")]
+    Config(#[from] Problems),
     #[error("interrupted")]
     Interrupted,
 }
@@ -84,8 +87,8 @@ async fn demonstrate(args: &Args) -> Result<bool, DemoError> {
     scratch.write_secret(setup::SECRET_KEY_FILE, STANDARD.encode(key.as_bytes()).as_bytes())?;
     let sink = Sink::start().await?;
     let data_dir = scratch.directory("data")?;
-    let config = setup::config(&data_dir, args.public_port, sink.address(), key.verifying_key());
-    let server = Server::start(config, Arc::new(SystemClock::new())).await?;
+    let resolved = setup::config(&data_dir, args.public_port, sink.address(), key.verifying_key())?;
+    let server = Server::start(resolved.config, Arc::new(SystemClock::new())).await?;
     let public = *server.listen().first().ok_or(DemoError::NoAddress)?;
     let admin = server.admin();
 

@@ -35,6 +35,10 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Upstream of events whose route is gone from the configuration.
     pub default_upstream: Option<Arc<Upstream>>,
+    /// Where requests go that match no route; `None` answers them 404.
+    pub unmatched: Option<Arc<Upstream>>,
+    /// Path of the public side whose GET answers as `/readyz` does.
+    pub health_path: Option<String>,
     /// Bounds of the public side.
     pub limits: Limits,
     /// The buffer.
@@ -50,7 +54,7 @@ pub struct Config {
 }
 
 /// The admin side: probes, metrics, API.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     /// Where it listens over TCP.
     pub address: SocketAddr,
@@ -92,8 +96,24 @@ pub struct Route {
     pub name: Arc<str>,
     /// Which paths.
     pub path: PathPattern,
-    /// Which methods; none but those that carry a signed body.
-    pub methods: Vec<Method>,
+    /// Which methods; `None` is any, where nothing is verified.
+    pub methods: Option<Vec<Method>>,
+    /// What is done with them.
+    pub handling: Handling,
+}
+
+/// What is done with a request of a route.
+#[derive(Debug, Clone)]
+pub enum Handling {
+    /// It is verified first.
+    Verified(Box<Checks>, End),
+    /// It goes to this app as it is.
+    Passed(Arc<Upstream>),
+}
+
+/// What a verified request has to pass.
+#[derive(Debug, Clone)]
+pub struct Checks {
     /// At least one.
     pub keys: Vec<NamedKey>,
     /// Who may send.
@@ -104,13 +124,54 @@ pub struct Route {
     pub tolerance: Tolerance,
     /// Largest body, bytes.
     pub max_body_bytes: usize,
-    /// Duplicate window; `None` where off.
-    pub dedupe: Option<Dedupe>,
-    /// The app that gets the events.
-    pub upstream: Arc<Upstream>,
 }
 
-pub use crate::ingress::PathPattern;
+/// Where a verified request ends.
+#[derive(Debug, Clone)]
+pub enum End {
+    /// Stored, answered, forwarded later.
+    Ack {
+        /// Duplicate window; `None` where off.
+        dedupe: Option<Dedupe>,
+        /// The app that gets the events.
+        upstream: Arc<Upstream>,
+    },
+    /// Sent to this app, whose answer goes back.
+    Proxy(Arc<Upstream>),
+    /// Answered, and nothing else.
+    Verify,
+}
+
+impl Route {
+    /// What a verified request has to pass; `None` where nothing is verified.
+    pub fn checks(&self) -> Option<&Checks> {
+        match &self.handling {
+            Handling::Verified(checks, _) => Some(checks),
+            Handling::Passed(_) => None,
+        }
+    }
+
+    /// The app that stored events go to, and how their duplicates are found; `None` in modes that
+    /// store nothing.
+    pub fn ack(&self) -> Option<(&Arc<Upstream>, Option<&Dedupe>)> {
+        match &self.handling {
+            Handling::Verified(_, End::Ack { dedupe, upstream }) => Some((upstream, dedupe.as_ref())),
+            _ => None,
+        }
+    }
+
+    /// The app that its requests go to, now or later.
+    pub fn upstream(&self) -> Option<&Arc<Upstream>> {
+        match &self.handling {
+            Handling::Verified(_, End::Ack { upstream, .. } | End::Proxy(upstream)) | Handling::Passed(upstream) => {
+                Some(upstream)
+            }
+            Handling::Verified(_, End::Verify) => None,
+        }
+    }
+}
+
+pub use crate::router::PathPattern;
 
 /// How duplicates of a route are found.
 #[derive(Debug, Clone)]
@@ -124,7 +185,7 @@ pub struct Dedupe {
 pub use crate::http::connection::Limits;
 
 /// The buffer's bounds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Buffer {
     /// Used pages and WAL, bytes.
     pub max_bytes: u64,
@@ -137,7 +198,7 @@ pub struct Buffer {
 pub use crate::buffer::durability::Durability;
 
 /// Retries and what follows them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     /// Backoff of failed attempts.
     pub retry: Retry,
@@ -150,7 +211,7 @@ pub struct Delivery {
 pub use crate::forward::backoff::Retry;
 
 /// How to go down on SIGTERM.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shutdown {
     /// Accept for this long while already not ready.
     pub delay: Duration,
@@ -159,7 +220,7 @@ pub struct Shutdown {
 }
 
 /// Logging.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     /// How much of the client's address is written.
     pub client_ip: ClientIpLog,

@@ -11,7 +11,7 @@ use pingora_core::connectors::ConnectorOptions;
 use pingora_core::connectors::http::v1::Connector;
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_http::RequestHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use thiserror::Error;
 
 /// Where requests go.
@@ -225,17 +225,60 @@ impl Client {
         headers: &[(HeaderName, HeaderValue)],
         body: &[u8],
     ) -> Result<Reply, ExchangeError> {
-        let request = self.request(method, target, headers, body.len())?;
+        let request = self.request(method, target, headers, Framing::Length(body.len() as u64))?;
         let exchange = async {
-            let mut peer = self.peer().await?;
-            if over == Over::Fresh {
-                // A key of its own is never in the pool.
-                peer.group_key = fastrand::u64(1..);
+            let mut exchange = self.connect(over).await?;
+            let sent = exchange.send_all(request, body).await;
+            // A receiver may answer and close before it has read everything (413, 401): its answer
+            // counts more than our failed write.
+            exchange.read_answer().await?;
+            let mut reply = exchange.reply();
+            let (body, whole) = read_reply_body(&mut exchange).await?;
+            reply.body = body;
+            if sent && whole {
+                exchange.release().await;
             }
-            let (session, reused) = self.connector.get_http_session(&peer).await.map_err(connect_failure)?;
-            self.converse(session, &peer, &request, body, reused).await
+            Ok(reply)
         };
         tokio::time::timeout(self.timeouts.total, exchange).await.unwrap_or(Err(ExchangeError::Timeout))
+    }
+
+    /// Connects and sends the header of a request whose body follows piece by piece. Within the
+    /// connect timeout; every further step is the caller's to bound.
+    ///
+    /// # Errors
+    /// See [`ExchangeError`].
+    pub async fn begin(
+        &self,
+        over: Over,
+        method: &Method,
+        target: &[u8],
+        headers: &[(HeaderName, HeaderValue)],
+        framing: Framing,
+    ) -> Result<Exchange<'_>, ExchangeError> {
+        let request = self.request(method, target, headers, framing)?;
+        let mut exchange = self.connect(over).await?;
+        let sent = tokio::time::timeout(self.timeouts.total, exchange.session.write_request_header(Box::new(request)));
+        match sent.await {
+            Ok(Ok(_)) => Ok(exchange),
+            Ok(Err(_)) => Err(exchange.broken()),
+            Err(_) => Err(ExchangeError::Timeout),
+        }
+    }
+
+    /// The bounds of its exchanges.
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    async fn connect(&self, over: Over) -> Result<Exchange<'_>, ExchangeError> {
+        let mut peer = self.peer().await?;
+        if over == Over::Fresh {
+            // A key of its own is never in the pool.
+            peer.group_key = fastrand::u64(1..);
+        }
+        let (session, reused) = self.connector.get_http_session(&peer).await.map_err(connect_failure)?;
+        Ok(Exchange { client: self, session, peer, reused, answered: false })
     }
 
     fn request(
@@ -243,22 +286,28 @@ impl Client {
         method: &Method,
         target: &[u8],
         headers: &[(HeaderName, HeaderValue)],
-        body_bytes: usize,
+        framing: Framing,
     ) -> Result<RequestHeader, ExchangeError> {
-        let mut request = RequestHeader::build_no_case(method.clone(), target, Some(headers.len() + 2))
-            .map_err(|_| ExchangeError::Broken)?;
+        let broken = |_| ExchangeError::Broken;
+        let mut request =
+            RequestHeader::build_no_case(method.clone(), target, Some(headers.len() + 2)).map_err(broken)?;
         let mut has_host = false;
         for (name, value) in headers {
             has_host |= name == http::header::HOST;
-            request.append_header(name.clone(), value.clone()).map_err(|_| ExchangeError::Broken)?;
+            request.append_header(name.clone(), value.clone()).map_err(broken)?;
         }
         if !has_host {
-            request
-                .insert_header(http::header::HOST, self.destination.authority())
-                .map_err(|_| ExchangeError::Broken)?;
+            request.insert_header(http::header::HOST, self.destination.authority()).map_err(broken)?;
         }
-        if body_bytes > 0 || method != Method::GET {
-            request.insert_header(http::header::CONTENT_LENGTH, body_bytes).map_err(|_| ExchangeError::Broken)?;
+        match framing {
+            // RFC 9110 §8.6: a method that has no use for a body says nothing about an empty one.
+            Framing::Length(0) if matches!(*method, Method::GET | Method::HEAD) => {}
+            Framing::Length(bytes) => {
+                request.insert_header(http::header::CONTENT_LENGTH, bytes.to_string()).map_err(broken)?;
+            }
+            Framing::Chunked => {
+                request.insert_header(http::header::TRANSFER_ENCODING, "chunked").map_err(broken)?;
+            }
         }
         Ok(request)
     }
@@ -297,36 +346,105 @@ impl Client {
         }
         Ok(usable[fastrand::usize(..usable.len())])
     }
+}
 
-    async fn converse(
-        &self,
-        mut session: HttpSession,
-        peer: &HttpPeer,
-        request: &RequestHeader,
-        body: &[u8],
-        reused: bool,
-    ) -> Result<Reply, ExchangeError> {
-        let broken = if reused { ExchangeError::Stale } else { ExchangeError::Broken };
-        let sent = send(&mut session, request, body).await;
-        // A receiver may answer and close before it has read everything (413, 401): its answer
-        // counts more than our failed write.
-        let status = match read_status(&mut session).await {
-            Ok(status) => status,
-            Err(()) => return Err(broken),
-        };
-        let headers = session.resp_header().map(|header| header.headers.clone()).unwrap_or_default();
-        let mut reply = Reply { status, headers, body: Bytes::new() };
-        let whole = match read_body(&mut session).await {
-            Ok((body, whole)) => {
-                reply.body = body;
-                whole
+/// How the end of a request's body is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// By its length, bytes.
+    Length(u64),
+    /// By chunks.
+    Chunked,
+}
+
+/// One request and its answer, step by step. Dropped before [`Exchange::release`], it takes its
+/// connection along.
+pub struct Exchange<'c> {
+    client: &'c Client,
+    session: HttpSession,
+    peer: HttpPeer,
+    reused: bool,
+    /// Whether a byte of an answer has come.
+    answered: bool,
+}
+
+impl Exchange<'_> {
+    /// Header and body at once; whether everything was written.
+    async fn send_all(&mut self, request: RequestHeader, body: &[u8]) -> bool {
+        self.session.write_request_header(Box::new(request)).await.is_ok()
+            && (body.is_empty() || self.session.write_body(body).await.is_ok())
+            && self.session.finish_body().await.is_ok()
+    }
+
+    /// Sends a piece of the body. Not cancel-safe.
+    ///
+    /// # Errors
+    /// [`ExchangeError::Broken`]; the answer may still be read.
+    pub async fn send(&mut self, piece: &[u8]) -> Result<(), ExchangeError> {
+        self.session.write_body(piece).await.map_err(|_| ExchangeError::Broken)?;
+        Ok(())
+    }
+
+    /// Ends the body. Not cancel-safe.
+    ///
+    /// # Errors
+    /// [`ExchangeError::Broken`]; the answer may still be read.
+    pub async fn finish(&mut self) -> Result<(), ExchangeError> {
+        self.session.finish_body().await.map_err(|_| ExchangeError::Broken)?;
+        Ok(())
+    }
+
+    /// Reads the header of the answer, informational ones (1xx) but 101 skipped. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ExchangeError::Broken`], or [`ExchangeError::Stale`] over a pooled connection.
+    pub async fn read_answer(&mut self) -> Result<&ResponseHeader, ExchangeError> {
+        for _ in 0..=INFORMATIONAL_MAX {
+            if self.session.read_response().await.is_err() {
+                return Err(self.broken());
             }
-            Err(()) => return Err(ExchangeError::Broken),
-        };
-        if sent && whole {
-            self.connector.release_http_session(session, peer, Some(self.timeouts.idle)).await;
+            self.answered = true;
+            let status = self.session.get_status().map_or(0, |status| status.as_u16());
+            if status >= 200 || (status == 101 && self.session.was_upgraded()) {
+                return self.session.resp_header().ok_or(ExchangeError::Broken);
+            }
+            if status == 101 {
+                break;
+            }
         }
-        Ok(reply)
+        Err(ExchangeError::Broken)
+    }
+
+    /// The next piece of the answer's body; `None` at its end. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ExchangeError::Broken`].
+    pub async fn read_piece(&mut self) -> Result<Option<Bytes>, ExchangeError> {
+        self.session.read_body_bytes().await.map_err(|_| ExchangeError::Broken)
+    }
+
+    /// After a 101: what is sent from now on is no body, but the other protocol's bytes.
+    pub fn switch_protocols(&mut self) {
+        self.session.maybe_upgrade_body_writer();
+    }
+
+    /// Keeps the connection for the next exchange. To be called after the whole of request and
+    /// answer, and only then.
+    pub async fn release(self) {
+        self.client.connector.release_http_session(self.session, &self.peer, Some(self.client.timeouts.idle)).await;
+    }
+
+    fn reply(&self) -> Reply {
+        let header = self.session.resp_header();
+        Reply {
+            status: header.map_or(0, |header| header.status.as_u16()),
+            headers: header.map(|header| header.headers.clone()).unwrap_or_default(),
+            body: Bytes::new(),
+        }
+    }
+
+    fn broken(&self) -> ExchangeError {
+        if self.reused && !self.answered { ExchangeError::Stale } else { ExchangeError::Broken }
     }
 }
 
@@ -340,37 +458,13 @@ fn connect_failure(error: pingora_error::BError) -> ExchangeError {
     }
 }
 
-async fn send(session: &mut HttpSession, request: &RequestHeader, body: &[u8]) -> bool {
-    if session.write_request_header(Box::new(request.clone())).await.is_err() {
-        return false;
-    }
-    if !body.is_empty() && session.write_body(body).await.is_err() {
-        return false;
-    }
-    session.finish_body().await.is_ok()
-}
-
-async fn read_status(session: &mut HttpSession) -> Result<u16, ()> {
-    for _ in 0..=INFORMATIONAL_MAX {
-        session.read_response().await.map_err(|_| ())?;
-        let status = session.get_status().map_or(0, |status| status.as_u16());
-        if status >= 200 {
-            return Ok(status);
-        }
-        if status == 101 {
-            return Err(());
-        }
-    }
-    Err(())
-}
-
 /// The body up to the bound, and whether that was all of it.
-async fn read_body(session: &mut HttpSession) -> Result<(Bytes, bool), ()> {
+async fn read_reply_body(exchange: &mut Exchange<'_>) -> Result<(Bytes, bool), ExchangeError> {
     let mut body = BytesMut::new();
-    while let Some(chunk) = session.read_body_ref().await.map_err(|_| ())? {
+    while let Some(piece) = exchange.session.read_body_ref().await.map_err(|_| ExchangeError::Broken)? {
         let room = REPLY_BODY_MAX_BYTES - body.len();
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if chunk.len() > room {
+        body.extend_from_slice(&piece[..piece.len().min(room)]);
+        if piece.len() > room {
             return Ok((body.freeze(), false));
         }
     }

@@ -86,7 +86,13 @@ fn is_dropped(name: &str) -> bool {
         || OVERRIDES.contains(&alias.as_str())
 }
 
-fn nominated_by_connection(headers: &HeaderMap) -> Vec<String> {
+/// Whether a field concerns one connection or its framing only (RFC 9110 §7.6.1).
+pub fn is_hop_by_hop(name: &str) -> bool {
+    HOP_BY_HOP.contains(&name)
+}
+
+/// The fields that `Connection` takes away at the next hop, but for those that it must not.
+pub fn nominated_by_connection(headers: &HeaderMap) -> Vec<String> {
     headers
         .get_all(http::header::CONNECTION)
         .iter()
@@ -136,10 +142,10 @@ fn add_forwarding(headers: &HeaderMap, origin: &Origin, kept: &mut Vec<(Bytes, B
     put("x-forwarded-host", host.to_owned());
 }
 
-/// All headers of one attempt. `host` replaces the sender's Host.
-pub fn for_attempt(event: &Event, attempt: u32, host: Option<&str>) -> Vec<(HeaderName, HeaderValue)> {
-    let mut headers = Vec::with_capacity(event.head.headers.len() + 7);
-    for (name, value) in &event.head.headers {
+/// The sender's headers as they go out. `host` replaces the sender's Host.
+pub fn for_app(kept: &[(Bytes, Bytes)], host: Option<&str>) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = Vec::with_capacity(kept.len() + OWN_MAX);
+    for (name, value) in kept {
         let replaced = host.filter(|_| &name[..] == b"host");
         let value = match replaced {
             Some(host) => HeaderValue::from_str(host),
@@ -150,6 +156,22 @@ pub fn for_attempt(event: &Event, attempt: u32, host: Option<&str>) -> Vec<(Head
             headers.push((name, value));
         }
     }
+    headers
+}
+
+/// All headers of one attempt. `host` replaces the sender's Host.
+pub fn for_attempt(event: &Event, attempt: u32, host: Option<&str>) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = for_app(&event.head.headers, host);
+    headers.extend(own(event, attempt));
+    headers
+}
+
+/// Most headers that [`own`] makes.
+const OWN_MAX: usize = 6;
+
+/// What hookward itself says of an event.
+pub fn own(event: &Event, attempt: u32) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = Vec::with_capacity(OWN_MAX);
     let verified = event.head.key.as_ref().map_or_else(|| "none".to_owned(), |key| format!("telnyx; key={key}"));
     let mut own = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
@@ -49,6 +50,8 @@ pub struct Lanes {
 #[derive(Default)]
 struct Queue {
     events: Mutex<VecDeque<Claimed>>,
+    /// Where the events go; while there is nothing, they wait.
+    upstream: ArcSwapOption<Upstream>,
     /// Something may be due in the buffer that the lane does not know of.
     look: AtomicBool,
     changed: Notify,
@@ -131,22 +134,37 @@ pub struct Forwarder {
 }
 
 impl Forwarder {
-    /// Starts the lane of a route.
-    pub fn start_lane(self: &Arc<Self>, route: Arc<str>, upstream: Arc<Upstream>, stop: watch::Receiver<bool>) -> Lane {
-        let queue = Arc::new(Queue::default());
+    /// The routes that have a lane.
+    pub fn lanes(&self) -> Vec<Arc<str>> {
+        self.lanes.lanes.lock().keys().cloned().collect()
+    }
+
+    /// Lets the events of a route go to this app from now on, attempts under way excepted; without
+    /// one they are held. Returns the lane if it is new.
+    pub fn set_lane(
+        self: &Arc<Self>,
+        route: &Arc<str>,
+        upstream: Option<Arc<Upstream>>,
+        stop: &watch::Receiver<bool>,
+    ) -> Option<Lane> {
+        let limit = upstream.as_ref().map_or(0, |upstream| upstream.max_concurrency());
+        self.metrics.route(route).concurrency_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+        if let Some(queue) = self.lanes.queue(route) {
+            queue.upstream.store(upstream);
+            queue.look_into_buffer();
+            return None;
+        }
+        let queue = Arc::new(Queue { upstream: ArcSwapOption::new(upstream), ..Queue::default() });
         self.lanes.lanes.lock().insert(route.clone(), queue.clone());
-        let limit = upstream.permits().available_permits();
-        self.metrics.route(&route).concurrency_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
         let runner = Runner {
             forwarder: self.clone(),
-            route,
-            upstream,
+            route: route.clone(),
             queue,
             next_due: Some(RunMs(0)),
             claimed: VecDeque::new(),
             fresh_first: false,
         };
-        Lane { task: tokio::spawn(runner.run(stop)) }
+        Some(Lane { task: tokio::spawn(runner.run(stop.clone())) })
     }
 
     fn now(&self) -> RunMs {
@@ -260,7 +278,6 @@ impl Lane {
 struct Runner {
     forwarder: Arc<Forwarder>,
     route: Arc<str>,
-    upstream: Arc<Upstream>,
     queue: Arc<Queue>,
     /// When the buffer has something; unknown is at once.
     next_due: Option<RunMs>,
@@ -284,8 +301,8 @@ impl Runner {
                 _ = stop.wait_for(|stop| *stop) => { self.put_back(&next); break }
                 permit = self.permit() => permit,
             };
-            let Some(permit) = permit else { break };
-            attempts.spawn(self.forwarder.clone().deliver(self.upstream.clone(), next, permit));
+            let (upstream, permit) = permit;
+            attempts.spawn(self.forwarder.clone().deliver(upstream, next, permit));
             while let Some(ended) = attempts.try_join_next() {
                 self.note_panic(&ended);
             }
@@ -314,12 +331,26 @@ impl Runner {
         self.forwarder.committer.settle(settlement);
     }
 
-    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        let permit = self.upstream.permits().acquire_owned().await.ok()?;
-        while let Some(until) = self.upstream.held_until() {
-            tokio::time::sleep_until(until).await;
+    /// The app in force and leave to try it.
+    async fn permit(&self) -> (Arc<Upstream>, OwnedSemaphorePermit) {
+        loop {
+            let Some(upstream) = self.queue.upstream.load_full() else {
+                self.queue.changed.notified().await;
+                continue;
+            };
+            let Ok(permit) = upstream.permits().acquire_owned().await else { continue };
+            while let Some(until) = upstream.held_until().filter(|_| self.is_in_force(&upstream)) {
+                tokio::time::sleep_until(until).await;
+            }
+            // Another one may have been set while this one was waited for.
+            if self.is_in_force(&upstream) {
+                return (upstream, permit);
+            }
         }
-        Some(permit)
+    }
+
+    fn is_in_force(&self, upstream: &Arc<Upstream>) -> bool {
+        self.queue.upstream.load().as_ref().is_some_and(|set| Arc::ptr_eq(set, upstream))
     }
 
     /// The next event: what waited in the buffer and what came in memory take turns, so that

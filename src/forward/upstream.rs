@@ -39,6 +39,7 @@ pub struct UpstreamSettings {
 pub struct Upstream {
     client: Client,
     host: Option<String>,
+    max_concurrency: usize,
     permits: Arc<Semaphore>,
     /// The app asked to be left alone until then (`Retry-After`).
     hold_until: Mutex<Option<Instant>>,
@@ -54,14 +55,30 @@ impl Upstream {
         Ok(Upstream {
             client: Client::new(settings.destination, timeouts)?,
             host: settings.host,
+            max_concurrency: settings.max_concurrency,
             permits: Arc::new(Semaphore::new(settings.max_concurrency)),
             hold_until: Mutex::new(None),
         })
     }
 
+    /// Attempts that may be under way at once.
+    pub fn max_concurrency(&self) -> usize {
+        self.max_concurrency
+    }
+
     /// One permit per attempt under way.
     pub fn permits(&self) -> Arc<Semaphore> {
         self.permits.clone()
+    }
+
+    /// For exchanges that are no attempts of stored events: modes that pass the app's answer on.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The `Host` that it is sent; the sender's otherwise.
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_deref()
     }
 
     /// How long the app still wants to be left alone.

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | [`peer`] | `ClientAddr` | who the sender is, through trusted proxies only |
 //! | [`allowlist`] | `Admitted` | the sender's address is on the list; only now is more looked at |
+//! | [`forgers`] | | one whose signatures keep failing is turned away |
 //! | [`signature`] (header) | `Claimed` | the two Telnyx headers are there once and well formed |
 //! | [`delivery`] | `Delivery` | the body, bounded, exactly as received |
 //! | [`signature`] (body) | `Signed` | a configured key covers timestamp and body |
@@ -16,6 +17,7 @@
 
 pub mod allowlist;
 pub mod delivery;
+pub mod forgers;
 pub mod identity;
 pub mod keys;
 pub mod peer;

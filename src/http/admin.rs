@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Method;
@@ -18,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::buffer::committer::{Committer, Health};
 use crate::buffer::event::State;
-use crate::clock::Clock;
+use crate::clock::{Clock, rfc3339_ms};
 use crate::metrics::Metrics;
 
 /// Total time of one admin request.
@@ -46,7 +47,20 @@ pub struct AdminState {
     /// For the uptime.
     pub clock: Arc<dyn Clock>,
     /// Apps and their bounds, for the status.
-    pub upstreams: Vec<UpstreamView>,
+    pub upstreams: ArcSwap<Vec<UpstreamView>>,
+    /// The configuration in force, for the status.
+    pub configuration: ArcSwap<ConfigurationView>,
+}
+
+/// The configuration as the status shows it.
+#[derive(Debug, Clone, Default)]
+pub struct ConfigurationView {
+    /// When the one in force was read, Unix milliseconds.
+    pub read_unix_ms: i64,
+    /// Why the last reload changed nothing, if it was refused.
+    pub refused: Option<String>,
+    /// What the last reload could not change, since it takes a restart.
+    pub needs_restart: Vec<String>,
 }
 
 /// The buffer as the status shows it.
@@ -82,6 +96,15 @@ impl AdminState {
         }
     }
 
+    fn configuration_status(&self) -> serde_json::Value {
+        let configuration = self.configuration.load();
+        json!({
+            "read_at": rfc3339_ms(configuration.read_unix_ms),
+            "reload_refused": configuration.refused,
+            "needs_restart": configuration.needs_restart,
+        })
+    }
+
     fn status(&self) -> serde_json::Value {
         let not_ready = self.not_ready();
         let buffer = self.buffer.get().map(|view| {
@@ -97,8 +120,8 @@ impl AdminState {
                 "oldest_pending_age_s": age_s,
             })
         });
-        let upstreams: Vec<_> = self
-            .upstreams
+        let upstreams = self.upstreams.load();
+        let upstreams: Vec<_> = upstreams
             .iter()
             .map(|upstream| json!({"routes": upstream.routes, "state": "closed", "concurrency": upstream.concurrency}))
             .collect();
@@ -109,6 +132,7 @@ impl AdminState {
             "reason": not_ready,
             "buffer": buffer,
             "upstream": upstreams,
+            "config": self.configuration_status(),
         })
     }
 }

@@ -3,16 +3,22 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use serde_json::json;
 
 use crate::buffer::committer::Accepted;
 use crate::buffer::event::DeliveryId;
+use crate::forward::headers::own;
+use crate::ingress::Verified;
 use crate::rejection::Rejection;
 
 /// Seconds after which a sender may try again what we could not take.
 const RETRY_AFTER_S: &str = "5";
+
+/// Carries the id of a request on every answer, the app's too.
+pub const REQUEST_ID: &str = "hookward-request-id";
 
 /// What goes back to the sender.
 #[derive(Debug)]
@@ -21,6 +27,8 @@ pub struct Answer {
     request_id: DeliveryId,
     allow: Option<String>,
     retry_after: bool,
+    /// What hookward says of a verified request.
+    own: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
 }
 
@@ -35,17 +43,34 @@ impl Answer {
             Some(id) => json!({"status": status, "event_id": id}),
             None => json!({"status": status}),
         };
-        Answer { status: 200, request_id, allow: None, retry_after: false, body: body.to_string().into() }
+        Answer { body: body.to_string().into(), ..Answer::new(200, request_id) }
+    }
+
+    /// 200 to whoever asked whether the request is genuine. Empty: gateways throw the body away.
+    pub fn verified(verified: &Verified, request_id: DeliveryId) -> Answer {
+        Answer { own: own(verified.event(), 1), ..Answer::new(200, request_id) }
+    }
+
+    /// What `/readyz` says, for load balancers that only see the public side.
+    pub fn health(not_ready: Option<&'static str>, request_id: DeliveryId) -> Answer {
+        let (status, body) = match not_ready {
+            None => (200, json!({"status": "ready"})),
+            Some(reason) => (503, json!({"error": reason})),
+        };
+        Answer { body: body.to_string().into(), ..Answer::new(status, request_id) }
+    }
+
+    fn new(status: u16, request_id: DeliveryId) -> Answer {
+        Answer { status, request_id, allow: None, retry_after: false, own: Vec::new(), body: Bytes::new() }
     }
 
     /// A refusal; `allow` goes with a 405.
     pub fn refused(rejection: Rejection, allow: Option<String>, request_id: DeliveryId) -> Answer {
         Answer {
-            status: rejection.status(),
-            request_id,
             allow,
-            retry_after: rejection.is_ours(),
+            retry_after: rejection.is_passing(),
             body: rejection.body().into(),
+            ..Answer::new(rejection.status(), request_id)
         }
     }
 
@@ -55,13 +80,10 @@ impl Answer {
     }
 
     fn fields(&self) -> impl Iterator<Item = (&'static str, String)> + '_ {
-        let always = [
-            ("content-type", "application/json".to_owned()),
-            ("content-length", self.body.len().to_string()),
-            ("hookward-request-id", self.request_id.to_string()),
-        ];
+        let always = [("content-length", self.body.len().to_string()), (REQUEST_ID, self.request_id.to_string())];
+        let json = (!self.body.is_empty()).then(|| ("content-type", "application/json".to_owned()));
         let retry = self.retry_after.then(|| ("retry-after", RETRY_AFTER_S.to_owned()));
-        always.into_iter().chain(self.allow.clone().map(|allow| ("allow", allow))).chain(retry)
+        always.into_iter().chain(json).chain(self.allow.clone().map(|allow| ("allow", allow))).chain(retry)
     }
 
     /// Writes it to a session; `head` says that the request was a HEAD, which gets no body.
@@ -72,6 +94,9 @@ impl Answer {
         let mut header = ResponseHeader::build(self.status, Some(5))?;
         for (name, value) in self.fields() {
             header.insert_header(name, value)?;
+        }
+        for (name, value) in &self.own {
+            header.insert_header(name.clone(), value.clone())?;
         }
         session.write_response_header(Box::new(header)).await?;
         let body = if head { Bytes::new() } else { self.body.clone() };

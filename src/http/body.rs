@@ -7,27 +7,54 @@ use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
 use tokio::time::{Instant, timeout_at};
 
+use super::body_memory::{BodyMemory, Share};
+use crate::forward::client::Framing;
 use crate::gate::delivery::BodySource;
 use crate::rejection::Rejection;
 
 /// Reads from a session.
 pub struct SessionBody<'s> {
     session: &'s mut ServerSession,
+    timeout: Duration,
     deadline: Instant,
+    /// What is held of it; nothing where it is passed on piece by piece.
+    share: Option<Share<'s>>,
     declared: Option<u64>,
     expects_continue: bool,
     failed: bool,
 }
 
 impl<'s> SessionBody<'s> {
-    /// The body of the request whose header the session has read.
-    pub fn new(session: &'s mut ServerSession, timeout: Duration) -> SessionBody<'s> {
+    /// The body of the request whose header the session has read, to be held as a whole: within
+    /// `timeout` and the memory of all bodies.
+    pub fn new(session: &'s mut ServerSession, timeout: Duration, memory: &'s BodyMemory) -> SessionBody<'s> {
         let header = session.req_header();
         let text = |name| header.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
         let declared = text(http::header::CONTENT_LENGTH).and_then(|length| length.trim().parse().ok());
         let expects_continue = header.version == http::Version::HTTP_11
             && text(http::header::EXPECT).is_some_and(|expect| expect.eq_ignore_ascii_case("100-continue"));
-        SessionBody { session, deadline: Instant::now() + timeout, declared, expects_continue, failed: false }
+        let (deadline, share) = (Instant::now() + timeout, Some(memory.share()));
+        SessionBody { session, timeout, deadline, share, declared, expects_continue, failed: false }
+    }
+
+    /// From now on the body is passed on as it comes: the timeout is that of each piece.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub async fn stream(&mut self) -> Result<(), Rejection> {
+        self.share = None;
+        self.agree_to_body().await
+    }
+
+    /// The session, to answer while the body still comes.
+    pub fn session(&mut self) -> &mut ServerSession {
+        self.session
+    }
+
+    /// Whether there is a body: a length above zero, or chunks.
+    pub fn framing(&self) -> Option<Framing> {
+        let chunked = self.session.req_header().headers.contains_key(http::header::TRANSFER_ENCODING);
+        if chunked { Some(Framing::Chunked) } else { self.declared.filter(|bytes| *bytes > 0).map(Framing::Length) }
     }
 
     /// Whether the connection can carry another request: the body was read to its end.
@@ -49,16 +76,33 @@ impl<'s> SessionBody<'s> {
         Ok(())
     }
 
-    async fn read(&mut self) -> Result<Option<Bytes>, Rejection> {
+    async fn agree_to_body(&mut self) -> Result<(), Rejection> {
         if std::mem::take(&mut self.expects_continue) && self.declared != Some(0) {
             self.send_continue().await.map_err(|_| Rejection::BadRequest)?;
         }
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, Rejection> {
+        self.agree_to_body().await?;
+        if self.share.is_none() {
+            self.deadline = Instant::now() + self.timeout;
+        }
         match timeout_at(self.deadline, self.session.read_request_body()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Ok(chunk)) => self.hold(chunk),
             // Broken chunking or a client that left; the error's text quotes bytes, so it ends here.
             Ok(Err(_)) => Err(Rejection::BadRequest),
             Err(_) => Err(Rejection::BodyTimeout),
         }
+    }
+}
+
+impl SessionBody<'_> {
+    fn hold(&mut self, chunk: Option<Bytes>) -> Result<Option<Bytes>, Rejection> {
+        if let (Some(share), Some(chunk)) = (&mut self.share, &chunk) {
+            share.grow(chunk.len())?;
+        }
+        Ok(chunk)
     }
 }
 

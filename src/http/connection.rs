@@ -5,32 +5,38 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::BytesMut;
-use http::Method;
+use http::{HeaderName, HeaderValue, Method};
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::admin::AdminState;
 use super::answer::Answer;
 use super::body::SessionBody;
+use super::body_memory::BodyMemory;
 use super::head::{self, HeadLimits, NoHead};
-use super::request_log::RequestLog;
-use crate::buffer::committer::Accepted;
+use super::open_connections::OpenConnections;
+use super::relay::{Relay, RelayError, Upload, asks_for_upgrade};
+use super::request_log::{Decided, RequestLog};
 use crate::buffer::event::DeliveryId;
 use crate::clock::Clock;
+use crate::forward::headers::{for_app, for_attempt};
+use crate::forward::upstream::Upstream;
+use crate::gate::forgers::FailuresPerS;
 use crate::gate::peer::Peer;
-use crate::ingress::{Head, Ingress, Known, Route};
-use crate::metrics::Metrics;
+use crate::ingress::{Head, Ingress, Known, Outcome, Route};
+use crate::metrics::{Metrics, RouteMetrics};
 use crate::rejection::Rejection;
 
 /// Bounds of the public side.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Open connections.
     pub connections: usize,
@@ -46,6 +52,22 @@ pub struct Limits {
     pub uri_bytes: usize,
     /// How long a connection may wait for its next request.
     pub idle_timeout: Duration,
+    /// Bytes of bodies that are held at once.
+    pub body_memory_bytes: usize,
+    /// Signatures of one client that may fail per second.
+    pub failed_signatures_per_client: FailuresPerS,
+}
+
+impl Limits {
+    fn of_head(&self) -> HeadLimits {
+        HeadLimits {
+            timeout: self.header_timeout,
+            idle: self.idle_timeout,
+            header_bytes: self.header_bytes,
+            header_count: self.header_count,
+            uri_bytes: self.uri_bytes,
+        }
+    }
 }
 
 /// How long a client that is refused while it sends may go on before the connection is cut: a
@@ -54,36 +76,46 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Bytes that are read and thrown away meanwhile.
 const LINGER_BYTES: usize = 256 * 1024;
 /// How long a client may take to take an answer.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection over the cap may take to take its 503.
 const REFUSE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The public side over connections.
-pub struct PublicApp {
+/// What a reload replaces as a whole: every request is judged by one configuration.
+pub struct Live {
     /// What requests go through.
-    pub ingress: Arc<Ingress>,
+    pub ingress: Ingress,
     /// Bounds.
     pub limits: Limits,
-    /// One permit per connection.
-    pub permits: Arc<Semaphore>,
+    /// Path whose GET answers as `/readyz` does.
+    pub health_path: Option<String>,
+    /// One line per request.
+    pub log: RequestLog,
+}
+
+/// The public side over connections.
+pub struct PublicApp {
+    /// The configuration in force.
+    pub live: Arc<ArcSwap<Live>>,
+    /// Counts connections.
+    pub open: Arc<OpenConnections>,
+    /// Bounds bodies.
+    pub body_memory: Arc<BodyMemory>,
+    /// For `health_path`.
+    pub admin: Arc<AdminState>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Ids and durations.
     pub clock: Arc<dyn Clock>,
-    /// One line per request.
-    pub log: Arc<RequestLog>,
 }
 
 #[async_trait]
 impl ServerApp for PublicApp {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let Ok(_permit) = self.permits.clone().try_acquire_owned() else {
+        let Some(_open) = self.open.admit(self.live.load().limits.connections) else {
             self.metrics.connections_refused.inc();
             self.refuse_connection(stream).await;
             return None;
         };
-        self.metrics.connections.inc();
-        let _open = CountDown(&self.metrics.connections);
         self.serve(stream, shutdown).await;
         None
     }
@@ -102,16 +134,10 @@ impl PublicApp {
     async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) {
         let peer = peer_of(&stream);
         let tls = stream.get_ssl_digest().is_some();
-        let limits = HeadLimits {
-            timeout: self.limits.header_timeout,
-            idle: self.limits.idle_timeout,
-            header_bytes: self.limits.header_bytes,
-            header_count: self.limits.header_count,
-            uri_bytes: self.limits.uri_bytes,
-        };
         let mut buffer = BytesMut::new();
         let mut shutting_down = shutdown.clone();
         loop {
+            let limits = self.live.load().limits.of_head();
             let read = tokio::select! {
                 biased;
                 read = head::read(&mut stream, &mut buffer, &limits) => read,
@@ -156,26 +182,53 @@ impl PublicApp {
         self.metrics.requests_in_flight.inc();
         let _in_flight = CountDown(&self.metrics.requests_in_flight);
 
+        let live = self.live.load_full();
         let header = session.req_header().clone();
         let id = self.new_id();
         let head = Head { method: &header.method, target: header.raw_path(), headers: &header.headers, peer, tls, id };
         let mut known = Known { client: peer_ip(peer), ..Known::default() };
-        let mut body = SessionBody::new(&mut session, self.limits.body_timeout);
-        let (route, decided) = match self.ingress.route(&head) {
-            Ok(route) => (Some(route), self.ingress.accept(route, &head, &mut body, &mut known).await),
-            Err(rejection) => (None, Err(rejection)),
+        let mut body = SessionBody::new(&mut session, live.limits.body_timeout, &self.body_memory);
+        let is_health = live.is_health(&head);
+        let (route, outcome) = match live.ingress.route(&head) {
+            _ if is_health => (None, None),
+            Ok(route) => (Some(route), Some(live.ingress.accept(route, &head, &mut body, &mut known).await)),
+            Err(rejection) => (None, Some(Err(rejection))),
+        };
+        let (decided, answer) = match outcome {
+            None => (Decided::Health, Some(Answer::health(self.admin.not_ready(), id))),
+            Some(Err(rejection)) => (Decided::Refused(rejection), Some(refusal(rejection, route, id))),
+            Some(Ok(Outcome::Stored(accepted))) => {
+                (Decided::of(&accepted), Some(Answer::accepted(&accepted, known.facts.event_id.as_deref(), id)))
+            }
+            Some(Ok(Outcome::Verified(verified))) => (Decided::Passed(200), Some(Answer::verified(&verified, id))),
+            Some(Ok(Outcome::Proxy(verified, upstream))) => {
+                let headers = for_attempt(verified.event(), 1, upstream.host());
+                let upload = Upload::Whole(&verified.event().body);
+                self.relay(&live, route, &head, &upstream, headers, upload, &mut body).await
+            }
+            Some(Ok(Outcome::Pass(kept, upstream))) => {
+                let mut headers = for_app(&kept, upstream.host());
+                if let Some(protocol) = asks_for_upgrade(head.headers) {
+                    headers.push((http::header::CONNECTION, HeaderValue::from_static("upgrade")));
+                    headers.push((http::header::UPGRADE, protocol.clone()));
+                }
+                self.relay(&live, route, &head, &upstream, headers, Upload::Streamed, &mut body).await
+            }
         };
         let spent = body.is_spent();
-        let answer = answer_to(&decided, route, &known, id);
-        if !spent {
-            session.set_keepalive(None);
+        drop(body);
+        let mut written = true;
+        if let Some(answer) = &answer {
+            if !spent {
+                session.set_keepalive(None);
+            }
+            let is_head = header.method == Method::HEAD;
+            written = matches!(timeout(WRITE_TIMEOUT, answer.write(&mut session, is_head)).await, Ok(Ok(())));
         }
-        let is_head = header.method == Method::HEAD;
-        let written = timeout(WRITE_TIMEOUT, answer.write(&mut session, is_head)).await;
         let ack_us = self.clock.uptime_us() - begun_us;
-        self.count(route, &decided, &known, ack_us);
-        self.log.write(route.map(|route| &*route.name), &decided, &answer, &known, id, ack_us);
-        if !matches!(written, Ok(Ok(()))) {
+        self.count(route, decided, &known, answer.is_some().then_some(ack_us));
+        live.log.write(route.map(|route| &*route.name), decided, &known, id, ack_us);
+        if !written || decided.is_cut_off() {
             return None;
         }
         if !spent {
@@ -186,30 +239,71 @@ impl PublicApp {
         Some(reusable.into_parts())
     }
 
-    fn count(&self, route: Option<&Route>, decided: &Result<Accepted, Rejection>, known: &Known, ack_us: i64) {
-        let metrics = route.map_or_else(|| self.metrics.no_route(), |route| &route.metrics);
+    /// Sends a request on to the app; what became of it, and our own answer where the app gave none.
+    #[allow(clippy::too_many_arguments, reason = "all of one request")]
+    async fn relay(
+        &self,
+        live: &Live,
+        route: Option<&Route>,
+        head: &Head<'_>,
+        upstream: &Upstream,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        upload: Upload<'_>,
+        body: &mut SessionBody<'_>,
+    ) -> (Decided, Option<Answer>) {
+        let begun_us = self.clock.uptime_us();
+        let metrics = self.metrics_of(route);
+        let relay = Relay {
+            upstream,
+            method: head.method,
+            target: head.target,
+            headers,
+            request_id: head.id,
+            tunnel_idle: live.limits.idle_timeout,
+        };
+        #[allow(clippy::cast_precision_loss, reason = "for a histogram")]
+        let answered = || metrics.delivery_duration_s.observe((self.clock.uptime_us() - begun_us) as f64 / 1e6);
+        match relay.run(body, upload, answered).await {
+            Ok(status) => (Decided::Passed(status), None),
+            Err(RelayError::CutOff(rejection)) => (Decided::CutOff(rejection), None),
+            Err(RelayError::Refused(rejection)) => {
+                (Decided::Refused(rejection), Some(Answer::refused(rejection, None, head.id)))
+            }
+        }
+    }
+
+    fn metrics_of<'m>(&'m self, route: Option<&'m Route>) -> &'m RouteMetrics {
+        route.map_or_else(|| self.metrics.no_route(), |route| &route.metrics)
+    }
+
+    /// `ack_us` is the time of an answer of our own.
+    fn count(&self, route: Option<&Route>, decided: Decided, known: &Known, ack_us: Option<i64>) {
+        let metrics = self.metrics_of(route);
         match decided {
-            Ok(Accepted::New(_)) => {
+            Decided::Health => return,
+            Decided::Accepted => {
                 metrics.accepted.inc();
                 metrics.event(known.facts.event_type.as_deref(), known.facts.provider_attempt);
             }
-            Ok(Accepted::Duplicate(_)) => {
+            Decided::Duplicate => {
                 metrics.duplicate.inc();
                 metrics.repeat(known.facts.provider_attempt);
             }
-            Err(rejection) => metrics.reject(*rejection),
+            Decided::Passed(_) => metrics.passed.inc(),
+            Decided::Refused(rejection) | Decided::CutOff(rejection) => metrics.reject(rejection),
         }
         for report in known.reports.iter() {
             metrics.would_reject(report);
         }
         #[allow(clippy::cast_precision_loss, reason = "for histograms")]
         {
-            metrics.ack_duration_s.observe(ack_us as f64 / 1e6);
+            if let Some(ack_us) = ack_us {
+                metrics.ack_duration_s.observe(ack_us as f64 / 1e6);
+            }
             if let Some(bytes) = known.body_bytes {
                 metrics.body_bytes.observe(bytes as f64);
             }
-            let refused_skew = decided.as_ref().err().and_then(|rejection| rejection.skew_s());
-            if let Some(skew_s) = known.skew_s.or(refused_skew) {
+            if let Some(skew_s) = known.skew_s.or(decided.skew_s()) {
                 metrics.skew_s.observe(skew_s as f64);
             }
         }
@@ -231,7 +325,7 @@ impl PublicApp {
         let answer = Answer::refused(rejection, None, id);
         self.metrics.no_route().reject(rejection);
         let known = Known { client: peer_ip(peer), ..Known::default() };
-        self.log.write(None, &Err(rejection), &answer, &known, id, 0);
+        self.live.load().log.write(None, Decided::Refused(rejection), &known, id, 0);
         answer
     }
 
@@ -279,12 +373,16 @@ async fn linger(session: &mut ServerSession) {
     let _ = timeout(LINGER, reading).await;
 }
 
-fn answer_to(decided: &Result<Accepted, Rejection>, route: Option<&Route>, known: &Known, id: DeliveryId) -> Answer {
-    match decided {
-        Ok(accepted) => Answer::accepted(accepted, known.facts.event_id.as_deref(), id),
-        Err(Rejection::MethodNotAllowed) => Answer::refused(Rejection::MethodNotAllowed, route.map(Route::allow), id),
-        Err(rejection) => Answer::refused(*rejection, None, id),
+impl Live {
+    fn is_health(&self, head: &Head<'_>) -> bool {
+        let is_get = matches!(*head.method, Method::GET | Method::HEAD);
+        is_get && self.health_path.as_ref().is_some_and(|path| head.path() == path.as_bytes())
     }
+}
+
+fn refusal(rejection: Rejection, route: Option<&Route>, id: DeliveryId) -> Answer {
+    let allow = (rejection == Rejection::MethodNotAllowed).then(|| route.map(Route::allow)).flatten();
+    Answer::refused(rejection, allow, id)
 }
 
 fn peer_of(stream: &Stream) -> Peer {

@@ -3,6 +3,9 @@
 pub mod admin;
 pub mod answer;
 pub mod body;
+pub mod body_memory;
 pub mod connection;
 pub mod head;
+pub mod open_connections;
+pub mod relay;
 pub mod request_log;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::answer::Answer;
 use crate::buffer::committer::Accepted;
 use crate::buffer::event::DeliveryId;
 use crate::clock::Clock;
@@ -13,6 +12,68 @@ use crate::rejection::Rejection;
 
 /// Refusals logged per second at most: a flood of forgeries must not fill the log.
 const REFUSED_PER_S: u32 = 50;
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decided {
+    /// `health_path`: neither counted nor logged.
+    Health,
+    /// Stored by this request.
+    Accepted,
+    /// An equal one had been stored.
+    Duplicate,
+    /// Found genuine, or passed on: the status that the client got.
+    Passed(u16),
+    /// Refused by us.
+    Refused(Rejection),
+    /// The app's answer broke off on its way.
+    CutOff(Rejection),
+}
+
+impl Decided {
+    /// Of an event that is durable.
+    pub fn of(accepted: &Accepted) -> Decided {
+        match accepted {
+            Accepted::New(_) => Decided::Accepted,
+            Accepted::Duplicate(_) => Decided::Duplicate,
+        }
+    }
+
+    /// Whether only closing the connection tells the client.
+    pub fn is_cut_off(self) -> bool {
+        matches!(self, Decided::CutOff(_))
+    }
+
+    /// Now minus the signed timestamp, seconds, where the timestamp was the trouble.
+    pub fn skew_s(self) -> Option<i64> {
+        self.rejection().and_then(Rejection::skew_s)
+    }
+
+    fn rejection(self) -> Option<Rejection> {
+        match self {
+            Decided::Refused(rejection) | Decided::CutOff(rejection) => Some(rejection),
+            _ => None,
+        }
+    }
+
+    fn outcome(self) -> &'static str {
+        match self {
+            Decided::Health | Decided::Passed(_) => "passed",
+            Decided::Accepted => "accepted",
+            Decided::Duplicate => "duplicate",
+            Decided::Refused(rejection) | Decided::CutOff(rejection) if rejection.is_ours() => "failed",
+            Decided::Refused(_) | Decided::CutOff(_) => "rejected",
+        }
+    }
+
+    fn status(self) -> u16 {
+        match self {
+            Decided::Health | Decided::Accepted | Decided::Duplicate => 200,
+            Decided::Passed(status) => status,
+            Decided::Refused(rejection) | Decided::CutOff(rejection) => rejection.status(),
+        }
+    }
+}
 
 /// Writes the lines.
 pub struct RequestLog {
@@ -32,42 +93,31 @@ impl RequestLog {
     }
 
     /// The line of one request.
-    pub fn write(
-        &self,
-        route: Option<&str>,
-        decided: &Result<Accepted, Rejection>,
-        answer: &Answer,
-        known: &Known,
-        id: DeliveryId,
-        ack_us: i64,
-    ) {
-        let limit = if decided.is_ok() { &self.accepted } else { &self.refused };
+    pub fn write(&self, route: Option<&str>, decided: Decided, known: &Known, id: DeliveryId, ack_us: i64) {
+        if decided == Decided::Health {
+            return;
+        }
+        let rejection = decided.rejection();
+        let limit = if rejection.is_none() { &self.accepted } else { &self.refused };
         let Some(left_out) = limit.admit() else { return };
-        let (outcome, reason, hint) = match decided {
-            Ok(Accepted::New(_)) => ("accepted", None, None),
-            Ok(Accepted::Duplicate(_)) => ("duplicate", None, None),
-            Err(rejection) if rejection.is_ours() => ("failed", Some(rejection.reason()), Some(rejection.hint())),
-            Err(rejection) => ("rejected", Some(rejection.reason()), Some(rejection.hint())),
-        };
         let would_reject: Vec<_> = known.reports.iter().map(Rejection::reason).collect();
         let would_reject = (!would_reject.is_empty()).then(|| would_reject.join(","));
         let client_ip = known.client.and_then(|ip| self.client_ip.show(ip));
-        let refused_skew = decided.as_ref().err().and_then(|rejection| rejection.skew_s());
         let ack_ms = (ack_us.max(0) / 10) as f64 / 100.0;
         tracing::info!(
             route = route.unwrap_or(NO_ROUTE),
-            outcome,
-            reason,
-            status = answer.status(),
+            outcome = decided.outcome(),
+            reason = rejection.map(Rejection::reason),
+            status = decided.status(),
             client_ip,
             event_id = known.facts.event_id,
             event_type = known.facts.event_type,
             body_bytes = known.body_bytes.map(|bytes| bytes as u64),
-            skew_s = known.skew_s.or(refused_skew),
+            skew_s = known.skew_s.or(decided.skew_s()),
             ack_ms,
             request_id = %id,
             would_reject,
-            hint,
+            hint = rejection.map(Rejection::hint),
             left_out = (left_out > 0).then_some(left_out),
             "request"
         );

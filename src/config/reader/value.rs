@@ -1,5 +1,6 @@
 //! Texts to values, and values back to the text that a person would write.
 
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -70,6 +71,23 @@ pub fn parse_count(text: &str, range: &RangeInclusive<usize>) -> Result<usize, F
     let mend = || format!("write a whole number from {} to {}", range.start(), range.end());
     let count = text.parse().map_err(|_| Fault::new(format!("{} is not a whole number", shown(text)), mend()))?;
     if range.contains(&count) { Ok(count) } else { Err(Fault::new(format!("{} is out of range", shown(text)), mend())) }
+}
+
+/// `50/s`, or `off`, which is `None`.
+///
+/// # Errors
+/// Not a rate, or out of range.
+pub fn parse_rate_per_s(text: &str, range: &RangeInclusive<u32>) -> Result<Option<NonZeroU32>, Fault> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let mend = || format!("write a rate from {}/s to {}/s, or off", range.start(), range.end());
+    let number = text.strip_suffix("/s").and_then(|number| number.trim().parse().ok());
+    let number = number.ok_or_else(|| Fault::new(format!("{} is not a rate", shown(text)), mend()))?;
+    match NonZeroU32::new(number).filter(|rate| range.contains(&rate.get())) {
+        Some(rate) => Ok(Some(rate)),
+        None => Err(Fault::new(format!("{} is out of range", shown(text)), mend())),
+    }
 }
 
 /// One of several names.

@@ -34,11 +34,12 @@ impl FlagKeys {
     }
 }
 
-/// The keys of a route, its own or else those of the flags.
+/// The keys of a route, its own or else those of the flags; none is a problem if `required`.
 pub(super) fn read(
     route: &Section<'_>,
     sources: &Sources<'_>,
     flags: &FlagKeys,
+    required: bool,
     warnings: &mut Vec<String>,
 ) -> Vec<NamedKey> {
     const DOC: &str = "Telnyx's public keys, at most 8, each from `value`, `env` or `file`; `--public-key` or `TELNYX_PUBLIC_KEY` where none are written.";
@@ -77,7 +78,7 @@ pub(super) fn read(
         keys.clone_from(&flags.keys);
     }
     let has_any = if written { !route.is_empty_list("keys") } else { flags.given };
-    if !has_any {
+    if required && !has_any {
         route.fault("keys", Fault::new("is missing: a route that verifies needs a public key", "set --public-key or TELNYX_PUBLIC_KEY, or write `keys: [{ file: … }]`; it is in Telnyx's portal under Keys & Credentials > Public Key"));
     }
     if written && keys.len() > KEYS_MAX {

@@ -8,6 +8,7 @@ mod secret;
 mod settings;
 mod upstream;
 
+use std::cell::Cell;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,9 +19,9 @@ pub use flags::Overrides;
 
 use super::reader::problem::{Fault, Problem, Problems};
 use super::reader::schema::{Kind, Record};
-use super::reader::section::{Section, fixed};
+use super::reader::section::Section;
 use super::reader::{FILE_MAX_BYTES, Reader, value};
-use super::{Admin, Config, Secret};
+use super::{Admin, Config, PathPattern, Route, Secret, Upstream};
 use crate::gate::allowlist::parse_net;
 use crate::gate::peer::TrustedProxies;
 
@@ -147,7 +148,7 @@ fn read(
     let upstream =
         upstream::read(&upstream, &upstream::UpstreamParts::default(), overrides.upstream.as_deref(), &sources);
     let default_upstream = upstream.build().map(Arc::new);
-    let limits = settings::limits(&root, warnings);
+    let limits = settings::limits(&root);
     let buffer = settings::buffer(&root, &sources);
     let surroundings = routes::Surroundings {
         trusted: &trusted_proxies,
@@ -155,11 +156,16 @@ fn read(
         upstream: &upstream,
         default_upstream: default_upstream.clone(),
         buffer_max_bytes: buffer.max_bytes,
+        body_memory_bytes: limits.body_memory_bytes,
+        lacks_upstream: Cell::new(false),
     };
     let routes = routes::read(&root, &sources, &surroundings, warnings);
-    root.fixed("unmatched", "reject", "What happens to a request that matches no route: 404.");
-    sources.optional_flag("--unmatched", overrides.unmatched.as_ref(), |text| fixed(text, "reject"));
-    root.to_come("health_path", None);
+    let unmatched = unmatched(&root, &sources, &surroundings);
+    if surroundings.lacks_upstream.get() {
+        let mend = "set `url:` there, --upstream or HOOKWARD_UPSTREAM, such as http://127.0.0.1:3000";
+        root.fault("upstream", Fault::new("is missing", mend));
+    }
+    let health_path = health_path(&root, &routes);
     let delivery = settings::delivery(&root);
     let shutdown = settings::shutdown(&root);
     let log = settings::log(&root, &sources);
@@ -175,6 +181,8 @@ fn read(
         trusted_proxies,
         routes,
         default_upstream,
+        unmatched,
+        health_path,
         limits,
         buffer,
         delivery,
@@ -278,6 +286,40 @@ fn data_dir(root: &Section<'_>, sources: &Sources<'_>) -> PathBuf {
     );
     let written = written.map_or_else(|| PathBuf::from(DEFAULT), PathBuf::from);
     sources.overrides.data_dir.clone().unwrap_or(written)
+}
+
+/// Where requests go that match no route.
+fn unmatched(
+    root: &Section<'_>,
+    sources: &Sources<'_>,
+    surroundings: &routes::Surroundings<'_>,
+) -> Option<Arc<Upstream>> {
+    const CHOICES: [(&str, bool); 2] = [("reject", false), ("pass", true)];
+    const DOC: &str = "What happens to a request that matches no route: 404, or to the upstream as it is, unverified.";
+    let written = root.choice("unmatched", false, &CHOICES, DOC);
+    let flag = sources.overrides.unmatched.as_ref();
+    let passes =
+        sources.optional_flag("--unmatched", flag, |text| value::parse_choice(text, &CHOICES)).unwrap_or(written);
+    if passes && !surroundings.upstream.is_named {
+        surroundings.lacks_upstream.set(true);
+    }
+    surroundings.default_upstream.clone().filter(|_| passes)
+}
+
+fn health_path(root: &Section<'_>, routes: &[Route]) -> Option<String> {
+    const DOC: &str = "Path of the public side whose GET answers as `/readyz` does, for load balancers.";
+    let path = root.parsed("health_path", Kind::Text, None, DOC, |text| match routes::parse_path(text)? {
+        PathPattern::Exact(path) => Ok(path),
+        _ => Err(Fault::new("is a pattern", "write one path, such as /healthz")),
+    })?;
+    let taken = |route: &Route| route.path == PathPattern::Exact(path.clone());
+    if let Some(route) = routes.iter().find(|route| taken(route)) {
+        root.fault(
+            "health_path",
+            Fault::new(format!("is the path of the route {}", route.name), "choose a path that no route takes"),
+        );
+    }
+    Some(path)
 }
 
 fn trusted_proxies(section: &Section<'_>, sources: &Sources<'_>) -> TrustedProxies {

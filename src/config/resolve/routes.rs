@@ -12,9 +12,9 @@ use super::upstream::{self, UpstreamParts};
 use super::{HOUR, SECOND, Sources};
 use crate::config::reader::problem::Fault;
 use crate::config::reader::schema::Kind;
-use crate::config::reader::section::{Section, fixed};
-use crate::config::reader::value::{duration_text, parse_name, shown};
-use crate::config::{Dedupe, PathPattern, Route, Upstream};
+use crate::config::reader::section::Section;
+use crate::config::reader::value::{duration_text, parse_choice, parse_name, shown};
+use crate::config::{Checks, Dedupe, End, Handling, PathPattern, Route, Upstream};
 use crate::gate::Enforcement;
 use crate::gate::allowlist::{Allowlist, parse_source};
 use crate::gate::peer::TrustedProxies;
@@ -32,6 +32,27 @@ pub(super) struct Surroundings<'a> {
     pub(super) upstream: &'a UpstreamParts,
     pub(super) default_upstream: Option<Arc<Upstream>>,
     pub(super) buffer_max_bytes: u64,
+    pub(super) body_memory_bytes: usize,
+    /// Set when something needs the top-level upstream and the file names none; reported once.
+    pub(super) lacks_upstream: Cell<bool>,
+}
+
+/// What is done with the requests of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Ack,
+    Proxy,
+    Verify,
+    Pass,
+}
+
+const MODES: [(&str, Mode); 4] =
+    [("ack", Mode::Ack), ("proxy", Mode::Proxy), ("verify", Mode::Verify), ("pass", Mode::Pass)];
+
+impl Mode {
+    fn name(self) -> &'static str {
+        MODES.iter().find(|(_, mode)| *mode == self).map_or("", |(name, _)| name)
+    }
 }
 
 /// Reads all routes; those that cannot be used are left out, with the reason among the problems.
@@ -41,7 +62,6 @@ pub(super) fn read(
     surroundings: &Surroundings<'_>,
     warnings: &mut Vec<String>,
 ) -> Vec<Route> {
-    sources.optional_flag("--mode", sources.overrides.mode.as_ref(), |text| fixed(text, "ack"));
     let flags = Flags::read(sources);
     let mut sections =
         root.sections("routes", "What is received. None written: one route named `default`.").unwrap_or_default();
@@ -53,13 +73,12 @@ pub(super) fn read(
         // One route for each path, as if they stood in the file.
         sections.extend((0..flags.paths.len().max(1)).map(|index| root.unwritten_item("routes", index)));
     }
-    let lacks_upstream = Cell::new(false);
     let mut routes = Vec::new();
     let mut names: Vec<String> = Vec::new();
     let mut patterns: Vec<PathPattern> = Vec::new();
     for (index, section) in sections.iter().enumerate() {
         let defaults = if written { (default_name(0), None) } else { (default_name(index), flags.paths.get(index)) };
-        let reading = Reading { section, sources, surroundings, flags: &flags, lacks_upstream: &lacks_upstream };
+        let reading = Reading { section, sources, surroundings, flags: &flags };
         let (name, path) = reading.name_and_path(defaults);
         if names.contains(&name) {
             section.fault(
@@ -76,15 +95,6 @@ pub(super) fn read(
         let route = reading.rest(&name, path, warnings);
         routes.extend(route);
     }
-    if lacks_upstream.get() {
-        root.fault(
-            "upstream",
-            Fault::new(
-                "is missing",
-                "set `url:` there, --upstream or HOOKWARD_UPSTREAM, such as http://127.0.0.1:3000",
-            ),
-        );
-    }
     routes
 }
 
@@ -99,6 +109,7 @@ struct Flags {
     sources_texts: Vec<String>,
     allowlist_off: bool,
     paths: Vec<PathPattern>,
+    mode: Mode,
 }
 
 impl Flags {
@@ -116,6 +127,9 @@ impl Flags {
             sources: (!overrides.ip_allowlist.is_empty()).then_some(nets),
             sources_texts: overrides.ip_allowlist.clone(),
             allowlist_off,
+            mode: sources
+                .optional_flag("--mode", overrides.mode.as_ref(), |text| parse_choice(text, &MODES))
+                .unwrap_or(Mode::Ack),
             paths: overrides.path.iter().filter_map(|text| sources.flag("--path", text, parse_path)).collect(),
         }
     }
@@ -127,8 +141,6 @@ struct Reading<'a> {
     sources: &'a Sources<'a>,
     surroundings: &'a Surroundings<'a>,
     flags: &'a Flags,
-    /// Set when neither the route nor the file names an upstream; reported once.
-    lacks_upstream: &'a Cell<bool>,
 }
 
 impl Reading<'_> {
@@ -157,10 +169,39 @@ impl Reading<'_> {
     /// Everything else. Reads every key before it gives up on anything.
     fn rest(&self, name: &str, path: Option<PathPattern>, warnings: &mut Vec<String>) -> Option<Route> {
         let section = self.section;
-        let methods = self.methods();
-        section.fixed("mode", "ack", "What is done: `ack` stores durably, answers 200 and forwards later.");
+        const DOC: &str = "`ack` stores durably, answers 200 and forwards later; `proxy` verifies and passes the app's answer back; `verify` answers 200 or the refusal and forwards nothing; `pass` passes unverified.";
+        let mode = section.optional_choice("mode", Some(Mode::Ack), &MODES, DOC).unwrap_or(self.flags.mode);
+        let methods = self.methods(mode);
         section.fixed("provider", "telnyx", "Who signs.");
-        let keys = keys::read(section, self.sources, &self.flags.keys, warnings);
+        if mode == Mode::Pass {
+            self.refuse_checks();
+        }
+        let checks = self.checks(name, mode, warnings);
+        let dedupe = self.dedupe(name, mode, &checks.tolerance, warnings);
+        let upstream = self.upstream(mode);
+        let (path, handling) = match mode {
+            Mode::Ack => (path?, Handling::Verified(Box::new(checks), End::Ack { dedupe, upstream: upstream? })),
+            Mode::Proxy => (path?, Handling::Verified(Box::new(checks), End::Proxy(upstream?))),
+            // A gateway appends the path that it was asked for.
+            Mode::Verify => (with_sub_paths(path?), Handling::Verified(Box::new(checks), End::Verify)),
+            Mode::Pass => (path?, Handling::Passed(upstream?)),
+        };
+        Some(Route { name: name.into(), path, methods, handling })
+    }
+
+    /// A check that is written and not made would be a false comfort.
+    fn refuse_checks(&self) {
+        for key in ["keys", "ip_allowlist", "signature", "timestamp", "max_body", "dedupe"] {
+            if self.section.has(key) && !self.section.is_text(key, "off") {
+                let mend = "leave it out, or choose a mode that verifies (ack, proxy, verify)";
+                self.section.fault(key, Fault::new("is not looked at in mode pass", mend));
+            }
+        }
+    }
+
+    fn checks(&self, name: &str, mode: Mode, warnings: &mut Vec<String>) -> Checks {
+        let section = self.section;
+        let keys = keys::read(section, self.sources, &self.flags.keys, mode != Mode::Pass, warnings);
         let allowlist = self.allowlist(name, warnings);
         let signature = section.choice(
             "signature",
@@ -170,47 +211,46 @@ impl Reading<'_> {
         );
         if signature == Enforcement::Report {
             warnings.push(format!(
-                "{}: anybody's requests are stored and forwarded, as unverified",
-                section.path_of("signature")
+                "{}: anybody's requests pass, as unverified: they are {}",
+                section.path_of("signature"),
+                match mode {
+                    Mode::Ack => "stored and forwarded",
+                    Mode::Verify => "answered 200",
+                    Mode::Proxy | Mode::Pass => "passed to the app",
+                }
             ));
         }
         let tolerance = self.tolerance();
         let max_body_bytes = section.memory("max_body", 1 << 20, 1..=64 << 20, "Largest body; more is answered 413.");
-        if max_body_bytes as u64 > self.surroundings.buffer_max_bytes {
+        if mode == Mode::Ack && max_body_bytes as u64 > self.surroundings.buffer_max_bytes {
             section.fault(
                 "max_body",
                 Fault::new("is larger than the buffer", "make it smaller, or buffer.max_bytes larger"),
             );
         }
-        let dedupe = self.dedupe(name, &tolerance);
-        let upstream = self.upstream();
-        Some(Route {
-            name: name.into(),
-            path: path?,
-            methods,
-            keys,
-            allowlist,
-            signature,
-            tolerance,
-            max_body_bytes,
-            dedupe,
-            upstream: upstream?,
-        })
+        if max_body_bytes > self.surroundings.body_memory_bytes {
+            section.fault(
+                "max_body",
+                Fault::new("is larger than limits.body_memory", "make it smaller, or limits.body_memory larger"),
+            );
+        }
+        Checks { keys, allowlist, signature, tolerance, max_body_bytes }
     }
 
-    fn methods(&self) -> Vec<Method> {
-        let kind = Kind::Choices(vec!["POST", "PUT", "PATCH", "DELETE"]);
+    /// `None` is any method.
+    fn methods(&self, mode: Mode) -> Option<Vec<Method>> {
+        let kind = Kind::Choices(METHODS.to_vec());
         let methods = self.section.list(
             "methods",
             kind,
             &["POST"],
-            "Methods that are taken; others are answered 405.",
-            parse_method,
+            "Methods that are taken; others are answered 405. Mode `pass` takes any unless they are written; where requests are verified, those without a signed body (`GET`, `HEAD`, `OPTIONS`) are an error.",
+            |text| parse_method(text, mode),
         );
         if self.section.is_empty_list("methods") {
             self.section.fault("methods", Fault::new("is an empty list", "write [POST], or leave it out"));
         }
-        methods.unwrap_or_else(|| vec![Method::POST])
+        methods.or_else(|| (mode != Mode::Pass).then(|| vec![Method::POST]))
     }
 
     fn allowlist(&self, name: &str, warnings: &mut Vec<String>) -> Allowlist {
@@ -286,10 +326,18 @@ impl Reading<'_> {
         }
     }
 
-    fn dedupe(&self, name: &str, tolerance: &Tolerance) -> Option<Dedupe> {
-        let section = self
-            .section
-            .section_or_off("dedupe", "How an event that comes twice is found; `off` forwards every copy.")?;
+    fn dedupe(&self, name: &str, mode: Mode, tolerance: &Tolerance, warnings: &mut Vec<String>) -> Option<Dedupe> {
+        let section = self.section.section_or_off(
+            "dedupe",
+            "How an event that comes twice is found, in mode `ack`; `off` forwards every copy.",
+        )?;
+        if matches!(mode, Mode::Proxy | Mode::Verify) && self.section.has("dedupe") {
+            warnings.push(format!(
+                "{}: is not looked at in mode {}: a repeat needs an answer of its own",
+                self.section.path_of("dedupe"),
+                mode.name()
+            ));
+        }
         let window = section.duration(
             "window",
             HOUR * 24,
@@ -304,7 +352,7 @@ impl Reading<'_> {
             parse_name,
         );
         let least = tolerance.past + tolerance.future;
-        if window < least {
+        if mode == Mode::Ack && window < least {
             let what = format!(
                 "is shorter than timestamp.past and future together ({}): a replay could outlive it",
                 duration_text(least)
@@ -320,13 +368,17 @@ impl Reading<'_> {
         Some(Dedupe { window, scope: scope.as_deref().unwrap_or(name).into() })
     }
 
-    fn upstream(&self) -> Option<Arc<Upstream>> {
+    fn upstream(&self, mode: Mode) -> Option<Arc<Upstream>> {
         let section = self
             .section
             .section("upstream", "Another app for this route; what is left out is as in the top-level `upstream`.");
         let parts = upstream::read(&section, self.surroundings.upstream, None, self.sources);
-        if !parts.is_named {
-            self.lacks_upstream.set(true);
+        if !parts.is_named && mode != Mode::Verify {
+            self.surroundings.lacks_upstream.set(true);
+        }
+        if self.section.has("upstream") && mode == Mode::Verify {
+            let mend = "leave it out, or choose mode proxy or ack";
+            self.section.fault("upstream", Fault::new("is not used in mode verify, which forwards nothing", mend));
         }
         // Shared, so that routes to one app are held to its concurrency together.
         match &self.surroundings.default_upstream {
@@ -344,22 +396,30 @@ fn source(text: &str) -> Result<Vec<IpNet>, Fault> {
         .map_err(|sentence| Fault::from_sentence(&sentence, "write a preset or a CIDR such as 203.0.113.0/24"))
 }
 
-fn parse_method(text: &str) -> Result<Method, Fault> {
-    match text {
-        "POST" => Ok(Method::POST),
-        "PUT" => Ok(Method::PUT),
-        "PATCH" => Ok(Method::PATCH),
-        "DELETE" => Ok(Method::DELETE),
-        "GET" | "HEAD" => Err(Fault::new(format!("{text} cannot be verified: a query is not signed"), "leave it out")),
-        _ => Err(Fault::new(
+const METHODS: [&str; 7] = ["POST", "PUT", "PATCH", "DELETE", "GET", "HEAD", "OPTIONS"];
+
+fn parse_method(text: &str, mode: Mode) -> Result<Method, Fault> {
+    if !METHODS.contains(&text) {
+        return Err(Fault::new(
             format!("{} is not a method that is taken here", shown(text)),
             "write POST, PUT, PATCH or DELETE",
-        )),
+        ));
+    }
+    if mode != Mode::Pass && matches!(text, "GET" | "HEAD" | "OPTIONS") {
+        return Err(Fault::new(format!("{text} cannot be verified: a query is not signed"), "leave it out"));
+    }
+    text.parse().map_err(|_| Fault::new("is not a method", "write POST, PUT, PATCH or DELETE"))
+}
+
+fn with_sub_paths(path: PathPattern) -> PathPattern {
+    match path {
+        PathPattern::Exact(path) => PathPattern::Tree(path),
+        other => other,
     }
 }
 
 /// `/webhooks`, `/webhooks/*`.
-fn parse_path(text: &str) -> Result<PathPattern, Fault> {
+pub(super) fn parse_path(text: &str) -> Result<PathPattern, Fault> {
     const MEND: &str = "write an absolute path such as /webhooks, or /webhooks/* for all below it";
     if !text.starts_with('/') {
         return Err(Fault::new(format!("{} does not begin with /", shown(text)), MEND));
@@ -388,8 +448,9 @@ mod tests {
 
     #[test]
     fn a_method_without_a_signed_body_says_why() {
-        assert!(parse_method("GET").unwrap_err().what.contains("a query is not signed"));
-        assert!(parse_method("post").is_err());
-        assert_eq!(parse_method("PUT"), Ok(Method::PUT));
+        assert!(parse_method("GET", Mode::Proxy).unwrap_err().what.contains("a query is not signed"));
+        assert_eq!(parse_method("GET", Mode::Pass), Ok(Method::GET));
+        assert!(parse_method("post", Mode::Ack).is_err());
+        assert_eq!(parse_method("PUT", Mode::Ack), Ok(Method::PUT));
     }
 }

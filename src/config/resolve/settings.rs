@@ -1,6 +1,7 @@
 //! Bounds, buffer, delivery, shutdown and logging: what does not depend on routes.
 
 use std::io::IsTerminal as _;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use tracing::Level;
 
 use super::{HOUR, MILLISECOND, Overrides, SECOND, Sources, YEAR};
 use crate::config::reader::problem::Fault;
+use crate::config::reader::schema::Kind;
 use crate::config::reader::section::Section;
-use crate::config::reader::value;
+use crate::config::reader::value::{self, parse_rate_per_s};
 use crate::config::{Buffer, ClientIpLog, Delivery, Durability, Limits, Log, LogFormat, Retry, Shutdown};
 
 const LEVELS: [(&str, Level); 5] = [
@@ -27,15 +29,9 @@ const CLIENT_IP: [(&str, ClientIpLog); 3] =
 
 const BUFFER_BYTES: RangeInclusive<u64> = 64 * 1024..=16 << 40;
 
-pub(super) fn limits(root: &Section<'_>, warnings: &mut Vec<String>) -> Limits {
+pub(super) fn limits(root: &Section<'_>) -> Limits {
     let section = root.section("limits", "Bounds of the public side.");
     let timeouts = MILLISECOND * 100..=HOUR;
-    // Accepting a bound in silence and not keeping it would be a lie.
-    for (key, default) in [("body_memory", "64MiB"), ("failed_signatures_per_client", "50/s")] {
-        if section.to_come(key, Some(default)) {
-            warnings.push(format!("limits.{key}: is not enforced in this version"));
-        }
-    }
     Limits {
         connections: section.count("connections", 4096, 1..=1_000_000, "Open connections; more are answered 503."),
         header_timeout: section.duration(
@@ -54,6 +50,21 @@ pub(super) fn limits(root: &Section<'_>, warnings: &mut Vec<String>) -> Limits {
             timeouts,
             "How long a connection may wait for its next request.",
         ),
+        body_memory_bytes: section.memory(
+            "body_memory",
+            64 << 20,
+            64 << 10..=u32::MAX,
+            "Bytes of bodies that are held at once; more are answered 503.",
+        ),
+        failed_signatures_per_client: section
+            .parsed(
+                "failed_signatures_per_client",
+                Kind::Text,
+                Some("50/s".into()),
+                "Signatures of one client that may fail per second before it is answered 429; `off` is any number.",
+                |text| parse_rate_per_s(text, &(1..=1_000_000)),
+            )
+            .unwrap_or(NonZeroU32::new(50)),
     }
 }
 

@@ -3,7 +3,7 @@ use tracing::Level;
 
 use super::*;
 use crate::config::reader::node::{self, Node, Value};
-use crate::config::{Destination, Durability, LogFormat, PathPattern};
+use crate::config::{Checks, Destination, Durability, End, Handling, LogFormat, PathPattern};
 use crate::gate::Enforcement;
 use crate::gate::allowlist::Allowlist;
 
@@ -35,6 +35,10 @@ fn assert_problem(text: &str, overrides: &Overrides, words: &[&str]) {
     }
 }
 
+fn checks(route: &crate::config::Route) -> &Checks {
+    route.checks().unwrap()
+}
+
 #[test]
 fn flags_alone_make_one_route_with_every_default() {
     let Resolved { config, warnings } = resolve(None, &keyed(), &|_| None).unwrap();
@@ -49,12 +53,17 @@ fn flags_alone_make_one_route_with_every_default() {
     assert!(config.threads >= 1);
     let [route] = config.routes.as_slice() else { panic!("{:?}", config.routes) };
     assert_eq!((&*route.name, &route.path), ("default", &PathPattern::Prefix("/".into())));
-    assert_eq!((&*route.keys[0].name, route.keys.len()), ("key1", 1));
-    assert!(matches!(&route.allowlist, Allowlist::Only { nets, mode: Enforcement::Enforce } if nets.len() == 4));
-    assert_eq!(route.tolerance.past, SECOND * 300);
-    let dedupe = route.dedupe.as_ref().unwrap();
+    let checks = checks(route);
+    assert_eq!((&*checks.keys[0].name, checks.keys.len()), ("key1", 1));
+    assert!(matches!(&checks.allowlist, Allowlist::Only { nets, mode: Enforcement::Enforce } if nets.len() == 4));
+    assert_eq!(checks.tolerance.past, SECOND * 300);
+    let (upstream, dedupe) = route.ack().unwrap();
+    let dedupe = dedupe.unwrap();
     assert_eq!((dedupe.window, &*dedupe.scope), (HOUR * 24, "default"));
-    assert!(Arc::ptr_eq(&route.upstream, config.default_upstream.as_ref().unwrap()));
+    assert!(Arc::ptr_eq(upstream, config.default_upstream.as_ref().unwrap()));
+    assert!(config.unmatched.is_none() && config.health_path.is_none());
+    assert_eq!(config.limits.body_memory_bytes, 64 << 20);
+    assert_eq!(config.limits.failed_signatures_per_client.unwrap().get(), 50);
 }
 
 #[test]
@@ -74,7 +83,7 @@ routes:
   - name: Messaging
     path: webhooks
     methods: [GET]
-    mode: proxy
+    mode: prox
     keys:
       - { name: a, env: NOT_THERE }
       - hunter2
@@ -96,7 +105,7 @@ h.yaml:10: buffer.max_bytes: `lots` is not a size; write a size from 64KiB to 16
 h.yaml:12: routes[0].name: `Messaging` is not a name; write 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit
 h.yaml:13: routes[0].path: `webhooks` does not begin with /; write an absolute path such as /webhooks, or /webhooks/* for all below it
 h.yaml:14: routes[0].methods[0]: GET cannot be verified: a query is not signed; leave it out
-h.yaml:15: routes[0].mode: `proxy` is not available in this version; write ack, or leave it out
+h.yaml:15: routes[0].mode: `prox` is not known here; write ack, proxy, verify or pass
 h.yaml:17: routes[0].keys[0].env: `NOT_THERE` is not set; set it in the environment of hookward, or use `file:`
 h.yaml:18: routes[0].keys[1]: is a text, expected a section; write `key: value` lines under it
 h.yaml:20: routes[0].ip_allowlist.sources[1]: `10.0.0.1/8` has bits set behind its prefix; did you mean 10.0.0.0/8?
@@ -165,25 +174,32 @@ routes:
     let list = |specs: &[&str]| Overrides { ip_allowlist: specs.iter().map(|s| (*s).to_owned()).collect(), ..keyed() };
     let config = resolved(&text, &list(&["off"])).config;
     let [own, filled, watched] = config.routes.as_slice() else { panic!() };
-    assert_eq!((&*own.keys[0].name, own.upstream.destination.authority().as_str()), ("mine", "own:1"));
-    assert!(
-        matches!(&own.allowlist, Allowlist::Only { nets, mode: Enforcement::Enforce } if nets[0].to_string() == "192.0.2.0/24")
+    assert_eq!(
+        (&*checks(own).keys[0].name, own.upstream().unwrap().destination.authority().as_str()),
+        ("mine", "own:1")
     );
-    assert_eq!((&*filled.keys[0].name, filled.upstream.destination.authority().as_str()), ("key1", "127.0.0.1:3000"));
-    assert!(matches!(filled.allowlist, Allowlist::Off));
-    assert!(matches!(watched.allowlist, Allowlist::Only { mode: Enforcement::Report, .. }));
+    assert!(
+        matches!(&checks(own).allowlist, Allowlist::Only { nets, mode: Enforcement::Enforce } if nets[0].to_string() == "192.0.2.0/24")
+    );
+    assert_eq!(
+        (&*checks(filled).keys[0].name, filled.upstream().unwrap().destination.authority().as_str()),
+        ("key1", "127.0.0.1:3000")
+    );
+    assert!(matches!(checks(filled).allowlist, Allowlist::Off));
+    assert!(matches!(checks(watched).allowlist, Allowlist::Only { mode: Enforcement::Report, .. }));
 
     let config = resolved(&text, &list(&["203.0.113.9", "telnyx"])).config;
-    assert!(matches!(&config.routes[1].allowlist, Allowlist::Only { nets, .. } if nets.len() == 5));
+    assert!(matches!(&checks(&config.routes[1]).allowlist, Allowlist::Only { nets, .. } if nets.len() == 5));
     assert!(
-        matches!(&config.routes[2].allowlist, Allowlist::Only { nets, mode: Enforcement::Report } if nets.len() == 5)
+        matches!(&checks(&config.routes[2]).allowlist, Allowlist::Only { nets, mode: Enforcement::Report } if nets.len() == 5)
     );
 }
 
 #[test]
 fn keys_of_one_variable_are_numbered() {
     let overrides = Overrides { public_key: vec![KEY.into(), OTHER_KEY.into()], ..keyed() };
-    let names = |config: &Config| config.routes[0].keys.iter().map(|key| key.name.to_string()).collect::<Vec<_>>();
+    let names =
+        |config: &Config| checks(&config.routes[0]).keys.iter().map(|key| key.name.to_string()).collect::<Vec<_>>();
     assert_eq!(names(&resolve(None, &overrides, &|_| None).unwrap().config), ["key1", "key2"]);
     assert_eq!(names(&resolved("routes: [{ keys: [{ env: KEYS }] }]", &keyed()).config), ["key1", "key1-2"]);
     let twice = Overrides { public_key: vec![KEY.into(), KEY.into()], ..keyed() };
@@ -252,7 +268,7 @@ fn rules_of_routes() {
     }
     resolved("client_ip: { trusted_proxies: [192.76.120.0/24], allow_overlap: true }", &keyed());
     resolved("client_ip: { trusted_proxies: [192.76.120.0/24] }\nroutes: [{ ip_allowlist: { mode: off } }]", &keyed());
-    assert!(resolved("routes: [{ dedupe: off }]", &keyed()).config.routes[0].dedupe.is_none());
+    assert!(resolved("routes: [{ dedupe: off }]", &keyed()).config.routes[0].ack().unwrap().1.is_none());
     let nine = Overrides { public_key: vec![KEY.into(); 9], ..keyed() };
     assert_problem("", &nine, &["--public-key", "more than 8 keys"]);
 }
@@ -265,25 +281,51 @@ fn what_is_to_come_is_refused_and_says_so() {
         "listen: [{ mode: \"0600\" }]",
         "listen: [{ address: \"unix:/run/in.sock\" }]",
         "client_ip: { header: forwarded }",
-        "routes: [{ mode: verify }]",
         "routes: [{ provider: stripe }]",
-        "unmatched: pass",
-        "health_path: /healthz",
-        "limits: { body_memory: 1GiB }",
-        "limits: { failed_signatures_per_client: 9/s }",
         "upstream: { sign: { scheme: telnyx } }",
         "delivery: { ordering: { key: /a } }",
         "buffer: { engine: postgres }",
     ] {
         assert_problem(text, &keyed(), &["h.yaml:1: ", "not available in this version"]);
     }
-    for overrides in
-        [Overrides { mode: Some("proxy".into()), ..keyed() }, Overrides { unmatched: Some("pass".into()), ..keyed() }]
-    {
-        assert_problem("", &overrides, &["--", "not available in this version"]);
+}
+
+#[test]
+fn a_mode_takes_the_keys_that_mean_something_in_it() {
+    let one = |text: &str| resolved(text, &keyed()).config.routes.remove(0);
+    assert!(matches!(one("routes: [{ mode: proxy }]").handling, Handling::Verified(_, End::Proxy(_))));
+    let verify = one("routes: [{ mode: verify, path: /decide }]");
+    assert!(matches!(verify.handling, Handling::Verified(_, End::Verify)));
+    assert_eq!(verify.path, PathPattern::Tree("/decide".into()));
+    let pass = one("routes: [{ mode: pass }]");
+    assert!(matches!(pass.handling, Handling::Passed(_)) && pass.methods.is_none());
+    assert_eq!(one("routes: [{ mode: pass, methods: [GET] }]").methods, Some(vec![http::Method::GET]));
+
+    let without_key = Overrides { upstream: Some("http://app".into()), ..Overrides::default() };
+    resolved("routes: [{ mode: pass }]", &without_key);
+    let without_upstream = Overrides { public_key: vec![KEY.into()], ..Overrides::default() };
+    resolved("routes: [{ mode: verify }]", &without_upstream);
+    let verify = Overrides { mode: Some("verify".into()), ..without_upstream.clone() };
+    resolve(None, &verify, &|_| None).unwrap();
+
+    for (text, words) in [
+        ("routes: [{ mode: proxy, methods: [GET] }]", "a query is not signed"),
+        ("routes: [{ mode: pass, signature: report }]", "is not looked at in mode pass"),
+        ("routes: [{ mode: verify, upstream: { url: http://a } }]", "is not used in mode verify"),
+        ("limits: { body_memory: 1MiB }\nroutes: [{ max_body: 2MiB }]", "is larger than limits.body_memory"),
+        ("limits: { failed_signatures_per_client: 50 }", "write a rate from 1/s"),
+        ("health_path: /a/*", "is a pattern"),
+        ("health_path: /a\nroutes: [{ path: /a }]", "is the path of the route default"),
+        ("unmatched: drop", "write reject or pass"),
+    ] {
+        assert_problem(text, &keyed(), &[words]);
     }
-    let warnings = resolved("limits: { body_memory: 64MiB, failed_signatures_per_client: 50/s }", &keyed()).warnings;
-    assert!(warnings.len() == 2 && warnings[0].contains("is not enforced"), "{warnings:?}");
+    let unmatched = Overrides { unmatched: Some("pass".into()), ..verify };
+    assert_problem("", &unmatched, &["upstream", "is missing"]);
+    let off = resolved("limits: { failed_signatures_per_client: off }", &keyed()).config;
+    assert!(off.limits.failed_signatures_per_client.is_none());
+    let warnings = resolved("routes: [{ mode: proxy, dedupe: { window: 24h } }]", &keyed()).warnings;
+    assert!(warnings[0].contains("is not looked at in mode proxy"), "{warnings:?}");
 }
 
 #[test]

@@ -1,0 +1,273 @@
+//! Modes that pass the app's own answer on: the request goes out, and what comes back is streamed to
+//! the client, headers intact.
+//!
+//! There is no second try: the request may have been acted upon. Informational answers (1xx) but
+//! 101, and trailers, are not passed on.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use pingora_core::protocols::http::ServerSession;
+use pingora_http::ResponseHeader;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::answer::REQUEST_ID;
+use super::body::SessionBody;
+use super::connection::WRITE_TIMEOUT;
+use crate::buffer::event::DeliveryId;
+use crate::forward::client::{Exchange, ExchangeError, Framing, Over};
+use crate::forward::headers::{is_hop_by_hop, nominated_by_connection};
+use crate::forward::upstream::Upstream;
+use crate::gate::delivery::BodySource as _;
+use crate::rejection::Rejection;
+
+/// A request on its way to the app.
+pub struct Relay<'r> {
+    /// The app.
+    pub upstream: &'r Upstream,
+    /// Method, as received.
+    pub method: &'r Method,
+    /// Path and query, byte for byte.
+    pub target: &'r [u8],
+    /// What goes out besides framing.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Goes back with the answer.
+    pub request_id: DeliveryId,
+    /// How long a connection that has switched protocols may be silent.
+    pub tunnel_idle: Duration,
+}
+
+/// The body of a request that is relayed.
+pub enum Upload<'b> {
+    /// It has been read.
+    Whole(&'b Bytes),
+    /// It is passed on as it comes.
+    Streamed,
+}
+
+/// How far the body of the request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Uploading {
+    More,
+    Done,
+    /// The app does not take more of it, and may still answer.
+    Refused,
+}
+
+/// Why a relay came to no good end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayError {
+    /// The client has not been answered: answer this.
+    Refused(Rejection),
+    /// The answer broke off after its header: only closing the connection can say so.
+    CutOff(Rejection),
+}
+
+impl Relay<'_> {
+    /// Sends the request and streams the answer back; returns its status. `answered` is called when
+    /// its header is there.
+    ///
+    /// # Errors
+    /// See [`RelayError`].
+    pub async fn run(
+        &self,
+        body: &mut SessionBody<'_>,
+        upload: Upload<'_>,
+        answered: impl FnOnce(),
+    ) -> Result<u16, RelayError> {
+        let framing = match &upload {
+            Upload::Whole(bytes) => Framing::Length(bytes.len() as u64),
+            Upload::Streamed => body.framing().unwrap_or(Framing::Length(0)),
+        };
+        let begun = self.upstream.client().begin(Over::Pool, self.method, self.target, &self.headers, framing);
+        let mut exchange = begun.await.map_err(|error| RelayError::Refused(rejection_of(error)))?;
+        let mut uploading = self.begin_upload(&mut exchange, body, &upload, framing).await?;
+        let header = self.converse(&mut exchange, body, &mut uploading).await?;
+        answered();
+        let status = header.status.as_u16();
+        let switched = header.status == StatusCode::SWITCHING_PROTOCOLS;
+        let header = self.for_client(header, body.session());
+        let written = timeout(WRITE_TIMEOUT, body.session().write_response_header(Box::new(header)));
+        let cut_off = RelayError::CutOff(Rejection::BadRequest);
+        written.await.map_err(|_| cut_off)?.map_err(|_| cut_off)?;
+        if switched {
+            self.tunnel(&mut exchange, body.session()).await;
+            return Ok(status);
+        }
+        self.stream_back(&mut exchange, body, &mut uploading).await?;
+        if uploading == Uploading::Done {
+            exchange.release().await;
+        }
+        Ok(status)
+    }
+
+    /// Sends what is there of the body.
+    async fn begin_upload(
+        &self,
+        exchange: &mut Exchange<'_>,
+        body: &mut SessionBody<'_>,
+        upload: &Upload<'_>,
+        framing: Framing,
+    ) -> Result<Uploading, RelayError> {
+        match upload {
+            Upload::Whole(bytes) if !bytes.is_empty() => match self.pass_on(exchange, Some((*bytes).clone())).await {
+                Uploading::More => Ok(self.pass_on(exchange, None).await),
+                refused => Ok(refused),
+            },
+            Upload::Streamed if framing != Framing::Length(0) => {
+                body.stream().await.map_err(RelayError::Refused)?;
+                Ok(Uploading::More)
+            }
+            _ => Ok(self.pass_on(exchange, None).await),
+        }
+    }
+
+    /// How long either side may be silent.
+    fn silence(&self) -> Duration {
+        self.upstream.client().timeouts().total
+    }
+
+    /// Passes the body on until the header of the answer is there.
+    async fn converse(
+        &self,
+        exchange: &mut Exchange<'_>,
+        body: &mut SessionBody<'_>,
+        uploading: &mut Uploading,
+    ) -> Result<ResponseHeader, RelayError> {
+        let mut deadline = Instant::now() + self.silence();
+        loop {
+            let piece = tokio::select! {
+                biased;
+                answer = exchange.read_answer() => {
+                    return answer.cloned().map_err(|error| RelayError::Refused(rejection_of(error)));
+                }
+                piece = body.next_chunk(), if *uploading == Uploading::More => piece.map_err(RelayError::Refused)?,
+                () = sleep_until(deadline) => return Err(RelayError::Refused(Rejection::UpstreamTimeout)),
+            };
+            *uploading = self.pass_on(exchange, piece).await;
+            deadline = Instant::now() + self.silence();
+        }
+    }
+
+    /// Streams the body of the answer back, and what is left of the request's body on.
+    async fn stream_back(
+        &self,
+        exchange: &mut Exchange<'_>,
+        body: &mut SessionBody<'_>,
+        uploading: &mut Uploading,
+    ) -> Result<(), RelayError> {
+        enum Step {
+            Down(Option<Bytes>),
+            Up(Option<Bytes>),
+        }
+        loop {
+            let deadline = Instant::now() + self.silence();
+            let step = tokio::select! {
+                biased;
+                piece = exchange.read_piece() => {
+                    Step::Down(piece.map_err(|error| RelayError::CutOff(rejection_of(error)))?)
+                }
+                piece = body.next_chunk(), if *uploading == Uploading::More => Step::Up(piece.map_err(RelayError::CutOff)?),
+                () = sleep_until(deadline) => return Err(RelayError::CutOff(Rejection::UpstreamTimeout)),
+            };
+            match step {
+                Step::Up(piece) => *uploading = self.pass_on(exchange, piece).await,
+                Step::Down(piece) => {
+                    let end = piece.is_none();
+                    let write = body.session().write_response_body(piece.unwrap_or_default(), end);
+                    let cut_off = RelayError::CutOff(Rejection::BadRequest);
+                    timeout(WRITE_TIMEOUT, write).await.map_err(|_| cut_off)?.map_err(|_| cut_off)?;
+                    if end {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a piece of the body, or its end. A failed write is no answer: an app may have answered
+    /// before it read everything.
+    async fn pass_on(&self, exchange: &mut Exchange<'_>, piece: Option<Bytes>) -> Uploading {
+        let sent = match &piece {
+            Some(piece) => timeout(self.silence(), exchange.send(piece)).await,
+            None => timeout(self.silence(), exchange.finish()).await,
+        };
+        match (sent, piece) {
+            (Ok(Ok(())), Some(_)) => Uploading::More,
+            (Ok(Ok(())), None) => Uploading::Done,
+            _ => Uploading::Refused,
+        }
+    }
+
+    /// After a 101: bytes go both ways until one side ends or both are silent for too long.
+    async fn tunnel(&self, exchange: &mut Exchange<'_>, session: &mut ServerSession) {
+        exchange.switch_protocols();
+        loop {
+            tokio::select! {
+                piece = session.read_request_body() => match piece {
+                    Ok(Some(piece)) if matches!(timeout(WRITE_TIMEOUT, exchange.send(&piece)).await, Ok(Ok(()))) => {}
+                    _ => return,
+                },
+                piece = exchange.read_piece() => match piece {
+                    Ok(Some(piece)) => {
+                        let write = session.write_response_body(piece, false);
+                        if !matches!(timeout(WRITE_TIMEOUT, write).await, Ok(Ok(()))) {
+                            return;
+                        }
+                    }
+                    _ => return,
+                },
+                () = tokio::time::sleep(self.tunnel_idle) => return,
+            }
+        }
+    }
+
+    /// The app's header without what concerned only its connection to us.
+    fn for_client(&self, mut header: ResponseHeader, session: &ServerSession) -> ResponseHeader {
+        let upgrade = header.headers.get(http::header::UPGRADE).cloned();
+        let dropped: Vec<HeaderName> = {
+            let nominated = nominated_by_connection(&header.headers);
+            let is_dropped = |name: &str| {
+                let is_length = name == "content-length";
+                (is_hop_by_hop(name) && !is_length) || name == REQUEST_ID || nominated.iter().any(|one| one == name)
+            };
+            header.headers.keys().filter(|name| is_dropped(name.as_str())).cloned().collect()
+        };
+        for name in &dropped {
+            header.remove_header(name);
+        }
+        let _ = header.insert_header(REQUEST_ID, self.request_id.to_string());
+        if header.status == StatusCode::SWITCHING_PROTOCOLS {
+            let _ = header.insert_header(http::header::CONNECTION, "upgrade");
+            if let Some(upgrade) = upgrade {
+                let _ = header.insert_header(http::header::UPGRADE, upgrade);
+            }
+            return header;
+        }
+        let request = session.req_header();
+        let has_body = request.method != Method::HEAD && !matches!(header.status.as_u16(), 204 | 304);
+        let counted = header.headers.contains_key(http::header::CONTENT_LENGTH);
+        if has_body && !counted && request.version == http::Version::HTTP_11 {
+            let _ = header.insert_header(http::header::TRANSFER_ENCODING, "chunked");
+        }
+        header
+    }
+}
+
+/// Whether a request asks for another protocol, and for which (RFC 9110 §7.8).
+pub fn asks_for_upgrade(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let asks = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade")))
+    };
+    headers.get_all(http::header::CONNECTION).iter().any(asks).then(|| headers.get(http::header::UPGRADE)).flatten()
+}
+
+fn rejection_of(error: ExchangeError) -> Rejection {
+    match error {
+        ExchangeError::ConnectTimeout | ExchangeError::Timeout => Rejection::UpstreamTimeout,
+        ExchangeError::Resolve | ExchangeError::Connect | ExchangeError::Broken | ExchangeError::Stale => {
+            Rejection::UpstreamFailed
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Another configuration for a process that runs: all of it, or nothing.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use thiserror::Error;
+
+use super::live::{AssembleError, Assembly};
+use super::storage::{Storage, longest_window};
+use super::upstreams::Upstreams;
+use crate::config::Config;
+use crate::forward::client::ClientError;
+use crate::http::admin::{AdminState, ConfigurationView};
+use crate::http::body_memory::BodyMemory;
+use crate::http::connection::Live;
+
+/// Why a configuration that is right in itself cannot take the place of the one in force.
+#[derive(Debug, Error)]
+pub enum ReloadError {
+    /// It needs what the process was not started with.
+    #[error("{0}")]
+    Restart(String),
+    /// A client to an app cannot be made.
+    #[error("upstream: {0}")]
+    Upstream(#[from] ClientError),
+}
+
+impl From<AssembleError> for ReloadError {
+    fn from(error: AssembleError) -> ReloadError {
+        ReloadError::Restart(error.to_string())
+    }
+}
+
+/// Puts configurations in force. Shared by the server and whoever notices that one has changed.
+pub struct Reloader {
+    pub(super) assembly: Assembly,
+    pub(super) live: Arc<ArcSwap<Live>>,
+    pub(super) storage: Option<Arc<Storage>>,
+    pub(super) body_memory: Arc<BodyMemory>,
+    pub(super) admin: Arc<AdminState>,
+    /// What is in force, and the apps it names.
+    pub(super) current: Mutex<(Config, Upstreams)>,
+}
+
+impl Reloader {
+    /// Puts a configuration in force: routes, keys, allowlists, trusted proxies, limits, upstreams.
+    /// Requests under way are judged by the one that they began with.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; then everything stays as it is.
+    pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
+        let mut current = self.current.lock();
+        let upstreams = Upstreams::of(&config, &current.1)?;
+        let live = self.assembly.live(&config, &upstreams)?;
+        self.body_memory.set_max(config.limits.body_memory_bytes);
+        self.live.store(Arc::new(live));
+        if let Some(storage) = &self.storage {
+            storage.deliver(&config, &upstreams);
+        }
+        self.admin.upstreams.store(Arc::new(upstreams.views(&config)));
+        let needs_restart = needs_restart(&current.0, &config);
+        for what in &needs_restart {
+            tracing::warn!("{what} has changed, which takes effect after a restart only");
+        }
+        self.note_success(needs_restart);
+        *current = (fixed_as_before(config, &current.0), upstreams);
+        Ok(())
+    }
+
+    /// Tells everybody that a new configuration was no good and that the old one stays.
+    pub fn note_refused(&self, why: &str) {
+        let metrics = &self.assembly.metrics;
+        metrics.reloads_failed.inc();
+        tracing::error!(problem = %why, "the configuration was not reloaded; the old one stays in force");
+        let view = ConfigurationView {
+            refused: Some(why.to_owned()),
+            ..ConfigurationView::clone(&self.admin.configuration.load())
+        };
+        self.admin.configuration.store(Arc::new(view));
+    }
+
+    fn note_success(&self, needs_restart: Vec<String>) {
+        let metrics = &self.assembly.metrics;
+        let read_unix_ms = self.assembly.clock.unix_ms();
+        metrics.reloads_succeeded.inc();
+        metrics.last_reload_success_s.set(read_unix_ms / 1000);
+        tracing::info!("configuration reloaded");
+        self.admin.configuration.store(Arc::new(ConfigurationView { read_unix_ms, refused: None, needs_restart }));
+    }
+}
+
+/// What has changed that a running process cannot change.
+fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    let changed = [
+        ("listen", old.listen != new.listen),
+        ("admin", old.admin != new.admin),
+        ("data_dir", old.data_dir != new.data_dir),
+        ("buffer", old.buffer != new.buffer),
+        ("delivery", old.delivery != new.delivery),
+        ("shutdown", old.shutdown != new.shutdown),
+        ("log.level or log.format", (old.log.level, old.log.format) != (new.log.level, new.log.format)),
+        ("threads", old.threads != new.threads),
+        ("routes[].dedupe.window, now longer than any at the start,", longest_window(new) > longest_window(old)),
+    ];
+    changed.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what.to_owned()).collect()
+}
+
+/// The new configuration with what is still in force of the old one, so that the next reload is
+/// compared with what is.
+fn fixed_as_before(new: Config, old: &Config) -> Config {
+    Config {
+        listen: old.listen.clone(),
+        admin: old.admin.clone(),
+        data_dir: old.data_dir.clone(),
+        buffer: old.buffer.clone(),
+        delivery: old.delivery.clone(),
+        shutdown: old.shutdown.clone(),
+        threads: old.threads,
+        ..new
+    }
+}

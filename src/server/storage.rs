@@ -1,0 +1,182 @@
+//! The buffer and the deliveries from it: there only where a route stores events.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::ServerError;
+use super::upstreams::Upstreams;
+use crate::buffer::Recovery;
+use crate::buffer::committer::Committer;
+use crate::buffer::durability;
+use crate::buffer::sqlite::{InstanceLock, Settings, SqliteBuffer};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::forward::{Forwarder, Lane, Lanes};
+use crate::metrics::Metrics;
+
+/// How long another instance may take to let go of the data directory.
+const LOCK_WITHIN: Duration = Duration::from_secs(30);
+/// Time between two tries to take the lock.
+const LOCK_RETRY: Duration = Duration::from_millis(50);
+
+/// An open buffer and the lanes that deliver from it.
+pub(super) struct Storage {
+    pub(super) committer: Committer,
+    pub(super) durability: durability::Found,
+    pub(super) recovery: Recovery,
+    forwarder: Arc<Forwarder>,
+    lanes: Mutex<Vec<Lane>>,
+    stop: watch::Sender<bool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    _lock: InstanceLock,
+}
+
+impl Storage {
+    /// Takes the data directory and opens the buffer in it.
+    pub(super) async fn open(
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Storage, ServerError> {
+        let (lock, durability) = take_data_dir(config).await?;
+        let (engine, recovery) = open_buffer(config).await?;
+        metrics.recovered_events.set(i64::try_from(recovery.pending).unwrap_or(i64::MAX));
+        let lanes = Lanes::new();
+        let (committer, thread) =
+            Committer::start(Box::new(engine), &recovery, lanes.clone(), clock.clone(), metrics.clone())
+                .map_err(|error| ServerError::Internal(format!("no thread for the buffer: {error}")))?;
+        let forwarder = Arc::new(Forwarder {
+            lanes,
+            committer: committer.clone(),
+            retry: config.delivery.retry.clone(),
+            clock: clock.clone(),
+            run_base: recovery.run_base,
+            metrics: metrics.clone(),
+        });
+        Ok(Storage {
+            committer,
+            durability,
+            recovery,
+            forwarder,
+            lanes: Mutex::default(),
+            stop: watch::Sender::new(false),
+            thread: Mutex::new(Some(thread)),
+            _lock: lock,
+        })
+    }
+
+    /// Lets the events of every route go where the configuration says. What a route has left behind
+    /// that is gone goes to the top-level upstream, else it is held.
+    pub(super) fn deliver(&self, config: &Config, upstreams: &Upstreams) {
+        let stop = self.stop.subscribe();
+        let mut routes: Vec<Arc<str>> = Vec::new();
+        for route in &config.routes {
+            if let Some((settings, _)) = route.ack() {
+                self.set_lane(&route.name, upstreams.find(settings), &stop);
+                routes.push(route.name.clone());
+            }
+        }
+        let default = config.default_upstream.as_ref().and_then(|settings| upstreams.find(settings));
+        let mut left_behind = self.forwarder.lanes();
+        left_behind.extend(self.recovery.routes.iter().cloned());
+        left_behind.sort();
+        left_behind.dedup();
+        for route in left_behind.into_iter().filter(|route| !routes.contains(route)) {
+            match &default {
+                Some(_) => tracing::warn!(%route, "events of a route that is gone go to the top-level upstream"),
+                None => tracing::warn!(
+                    %route,
+                    "events of a route that is gone are held: add the route or a top-level upstream"
+                ),
+            }
+            self.set_lane(&route, default.clone(), &stop);
+        }
+    }
+
+    fn set_lane(
+        &self,
+        route: &Arc<str>,
+        upstream: Option<Arc<crate::forward::upstream::Upstream>>,
+        stop: &watch::Receiver<bool>,
+    ) {
+        self.lanes.lock().extend(self.forwarder.set_lane(route, upstream, stop));
+    }
+
+    /// Settles every attempt, writes everything and closes the buffer.
+    pub(super) async fn close(&self) {
+        self.stop.send_replace(true);
+        let lanes = std::mem::take(&mut *self.lanes.lock());
+        for lane in lanes {
+            lane.ended().await;
+        }
+        self.committer.close().await;
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+/// Makes the data directory if need be, for this user alone.
+pub(super) fn make_data_dir(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Makes the data directory if need be, takes its lock, and finds out what it outlives.
+async fn take_data_dir(config: &Config) -> Result<(InstanceLock, durability::Found), ServerError> {
+    let dir = &config.data_dir;
+    let failed = |error| ServerError::DataDir { path: dir.display().to_string(), error };
+    make_data_dir(dir).map_err(failed)?;
+    let found = durability::find(dir).map_err(failed)?;
+    if found.level < config.buffer.require {
+        return Err(ServerError::Durability {
+            path: dir.display().to_string(),
+            found: found.level.name(),
+            evidence: found.evidence,
+            wanted: config.buffer.require.name(),
+        });
+    }
+    let wait = async {
+        let mut told = false;
+        loop {
+            if let Some(lock) = InstanceLock::try_take(dir)? {
+                return io::Result::Ok(lock);
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!(data_dir = %dir.display(), "another instance holds the data directory; waiting up to 30 s");
+            }
+            tokio::time::sleep(LOCK_RETRY).await;
+        }
+    };
+    match timeout(LOCK_WITHIN, wait).await {
+        Ok(lock) => Ok((lock.map_err(failed)?, found)),
+        Err(_) => Err(ServerError::Locked { path: dir.display().to_string() }),
+    }
+}
+
+async fn open_buffer(config: &Config) -> Result<(SqliteBuffer, Recovery), ServerError> {
+    let settings = Settings {
+        max_bytes: config.buffer.max_bytes,
+        dedupe_entries: config.buffer.dedupe_entries,
+        tombstone_keep: longest_window(config),
+        dead_letter_keep: config.delivery.dead_letter_keep,
+        delivered_keep: config.delivery.delivered_keep,
+    };
+    let dir = config.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || SqliteBuffer::open(&dir, settings)).await;
+    Ok(opened.map_err(|_| ServerError::Internal("opening the buffer panicked".to_owned()))??)
+}
+
+/// How long ids are kept at most: the longest duplicate window.
+pub(super) fn longest_window(config: &Config) -> Duration {
+    let windows = config.routes.iter().filter_map(|route| route.ack()?.1.map(|dedupe| dedupe.window));
+    windows.max().unwrap_or(Duration::ZERO)
+}
