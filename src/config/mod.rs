@@ -3,6 +3,7 @@
 //! [`reader`] turns YAML text into values with their place and collects every problem, [`resolve`]
 //! is the one conversion from what was typed (file, environment, flags) to this [`Config`].
 
+pub mod files;
 pub mod reader;
 pub mod resolve;
 

@@ -18,6 +18,7 @@ mod harness;
 mod headers;
 mod limits;
 mod logs;
+mod modes;
 mod protocol;
 mod refuse;
 mod report;

@@ -4,6 +4,7 @@ pub mod event;
 pub mod hookward;
 pub mod metrics;
 pub mod process;
+pub mod raw_app;
 pub mod received;
 pub mod sink;
 pub mod socket;

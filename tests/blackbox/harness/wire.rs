@@ -275,6 +275,18 @@ impl Wire {
         self.try_answer_to("POST")
     }
 
+    /// Reads until these bytes have come, and returns everything up to them.
+    pub fn read_until(&mut self, needle: &[u8]) -> Vec<u8> {
+        loop {
+            if let Some(at) = find(&self.unread, needle) {
+                return self.unread.drain(..at + needle.len()).collect();
+            }
+            let more =
+                self.fill().unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&self.unread)));
+            assert!(more, "ended before {needle:?}: {:?}", String::from_utf8_lossy(&self.unread));
+        }
+    }
+
     /// Reads to the end and returns what still came: nothing, after a last answer.
     pub fn end(&mut self) -> Vec<u8> {
         while self.fill().expect("the connection does not end cleanly") {}
