@@ -132,7 +132,9 @@ fn an_app_that_fails_costs_a_502_or_504_with_its_reason() {
             "/hangs" => drop(socket.read(&mut seen)),
             "/garbage" => drop(socket.write_all(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")),
             "/switches" => {
-                drop(socket.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"))
+                drop(
+                    socket.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),
+                );
             }
             // Closed without a word.
             _ => {}
