@@ -5,4 +5,7 @@ pub mod answer;
 pub mod body;
 pub mod connection;
 pub mod head;
+pub mod listener;
+pub mod proxy_protocol;
 pub mod request_log;
+pub mod tls;

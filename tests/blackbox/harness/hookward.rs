@@ -1,6 +1,7 @@
 //! The real binary, run as a user would.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -125,8 +126,25 @@ impl Setup {
         Process::spawn(&mut self.run_command())
     }
 
+    /// The same with a socket as systemd passes it: as descriptor 3.
+    pub fn spawn_with_passed(&self, socket: OwnedFd) -> Process {
+        let run = self.run_command();
+        let mut shell = Command::new("sh");
+        shell.env_clear().args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&0 </dev/null"]);
+        shell.arg(run.get_program()).args(run.get_args());
+        shell.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Process::spawn_with_stdin(&mut shell, socket.into())
+    }
+
     pub fn start(&self) -> Hookward {
-        let process = self.spawn();
+        self.when_ready(self.spawn())
+    }
+
+    pub fn start_with_passed(&self, socket: OwnedFd) -> Hookward {
+        self.when_ready(self.spawn_with_passed(socket))
+    }
+
+    fn when_ready(&self, process: Process) -> Hookward {
         let (listeners, admin) = ready(&process);
         Hookward { setup: self.clone(), process, listeners, admin }
     }
