@@ -180,6 +180,11 @@ impl Ingress {
         Ingress { router, trusted_proxies, forgery, clock, draining }
     }
 
+    /// Whether this peer may name the client.
+    pub fn trusts(&self, peer: Peer) -> bool {
+        self.trusted_proxies.trusts(peer)
+    }
+
     /// The route of a request.
     ///
     /// # Errors

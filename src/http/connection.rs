@@ -12,9 +12,8 @@ use http::{HeaderName, HeaderValue, Method};
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora_core::server::ShutdownWatch;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::admin::AdminState;
@@ -22,6 +21,7 @@ use super::answer::Answer;
 use super::body::SessionBody;
 use super::body_memory::BodyMemory;
 use super::head::{self, HeadLimits, NoHead};
+use super::listener::{Listener, NotOpened};
 use super::open_connections::OpenConnections;
 use super::relay::{Relay, RelayError, Upload, asks_for_upgrade};
 use super::request_log::{Decided, RequestLog};
@@ -80,6 +80,14 @@ pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection over the cap may take to take its 503.
 const REFUSE_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// One listener of the public side.
+pub struct PublicApp {
+    /// What all listeners share.
+    pub side: Arc<PublicSide>,
+    /// What this one demands first.
+    pub listener: Listener,
+}
+
 /// What a reload replaces as a whole: every request is judged by one configuration.
 pub struct Live {
     /// What requests go through.
@@ -93,7 +101,7 @@ pub struct Live {
 }
 
 /// The public side over connections.
-pub struct PublicApp {
+pub struct PublicSide {
     /// The configuration in force.
     pub live: Arc<ArcSwap<Live>>,
     /// Counts connections.
@@ -111,12 +119,28 @@ pub struct PublicApp {
 #[async_trait]
 impl ServerApp for PublicApp {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let Some(_open) = self.open.admit(self.live.load().limits.connections) else {
-            self.metrics.connections_refused.inc();
-            self.refuse_connection(stream).await;
+        let PublicApp { side, listener } = &**self;
+        // Without an address the client is gone already.
+        let peer = listener.peer_of(&stream)?;
+        let live = side.live.load_full();
+        let Some(_open) = side.open.admit(live.limits.connections) else {
+            side.metrics.connections_refused.inc();
+            side.refuse_connection(listener, stream, peer).await;
             return None;
         };
-        self.serve(stream, shutdown).await;
+        let mut shutting_down = shutdown.clone();
+        let opened = tokio::select! {
+            biased;
+            opened = listener.open(stream, peer, live.ingress.trusts(peer), live.limits.header_timeout) => opened,
+            // Nothing has been asked for yet.
+            _ = shutting_down.wait_for(|down| *down) => Err(NotOpened::Closed),
+        };
+        drop(live);
+        match opened {
+            Ok((stream, peer)) => side.serve(stream, peer, shutdown).await,
+            Err(NotOpened::Closed) => {}
+            Err(NotOpened::Refused(stream, rejection)) => side.refuse_unopened(listener, stream, rejection, peer).await,
+        }
         None
     }
 }
@@ -129,10 +153,9 @@ impl Drop for CountDown<'_> {
     }
 }
 
-impl PublicApp {
+impl PublicSide {
     /// Requests of one connection, one after the other, until either side has enough.
-    async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) {
-        let peer = peer_of(&stream);
+    async fn serve(&self, mut stream: Stream, peer: Peer, shutdown: &ShutdownWatch) {
         let tls = stream.get_ssl_digest().is_some();
         let mut buffer = BytesMut::new();
         let mut shutting_down = shutdown.clone();
@@ -146,7 +169,11 @@ impl PublicApp {
             };
             match read {
                 Ok(()) => {}
-                Err(NoHead::Closed) => return,
+                Err(NoHead::Closed) => {
+                    // Over TLS the client is told, so that it can tell this end from a cut.
+                    let _ = timeout(LINGER, AsyncWriteExt::shutdown(&mut stream)).await;
+                    return;
+                }
                 Err(NoHead::Refused(rejection)) => return self.refuse_head(stream, rejection, peer).await,
             }
             let mut session = ServerSession::new_http1(stream);
@@ -334,9 +361,21 @@ impl PublicApp {
         let _ = timeout(LINGER, write_and_linger(&mut stream, &answer)).await;
     }
 
-    async fn refuse_connection(&self, mut stream: Stream) {
-        let answer = self.refusal_outside(Rejection::Overloaded, peer_of(&stream));
-        let _ = timeout(REFUSE_TIMEOUT, write_and_linger(&mut stream, &answer)).await;
+    /// A connection over the cap; over TLS a 503 would cost a handshake, so it is closed.
+    async fn refuse_connection(&self, listener: &Listener, mut stream: Stream, peer: Peer) {
+        let answer = self.refusal_outside(Rejection::Overloaded, peer);
+        if listener.speaks_plain() {
+            let _ = timeout(REFUSE_TIMEOUT, write_and_linger(&mut stream, &answer)).await;
+        }
+    }
+
+    /// A connection that did not begin as its listener demands.
+    async fn refuse_unopened(&self, listener: &Listener, stream: Stream, rejection: Rejection, peer: Peer) {
+        if listener.speaks_plain() {
+            self.refuse_head(stream, rejection, peer).await;
+        } else {
+            self.refusal_outside(rejection, peer);
+        }
     }
 }
 
@@ -344,7 +383,7 @@ impl PublicApp {
 async fn write_and_linger(stream: &mut Stream, answer: &Answer) -> std::io::Result<()> {
     stream.write_all(&answer.to_closing_bytes()).await?;
     stream.flush().await?;
-    tokio::io::AsyncWriteExt::shutdown(stream).await?;
+    AsyncWriteExt::shutdown(stream).await?;
     let mut scratch = [0; 4096];
     let mut read = 0;
     while read < LINGER_BYTES {
@@ -383,15 +422,6 @@ impl Live {
 fn refusal(rejection: Rejection, route: Option<&Route>, id: DeliveryId) -> Answer {
     let allow = (rejection == Rejection::MethodNotAllowed).then(|| route.map(Route::allow)).flatten();
     Answer::refused(rejection, allow, id)
-}
-
-fn peer_of(stream: &Stream) -> Peer {
-    let digest = stream.get_socket_digest();
-    match digest.as_ref().and_then(|digest| digest.peer_addr()) {
-        Some(PingoraAddr::Inet(address)) => Peer::Ip(address.ip()),
-        // Nothing is trusted that has no address, unless unix peers are.
-        _ => Peer::Unix,
-    }
 }
 
 fn peer_ip(peer: Peer) -> Option<IpAddr> {
