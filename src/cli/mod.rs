@@ -6,6 +6,7 @@ pub mod health;
 pub mod keygen;
 pub mod notify;
 mod output;
+mod reloads;
 pub mod run;
 pub mod sample;
 pub mod schema;
@@ -18,8 +19,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::files::{FilesRead, Watch};
 use crate::config::reader::problem::Problems;
-use crate::config::resolve::{Overrides, Resolved, SourceFile, resolve};
+use crate::config::resolve::{Overrides, Resolved, SourceFile, resolve_noting};
 
 /// The configuration is bad; sysexits.h `EX_CONFIG`.
 const BAD_CONFIG: u8 = 78;
@@ -69,7 +71,7 @@ impl Cli {
 }
 
 /// Where a configuration comes from.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct ConfigArgs {
     /// Configuration file (YAML)
     #[arg(long, env = "HOOKWARD_CONFIG", value_name = "FILE")]
@@ -81,10 +83,21 @@ pub struct ConfigArgs {
 impl ConfigArgs {
     /// The configuration that file, environment and flags make.
     fn resolve(&self) -> Result<Resolved, Problems> {
+        self.resolve_noting(&FilesRead::default())
+    }
+
+    /// The same, and the files to watch for a change, whether or not it is any good.
+    fn resolve_and_watch(&self) -> (Result<Resolved, Problems>, Watch) {
+        let files = FilesRead::default();
+        let resolved = self.resolve_noting(&files);
+        (resolved, files.into_watch())
+    }
+
+    fn resolve_noting(&self, files: &FilesRead) -> Result<Resolved, Problems> {
         let file = match self.config.as_ref().filter(|path| !path.as_os_str().is_empty()) {
-            Some(path) => Some(SourceFile::read(path)?),
+            Some(path) => Some(SourceFile::read(path, files)?),
             None => None,
         };
-        resolve(file.as_ref(), &self.overrides, &|name| std::env::var(name).ok())
+        resolve_noting(file.as_ref(), &self.overrides, &|name| std::env::var(name).ok(), files)
     }
 }

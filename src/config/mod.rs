@@ -131,6 +131,8 @@ impl fmt::Debug for Secret {
 pub struct Upstream {
     /// Where it is.
     pub destination: Destination,
+    /// Of the CA file: with another content it is another upstream.
+    pub ca_checksum: Option<u32>,
     /// The `Host` that it is sent; the sender's Host otherwise.
     pub host: Option<String>,
     /// Time to connect, TLS included.

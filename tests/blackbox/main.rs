@@ -22,6 +22,7 @@ mod modes;
 mod protocol;
 mod proxy_protocol;
 mod refuse;
+mod reload;
 mod report;
 mod restart;
 mod routing;

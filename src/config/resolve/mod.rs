@@ -10,7 +10,6 @@ mod settings;
 mod upstream;
 
 use std::cell::Cell;
-use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use std::time::Duration;
 
 pub use flags::Overrides;
 
+use super::files::FilesRead;
 use super::reader::problem::{Fault, Problem, Problems};
 use super::reader::schema::{Kind, Record};
 use super::reader::section::Section;
@@ -49,11 +49,9 @@ impl SourceFile {
     ///
     /// # Errors
     /// Unreadable, too large or no UTF-8, as the one problem of this configuration.
-    pub fn read(path: &Path) -> Result<SourceFile, Problems> {
+    pub fn read(path: &Path, files: &FilesRead) -> Result<SourceFile, Problems> {
         let name = path.display().to_string();
-        let limit = FILE_MAX_BYTES as u64 + 1;
-        let mut bytes = Vec::new();
-        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(|error| {
+        let bytes = files.read(path, FILE_MAX_BYTES as u64).map_err(|error| {
             Problems::of_file(
                 &name,
                 Fault::new(format!("cannot be read ({error})"), "check --config and the file's permissions"),
@@ -85,13 +83,27 @@ pub fn resolve(
     overrides: &Overrides,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Resolved, Problems> {
+    resolve_noting(file, overrides, env, &FilesRead::default())
+}
+
+/// The same, noting in `files` which files it reads.
+///
+/// # Errors
+/// Every problem there is.
+pub fn resolve_noting(
+    file: Option<&SourceFile>,
+    overrides: &Overrides,
+    env: &dyn Fn(&str) -> Option<String>,
+    files: &FilesRead,
+) -> Result<Resolved, Problems> {
     let name = file.map(|file| file.name.as_str());
     let reader = match file {
         Some(file) => Reader::new(&file.text).map_err(|problems| Problems::new(name, problems))?,
         None => Reader::empty(),
     };
     let mut warnings = Vec::new();
-    let config = read(&reader, &overrides.without_empty(), env, &mut warnings);
+    let sources = Sources { reader: &reader, overrides: &overrides.without_empty(), env, files };
+    let config = read(&sources, &mut warnings);
     let problems: Vec<Problem> = reader.into_problems();
     match config {
         Some(config) if problems.is_empty() => Ok(Resolved { config, warnings }),
@@ -102,7 +114,8 @@ pub fn resolve(
 /// Every key of the file, as the reader asks for it.
 pub fn describe() -> Vec<Record> {
     let reader = Reader::describing();
-    read(&reader, &Overrides::default(), &|_| None, &mut Vec::new());
+    let (overrides, files) = (Overrides::default(), FilesRead::default());
+    read(&Sources { reader: &reader, overrides: &overrides, env: &|_| None, files: &files }, &mut Vec::new());
     reader.into_records()
 }
 
@@ -111,6 +124,7 @@ struct Sources<'a> {
     reader: &'a Reader,
     overrides: &'a Overrides,
     env: &'a dyn Fn(&str) -> Option<String>,
+    files: &'a FilesRead,
 }
 
 impl Sources<'_> {
@@ -140,9 +154,7 @@ impl Sources<'_> {
                 "check that it exists, is mounted and is readable for hookward's user",
             )
         };
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(path).map_err(failed)?;
-        file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(failed)?;
+        let bytes = self.files.read(path, max_bytes).map_err(failed)?;
         if bytes.len() as u64 > max_bytes {
             let limit = value::bytes_text(max_bytes);
             return Err(Fault::new(format!("file {shown} is larger than {limit}"), "name the right file"));
@@ -153,26 +165,21 @@ impl Sources<'_> {
 
 /// The whole file, top to bottom. `None` only where something without a default is missing, which
 /// is among the problems.
-fn read(
-    reader: &Reader,
-    overrides: &Overrides,
-    env: &dyn Fn(&str) -> Option<String>,
-    warnings: &mut Vec<String>,
-) -> Option<Config> {
-    let sources = Sources { reader, overrides, env };
+fn read(sources: &Sources<'_>, warnings: &mut Vec<String>) -> Option<Config> {
+    let Sources { reader, overrides, .. } = sources;
     let root = reader.root();
-    let listen = listen::read(&root, &sources);
-    let admin = admin(&root, &sources, warnings);
-    let data_dir = data_dir(&root, &sources);
+    let listen = listen::read(&root, sources);
+    let admin = admin(&root, sources, warnings);
+    let data_dir = data_dir(&root, sources);
     let client_ip = root.section("client_ip", "How the sender's address is found.");
-    let trusted_proxies = trusted_proxies(&client_ip, &sources);
+    let trusted_proxies = trusted_proxies(&client_ip, sources);
     let allow_overlap = client_ip.switch("allow_overlap", false, "Let an allowlist overlap `trusted_proxies`.");
     let upstream = root.section("upstream", "The app that gets the events.");
     let upstream =
-        upstream::read(&upstream, &upstream::UpstreamParts::default(), overrides.upstream.as_deref(), &sources);
+        upstream::read(&upstream, &upstream::UpstreamParts::default(), overrides.upstream.as_deref(), sources);
     let default_upstream = upstream.build().map(Arc::new);
     let limits = settings::limits(&root);
-    let buffer = settings::buffer(&root, &sources);
+    let buffer = settings::buffer(&root, sources);
     let surroundings = routes::Surroundings {
         trusted: &trusted_proxies,
         allow_overlap,
@@ -182,8 +189,8 @@ fn read(
         body_memory_bytes: limits.body_memory_bytes,
         lacks_upstream: Cell::new(false),
     };
-    let routes = routes::read(&root, &sources, &surroundings, warnings);
-    let unmatched = unmatched(&root, &sources, &surroundings);
+    let routes = routes::read(&root, sources, &surroundings, warnings);
+    let unmatched = unmatched(&root, sources, &surroundings);
     if surroundings.lacks_upstream.get() {
         let mend = "set `url:` there, --upstream or HOOKWARD_UPSTREAM, such as http://127.0.0.1:3000";
         root.fault("upstream", Fault::new("is missing", mend));
@@ -191,7 +198,7 @@ fn read(
     let health_path = health_path(&root, &routes);
     let delivery = settings::delivery(&root);
     let shutdown = settings::shutdown(&root);
-    let log = settings::log(&root, &sources);
+    let log = settings::log(&root, sources);
     let threads = root.optional_count("threads", None, 1..=1024, "Worker threads; the number of CPUs unless set.");
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let mut checks = routes.iter().filter_map(Route::checks);

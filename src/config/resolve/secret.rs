@@ -81,14 +81,15 @@ pub(super) fn check_token(token: &str) -> Result<(), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::files::FilesRead;
     use crate::config::reader::Reader;
     use crate::config::resolve::Overrides;
 
     #[test]
     fn a_file_loses_its_newline_and_is_bounded() {
         let dir = tempfile::tempdir().unwrap();
-        let (reader, overrides) = (Reader::empty(), Overrides::default());
-        let sources = Sources { reader: &reader, overrides: &overrides, env: &|_| None };
+        let (reader, overrides, files) = (Reader::empty(), Overrides::default(), FilesRead::default());
+        let sources = Sources { reader: &reader, overrides: &overrides, env: &|_| None, files: &files };
         let read_file = |path: &Path| read_file(path, &sources);
         let path = dir.path().join("key");
         std::fs::write(&path, "abc\r\n").unwrap();

@@ -582,7 +582,7 @@ fn every_key_has_one_meaning() {
 
 #[test]
 fn an_unreadable_file_is_a_problem_with_its_name() {
-    let missing = SourceFile::read(Path::new("/does/not/exist.yaml")).unwrap_err().to_string();
+    let missing = SourceFile::read(Path::new("/does/not/exist.yaml"), &FilesRead::default()).unwrap_err().to_string();
     assert!(missing.starts_with("/does/not/exist.yaml: cannot be read"), "{missing}");
 }
 

@@ -9,6 +9,8 @@ use crate::config::reader::schema::Kind;
 use crate::config::reader::section::Section;
 use crate::config::{Destination, Upstream};
 
+/// Largest file of CA certificates; a system's whole bundle has 220 KiB.
+const CA_MAX_BYTES: u64 = 4 << 20;
 /// The flag that names the upstream.
 const FLAG: &str = "--upstream";
 
@@ -16,6 +18,7 @@ const FLAG: &str = "--upstream";
 #[derive(Debug, Clone)]
 pub(super) struct UpstreamParts {
     destination: Option<Destination>,
+    ca_checksum: Option<u32>,
     host: Option<String>,
     connect_timeout: Duration,
     timeout: Duration,
@@ -28,6 +31,7 @@ impl Default for UpstreamParts {
     fn default() -> Self {
         UpstreamParts {
             destination: None,
+            ca_checksum: None,
             host: None,
             connect_timeout: Duration::from_secs(1),
             timeout: Duration::from_secs(15),
@@ -42,6 +46,7 @@ impl UpstreamParts {
     pub(super) fn build(&self) -> Option<Upstream> {
         Some(Upstream {
             destination: self.destination.clone()?,
+            ca_checksum: self.ca_checksum,
             host: self.host.clone(),
             connect_timeout: self.connect_timeout,
             timeout: self.timeout,
@@ -90,6 +95,9 @@ pub(super) fn read(
     if inherits {
         destination.clone_from(&base.destination);
     }
+    // Read here too, so that a missing one is found by `check` and a new one by a reload.
+    let checksum = |path: &PathBuf| sources.read_file(path, CA_MAX_BYTES).map(|pem| crc32c::crc32c(&pem));
+    let ca_checksum = ca.as_ref().and_then(|path| checksum(path).map_err(|fault| tls.fault("ca", fault)).ok());
     match &mut destination {
         Some(Destination::Tcp { tls: Some(settings), .. }) => {
             settings.ca = ca.or(settings.ca.take());
@@ -107,6 +115,7 @@ pub(super) fn read(
     }
     UpstreamParts {
         destination,
+        ca_checksum: ca_checksum.or(base.ca_checksum.filter(|_| inherits)),
         host: host.or_else(|| base.host.clone().filter(|_| inherits)),
         connect_timeout: section.duration(
             "connect_timeout",
