@@ -3,6 +3,8 @@
 pub mod admin;
 pub mod answer;
 pub mod body;
+pub mod chunked;
 pub mod connection;
 pub mod head;
 pub mod request_log;
+pub mod session;

@@ -117,6 +117,8 @@ fn chunks_that_are_not_framed_as_they_must_be_are_a_bad_request() {
         ("size beyond all reason", "fffffffffffffffff\r\nhello\r\n0\r\n\r\n"),
         ("data longer than its size", "4\r\nhello\r\n0\r\n\r\n"),
         ("bare line feeds", "5\nhello\n0\n\n"),
+        ("an empty size line", "5\r\nhello\r\n\r\n\r\n"),
+        ("an empty size line that hides a request", "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
     ];
     let cases: Vec<_> = frames.iter().map(|(what, frame)| (*what, framed(te, "hello", frame))).collect();
     all_are_bad_requests(&cases);
