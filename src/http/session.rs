@@ -31,10 +31,18 @@ pub async fn open(
         // Requests sent ahead are answered one by one, in their order.
         h1.set_pipelining_enabled(true);
     }
-    match session.read_request().await {
-        Ok(true) => Ok(session),
-        _ => Err(session),
+    let Ok(true) = session.read_request().await else { return Err(session) };
+    if wants_close(&session) {
+        session.set_keepalive(None);
     }
+    Ok(session)
+}
+
+/// Whether any `Connection` field has the option `close` (RFC 9112 §9.6); pingora reads the first only.
+fn wants_close(session: &ServerSession) -> bool {
+    let fields = session.req_header().headers.get_all(http::header::CONNECTION);
+    let mut options = fields.iter().flat_map(|field| field.as_bytes().split(|byte| *byte == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 /// Ends a session that has read its whole request and written its answer. The connection with what

@@ -10,10 +10,10 @@
 mod accept;
 mod admin;
 mod commands;
+mod conformance;
 mod crash;
 mod delivery;
 mod duplicate;
-mod framing;
 mod harness;
 mod headers;
 mod limits;

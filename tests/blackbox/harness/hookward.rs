@@ -161,15 +161,6 @@ impl Hookward {
         self.connect().ask(request)
     }
 
-    /// Sends bytes as they are and reads one answer; the connection then has to end.
-    pub fn raw(&self, bytes: impl AsRef<[u8]>) -> Answer {
-        let mut wire = self.connect();
-        wire.send(bytes);
-        let answer = wire.answer();
-        assert_eq!(String::from_utf8_lossy(&wire.end_or_reset()), "", "after {answer:?}");
-        answer
-    }
-
     /// Asks the admin side.
     pub fn admin(&self, request: &Request) -> Answer {
         Wire::connect(self.admin).ask(request)

@@ -1,0 +1,44 @@
+//! How strict the public side is, input by input: raw bytes, the answer they must get, and what is
+//! left of the connection. `docs/http.md` says the same in words.
+
+mod case;
+mod cases;
+mod rig;
+
+use std::collections::HashSet;
+
+use rig::{Rig, Transport};
+
+/// Fewer would mean that a theme was lost.
+const CASES_MIN: usize = 120;
+
+fn every_case_holds_over(transport: Transport) {
+    let (mut count, mut failed) = (0, Vec::new());
+    for instance in cases::instances() {
+        let rig = Rig::start(transport, instance.config);
+        for (theme, cases) in instance.themes {
+            count += cases.len();
+            failed.extend(rig.run(theme, &cases));
+        }
+    }
+    println!("{count} cases over {transport:?}");
+    assert!(failed.is_empty(), "{} of {count} cases over {transport:?} failed:\n{}", failed.len(), failed.join("\n"));
+}
+
+#[test]
+fn every_case_holds_over_tcp() {
+    every_case_holds_over(Transport::Tcp);
+}
+
+#[test]
+fn there_are_enough_cases_and_no_two_have_the_same_name() {
+    let names: Vec<_> = cases::instances()
+        .into_iter()
+        .flat_map(|instance| instance.themes)
+        .flat_map(|(theme, cases)| cases.into_iter().map(move |case| format!("{theme}: {}", case.name())))
+        .collect();
+    println!("{} cases\n{}", names.len(), names.join("\n"));
+    let distinct: HashSet<_> = names.iter().collect();
+    assert_eq!(distinct.len(), names.len());
+    assert!(distinct.len() >= CASES_MIN, "only {}", distinct.len());
+}
