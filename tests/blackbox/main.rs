@@ -23,4 +23,5 @@ mod refuse;
 mod report;
 mod restart;
 mod routing;
+mod smuggling;
 mod startup;

@@ -145,6 +145,15 @@ impl Case {
         format!("{} → {answers}, {left}", self.what)
     }
 
+    /// What is sent, in one piece.
+    pub fn all_bytes(&self) -> Vec<u8> {
+        let sent = self.steps.iter().filter_map(|step| match step {
+            Step::Send(bytes) | Step::Meanwhile(bytes) | Step::Drip(bytes, _) => Some(&bytes[..]),
+            _ => None,
+        });
+        sent.collect::<Vec<_>>().concat()
+    }
+
     fn step(mut self, step: Step) -> Case {
         self.steps.push(step);
         self

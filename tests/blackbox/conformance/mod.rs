@@ -9,6 +9,13 @@ use std::collections::HashSet;
 
 use rig::{Rig, Transport};
 
+/// What the themes send that try to make two parsers disagree, each with its name.
+pub fn hostile_bytes() -> Vec<(String, Vec<u8>)> {
+    let themes = cases::instances().into_iter().flat_map(|instance| instance.themes);
+    let hostile = themes.filter(|(theme, _)| cases::HOSTILE.contains(theme));
+    hostile.flat_map(|(_, cases)| cases).map(|case| (case.name(), case.all_bytes())).collect()
+}
+
 /// Fewer would mean that a theme was lost.
 const CASES_MIN: usize = 120;
 

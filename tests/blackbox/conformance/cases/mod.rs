@@ -23,6 +23,10 @@ pub struct Instance {
     pub themes: Vec<(&'static str, Vec<Case>)>,
 }
 
+/// The themes whose bytes can be read in more than one way.
+pub const HOSTILE: [&str; 7] =
+    ["hosts", "header fields", "header tricks", "framing", "chunks", "smuggling pairs", "pipelining"];
+
 /// Small enough that reaching them takes no time.
 const SMALL_LIMITS: &str = "
 limits:
