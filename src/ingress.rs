@@ -139,6 +139,11 @@ impl Ingress {
         self.draining.store(true, Ordering::Release);
     }
 
+    /// Whether this peer may name the client.
+    pub fn trusts(&self, peer: Peer) -> bool {
+        self.trusted_proxies.trusts(peer)
+    }
+
     /// The route of a request.
     ///
     /// # Errors

@@ -62,6 +62,9 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections beyond `limits.connections`.
     pub connections_refused: IntCounter,
+    /// Connections that did not get through the TLS handshake.
+    pub tls_handshake_failures: IntCounter,
+    tls_not_after_s: IntGaugeVec,
     /// Time of one commit.
     pub commit_duration_s: Histogram,
     /// Events of one commit.
@@ -351,6 +354,12 @@ impl Metrics {
             requests_in_flight: add.gauge("requests_in_flight", "Requests being handled.")?,
             connections: add.gauge("connections", "Open connections of the public side.")?,
             connections_refused: add.counter("connections_refused_total", "Connections beyond limits.connections.")?,
+            tls_handshake_failures: add
+                .counter("tls_handshake_failures_total", "Connections that did not get through the TLS handshake.")?,
+            tls_not_after_s: add.add(IntGaugeVec::new(
+                opts("tls_certificate_not_after_timestamp_seconds", "When the certificate ends, Unix time."),
+                &["listener"],
+            ))?,
             commit_duration_s: add.histogram(
                 "buffer_commit_duration_seconds",
                 "Time of one commit, the sync included.",
@@ -382,6 +391,11 @@ impl Metrics {
     /// The series of a route; those of `none` for a route that is gone.
     pub fn route(&self, name: &str) -> &Arc<RouteMetrics> {
         self.routes.get(name).unwrap_or(&self.none)
+    }
+
+    /// When the certificate of a listener ends, Unix time; the label is its address as configured.
+    pub fn tls_not_after_s(&self, listener: &str) -> IntGauge {
+        self.tls_not_after_s.with_label_values(&[listener])
     }
 
     /// The series of requests that match no route.

@@ -4,12 +4,14 @@
 //! Stop: not ready, `shutdown.delay`, no more connections, requests in flight end, deliveries go on
 //! for at most `shutdown.drain`, the buffer is closed. Nothing depends on the stop being reached.
 
+mod sockets;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pingora_core::apps::ServerApp;
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
+use pingora_core::protocols::l4::stream::Stream as Socket;
 use pingora_core::server::Fds;
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service;
@@ -32,17 +35,22 @@ use crate::buffer::durability::{self, Durability};
 use crate::buffer::event::State;
 use crate::buffer::sqlite::{InstanceLock, OpenError, Settings, SqliteBuffer};
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ListenAddress};
 use crate::forward::client::ClientError;
 use crate::forward::upstream::{Upstream, UpstreamSettings};
 use crate::forward::{Forwarder, Lane, Lanes};
 use crate::gate::identity::{DedupeScope, Identity};
 use crate::gate::signature::Verifier;
 use crate::http::admin::{Access, AdminApp, AdminState, BufferView, Readiness, UpstreamView};
-use crate::http::connection::PublicApp;
+use crate::http::connection::{PublicApp, PublicSide};
+use crate::http::listener::Listener;
 use crate::http::request_log::RequestLog;
+use crate::http::tls::Keeper;
 use crate::ingress::{Ingress, Route};
 use crate::metrics::{Metrics, RouteLabels};
+
+pub use self::sockets::Passed;
+use self::sockets::{Bound, PublicSocket, SocketFile, bind_tcp, local_addr};
 
 /// How long another instance may take to let go of the data directory.
 const LOCK_WITHIN: Duration = Duration::from_secs(30);
@@ -52,6 +60,8 @@ const LOCK_RETRY: Duration = Duration::from_millis(50);
 pub const ADMIN_SOCKET: &str = "admin.sock";
 /// Read buffer of a connection; an idle one costs 31 KB with it, 40 with pingora's default.
 const CONNECTION_READ_BUFFER_BYTES: usize = 1460;
+/// Pause after an accept that failed, for want of descriptors as a rule.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why hookward could not start or go on (exit code 1). Texts say where and what to do.
 #[derive(Debug, Error)]
@@ -63,6 +73,14 @@ pub enum ServerError {
         address: String,
         /// What the system says.
         error: io::Error,
+    },
+    /// A socket that was handed over cannot be served.
+    #[error(
+        "socket {number} of LISTEN_FDS does not listen for TCP or unix stream connections; give the .socket unit only ListenStream="
+    )]
+    Passed {
+        /// Which one, from 1.
+        number: usize,
     },
     /// The data directory cannot be used.
     #[error(
@@ -121,7 +139,9 @@ fn hint(error: &io::Error) -> &'static str {
 
 /// A hookward that is bound, with its buffer open.
 pub struct Server {
-    listen: Vec<SocketAddr>,
+    listen: Vec<ListenAddress>,
+    tls: Vec<Option<Arc<Keeper>>>,
+    socket_files: Vec<SocketFile>,
     admin: SocketAddr,
     shutdown: config::Shutdown,
     admin_state: Arc<AdminState>,
@@ -138,11 +158,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the admin side, opens the buffer, binds the public side.
+    /// Binds the admin side, opens the buffer, binds the public side; `passed` sockets take the
+    /// places of the first public listeners.
     ///
     /// # Errors
     /// See [`ServerError`].
-    pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Server, ServerError> {
+    pub async fn start(config: Config, passed: Passed, clock: Arc<dyn Clock>) -> Result<Server, ServerError> {
         pingora_rustls::install_default_crypto_provider();
         let metrics = Arc::new(new_metrics(&config)?);
         count_panics(&metrics);
@@ -155,14 +176,14 @@ impl Server {
             upstreams: upstream_views(&config),
         });
         let (admin_stop, admin_stopped) = watch::channel(false);
-        let admin_listener = bind(config.admin.address)?;
+        let admin_listener = bind_tcp(config.admin.address)?;
         let admin = local_addr(&admin_listener)?;
         let access = match &config.admin.token {
             Some(token) => Access::Token(token.0.clone()),
             None => Access::Closed,
         };
         let admin_app = AdminApp { state: admin_state.clone(), access };
-        serve("admin", vec![admin_listener.into()], admin_app, admin_stopped.clone());
+        serve("admin", Bound::Tcp(admin_listener), admin_app, admin_stopped.clone())?;
 
         let upstreams = Upstreams::new(&config)?;
         let (lock, durability) = take_data_dir(&config).await?;
@@ -177,7 +198,7 @@ impl Server {
         let _ = admin_state.buffer.set(view);
         let socket = bind_admin_socket(&config.data_dir)?;
         let socket_app = AdminApp { state: admin_state.clone(), access: Access::Open };
-        serve("admin socket", vec![socket], socket_app, admin_stopped);
+        serve("admin socket", Bound::Unix(socket), socket_app, admin_stopped)?;
 
         let forwarder = Arc::new(Forwarder {
             lanes,
@@ -194,26 +215,24 @@ impl Server {
         let ingress = Arc::new(Ingress::new(routes, config.trusted_proxies.clone(), committer.clone(), clock.clone()));
         let connections = Arc::new(Semaphore::new(config.limits.connections));
         let (public_stop, public_stopped) = watch::channel(false);
-        let mut listen = Vec::new();
-        let mut listeners = Vec::new();
-        for address in &config.listen {
-            let listener = bind(*address)?;
-            listen.push(local_addr(&listener)?);
-            listeners.push(listener.into());
-        }
-        let app = PublicApp {
+        let side = Arc::new(PublicSide {
             ingress: ingress.clone(),
             limits: config.limits.clone(),
             permits: connections.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             log: Arc::new(RequestLog::new(config.log.accepted_per_s, config.log.client_ip, clock.clone())),
-        };
-        serve("public", listeners, app, public_stopped);
+        });
+        let mut public = Public::default();
+        for socket in sockets::open(&config.listen, passed)? {
+            public.serve(socket, &side, &public_stopped)?;
+        }
         admin_state.readiness.send_replace(Readiness::Ready);
-        log_start(&config, &listen, admin, &durability, &recovery, clock.uptime_ms());
+        log_start(&config, &public.listen, admin, &durability, &recovery, clock.uptime_ms());
         Ok(Server {
-            listen,
+            listen: public.listen,
+            tls: public.tls,
+            socket_files: public.socket_files,
             admin,
             shutdown: config.shutdown,
             admin_state,
@@ -231,8 +250,13 @@ impl Server {
     }
 
     /// The public addresses, in the order of the configuration, with real ports.
-    pub fn listen(&self) -> &[SocketAddr] {
+    pub fn listen(&self) -> &[ListenAddress] {
         &self.listen
+    }
+
+    /// The TLS of each of them, to be replaced on a reload.
+    pub fn tls(&self) -> &[Option<Arc<Keeper>>] {
+        &self.tls
     }
 
     /// The admin address, with its real port.
@@ -279,6 +303,7 @@ impl Server {
     }
 
     async fn close(self) {
+        drop(self.socket_files);
         self.lanes_stop.send_replace(true);
         for lane in self.lanes {
             lane.ended().await;
@@ -467,72 +492,102 @@ async fn open_buffer(config: &Config) -> Result<(SqliteBuffer, Recovery), Server
     Ok(opened.map_err(|_| ServerError::Internal("opening the buffer panicked".to_owned()))??)
 }
 
-/// A socket that is bound and not yet served.
-enum Bound {
-    Tcp(TcpListener),
-    Unix(UnixListener, String),
+/// The admin socket, for this user alone. A socket file that an earlier run has left is replaced:
+/// the lock says that nobody serves it.
+fn bind_admin_socket(data_dir: &Path) -> Result<UnixListener, ServerError> {
+    let path = data_dir.join(ADMIN_SOCKET);
+    let _ = std::fs::remove_file(&path);
+    sockets::bind_private(&path)
 }
 
-impl From<TcpListener> for Bound {
-    fn from(listener: TcpListener) -> Bound {
-        Bound::Tcp(listener)
+/// The public listeners that are served, in the order of the configuration.
+#[derive(Default)]
+struct Public {
+    listen: Vec<ListenAddress>,
+    tls: Vec<Option<Arc<Keeper>>>,
+    socket_files: Vec<SocketFile>,
+}
+
+impl Public {
+    fn serve(
+        &mut self,
+        socket: PublicSocket,
+        side: &Arc<PublicSide>,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<(), ServerError> {
+        let PublicSocket { bound, address, settings, file } = socket;
+        let name = settings.address.to_string();
+        let tls = settings.tls.map(|identity| Keeper::new(&identity, side.metrics.tls_not_after_s(&name)));
+        let tls = tls.map(Arc::new);
+        let is_unix = matches!(bound, Bound::Unix(_));
+        let failures = side.metrics.tls_handshake_failures.clone();
+        let listener = Listener::new(name, is_unix, settings.proxy_protocol, tls.clone(), failures, side.clock.clone());
+        serve("public", bound, PublicApp { side: side.clone(), listener }, stop.clone())?;
+        self.listen.push(address);
+        self.tls.push(tls);
+        self.socket_files.extend(file);
+        Ok(())
     }
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
-    let failed = |error| ServerError::Bind { address: address.to_string(), error };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(listener)
-}
-
-fn local_addr(listener: &TcpListener) -> Result<SocketAddr, ServerError> {
-    listener.local_addr().map_err(|error| ServerError::Internal(format!("a listener has no address: {error}")))
-}
-
-/// The admin socket, for this user alone. A socket file that an earlier run has left is replaced:
-/// the lock says that nobody serves it.
-fn bind_admin_socket(data_dir: &Path) -> Result<Bound, ServerError> {
-    let path = data_dir.join(ADMIN_SOCKET);
-    let shown = path.display().to_string();
-    let failed = |error| ServerError::Bind { address: shown.clone(), error };
-    let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path).map_err(failed)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(Bound::Unix(listener, shown.clone()))
-}
-
-/// Lets pingora accept on sockets that we have bound: its own binding would retry for 30 s and then
-/// panic, and could not tell the port.
-fn serve<A>(name: &str, listeners: Vec<Bound>, app: A, stop: watch::Receiver<bool>)
+/// Serves a socket until it is told to stop.
+fn serve<A>(name: &str, bound: Bound, app: A, stop: watch::Receiver<bool>) -> Result<(), ServerError>
 where
     A: ServerApp + Send + Sync + 'static,
 {
-    let mut fds = Fds::new();
-    let mut service = Service::new(name.to_owned(), app);
-    for listener in listeners {
-        let (key, fd, config) = match listener {
-            Bound::Tcp(listener) => {
-                let key = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
-                (key.clone(), listener.into_raw_fd(), ListenerConfig::tcp(key))
-            }
-            Bound::Unix(listener, path) => {
-                // Without this pingora opens the socket to everybody.
-                let config = ListenerConfig::uds(path.clone()).permissions(std::fs::Permissions::from_mode(0o600));
-                (path, listener.into_raw_fd(), config)
-            }
-        };
-        fds.add(key, fd);
-        service.add_listener(config.l4_buffer(L4BufferSettings::new(0, CONNECTION_READ_BUFFER_BYTES)));
+    match bound {
+        Bound::Tcp(listener) => serve_tcp(name, listener, app, stop),
+        Bound::Unix(listener) => {
+            let listener = tokio::net::UnixListener::from_std(listener)
+                .map_err(|error| ServerError::Internal(format!("a unix socket cannot be served: {error}")))?;
+            tokio::spawn(serve_unix(listener, Arc::new(app), stop));
+            Ok(())
+        }
     }
+}
+
+/// Lets pingora accept on a socket that we have bound: its own binding would retry for 30 s and then
+/// panic, and could not tell the port.
+fn serve_tcp<A>(name: &str, listener: TcpListener, app: A, stop: watch::Receiver<bool>) -> Result<(), ServerError>
+where
+    A: ServerApp + Send + Sync + 'static,
+{
+    let key = local_addr(&listener)?.to_string();
+    let config = ListenerConfig::tcp(key.clone()).l4_buffer(L4BufferSettings::new(0, CONNECTION_READ_BUFFER_BYTES));
+    let mut fds = Fds::new();
+    fds.add(key, listener.into_raw_fd());
     let fds = Arc::new(Mutex::new(fds));
+    let mut service = Service::new(name.to_owned(), app);
+    service.add_listener(config);
     tokio::spawn(async move { service.start_service(Some(fds), stop, 1).await });
+    Ok(())
+}
+
+/// Accepts on a unix socket. Not by pingora, which sets the mode of the file anew: a socket that
+/// systemd has passed belongs to root, and the failure would be a panic.
+async fn serve_unix<A>(listener: tokio::net::UnixListener, app: Arc<A>, mut stop: watch::Receiver<bool>)
+where
+    A: ServerApp + Send + Sync + 'static,
+{
+    let shutdown = stop.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (app, shutdown) = (app.clone(), shutdown.clone());
+                tokio::spawn(async move { app.process_new(Box::new(Socket::from(stream)), &shutdown).await });
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
 }
 
 fn log_start(
     config: &Config,
-    listen: &[SocketAddr],
+    listen: &[ListenAddress],
     admin: SocketAddr,
     durability: &durability::Found,
     recovery: &Recovery,

@@ -4,6 +4,7 @@ pub mod check;
 pub mod demo;
 pub mod health;
 pub mod keygen;
+pub mod notify;
 mod output;
 pub mod run;
 pub mod sample;

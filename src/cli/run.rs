@@ -6,11 +6,11 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::output::{FAILED, fail, print};
-use super::{BAD_CONFIG, ConfigArgs};
+use super::{BAD_CONFIG, ConfigArgs, notify};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::logging;
-use crate::server::{Server, ServerError};
+use crate::server::{Passed, Server, ServerError};
 
 /// Run the sidecar: verify, store, answer, forward
 #[derive(Debug, clap::Args)]
@@ -38,6 +38,10 @@ pub fn run(args: Args) -> ExitCode {
     for warning in &resolved.warnings {
         tracing::warn!("{warning}");
     }
+    let passed = match Passed::from_env() {
+        Ok(passed) => passed,
+        Err(error) => return fail(FAILED, &error),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(resolved.config.threads)
         .thread_name("hookward")
@@ -47,7 +51,7 @@ pub fn run(args: Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(FAILED, &format!("no threads: {error}")),
     };
-    let code = match runtime.block_on(serve(resolved.config)) {
+    let code = match runtime.block_on(serve(resolved.config, passed)) {
         Ok(Ended::Drained) => ExitCode::SUCCESS,
         Ok(Ended::AtOnce) => {
             fail(FAILED, &"ended at once by a second signal; what is pending is delivered after the next start")
@@ -64,15 +68,16 @@ enum Ended {
     AtOnce,
 }
 
-async fn serve(config: Config) -> Result<Ended, ServerError> {
+async fn serve(config: Config, passed: Passed) -> Result<Ended, ServerError> {
     let mut signals = Signals::install()?;
     let server = tokio::select! {
-        server = Server::start(config, Arc::new(SystemClock::new())) => server?,
+        server = Server::start(config, passed, Arc::new(SystemClock::new())) => server?,
         () = signals.stop() => return Ok(Ended::AtOnce),
     };
     let listen: Vec<String> = server.listen().iter().map(ToString::to_string).collect();
     // Nobody may be reading; that is no reason not to serve.
     let _ = print(&format!("ready listen={} admin={}\n", listen.join(","), server.admin()));
+    notify::ready();
     let (begin, begun) = tokio::sync::oneshot::channel::<()>();
     let running = server.run_until(async {
         let _ = begun.await;
@@ -82,6 +87,7 @@ async fn serve(config: Config) -> Result<Ended, ServerError> {
         ended = &mut running => return ended.map(|()| Ended::Drained),
         () = signals.stop() => {}
     }
+    notify::stopping();
     let _ = begin.send(());
     tokio::select! {
         ended = &mut running => ended.map(|()| Ended::Drained),

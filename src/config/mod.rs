@@ -24,7 +24,7 @@ use crate::gate::timestamp::Tolerance;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Public listeners, at least one, in the order of the file. Port 0 asks for any.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listener>,
     /// The admin side.
     pub admin: Admin,
     /// Where the buffer lives.
@@ -47,6 +47,50 @@ pub struct Config {
     pub log: Log,
     /// Worker threads.
     pub threads: usize,
+}
+
+/// A public listener.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Where.
+    pub address: ListenAddress,
+    /// Mode of a unix socket's file.
+    pub socket_mode: u32,
+    /// Whether connections begin with a PROXY protocol header.
+    pub proxy_protocol: ProxyProtocol,
+    /// What it shows its clients, where TLS is spoken.
+    pub tls: Option<Identity>,
+}
+
+pub use crate::http::proxy_protocol::ProxyProtocol;
+pub use crate::http::tls::Identity;
+
+impl Listener {
+    /// Mode of a unix socket's file unless set: its user and its group may connect.
+    pub const SOCKET_MODE: u32 = 0o660;
+
+    /// A listener with nothing in front of HTTP.
+    pub fn plain(address: ListenAddress) -> Listener {
+        Listener { address, socket_mode: Listener::SOCKET_MODE, proxy_protocol: ProxyProtocol::Off, tls: None }
+    }
+}
+
+/// Where a listener is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An IP address and a port; 0 asks for any.
+    Tcp(SocketAddr),
+    /// The file of a unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Tcp(address) => address.fmt(f),
+            ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// The admin side: probes, metrics, API.

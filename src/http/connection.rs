@@ -11,15 +11,15 @@ use http::Method;
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora_core::server::ShutdownWatch;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::answer::Answer;
 use super::body::SessionBody;
 use super::head::{self, HeadLimits, NoHead};
+use super::listener::{Listener, NotOpened};
 use super::request_log::RequestLog;
 use super::session;
 use crate::buffer::committer::Accepted;
@@ -59,8 +59,16 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection over the cap may take to take its 503.
 const REFUSE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The public side over connections.
+/// One listener of the public side.
 pub struct PublicApp {
+    /// What all listeners share.
+    pub side: Arc<PublicSide>,
+    /// What this one demands first.
+    pub listener: Listener,
+}
+
+/// The public side over connections.
+pub struct PublicSide {
     /// What requests go through.
     pub ingress: Arc<Ingress>,
     /// Bounds.
@@ -78,14 +86,28 @@ pub struct PublicApp {
 #[async_trait]
 impl ServerApp for PublicApp {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let Ok(_permit) = self.permits.clone().try_acquire_owned() else {
-            self.metrics.connections_refused.inc();
-            self.refuse_connection(stream).await;
+        let PublicApp { side, listener } = &**self;
+        // Without an address the client is gone already.
+        let peer = listener.peer_of(&stream)?;
+        let Ok(_permit) = side.permits.clone().try_acquire_owned() else {
+            side.metrics.connections_refused.inc();
+            side.refuse_connection(listener, stream, peer).await;
             return None;
         };
-        self.metrics.connections.inc();
-        let _open = CountDown(&self.metrics.connections);
-        self.serve(stream, shutdown).await;
+        side.metrics.connections.inc();
+        let _open = CountDown(&side.metrics.connections);
+        let mut shutting_down = shutdown.clone();
+        let opened = tokio::select! {
+            biased;
+            opened = listener.open(stream, peer, side.ingress.trusts(peer), side.limits.header_timeout) => opened,
+            // Nothing has been asked for yet.
+            _ = shutting_down.wait_for(|down| *down) => Err(NotOpened::Closed),
+        };
+        match opened {
+            Ok((stream, peer)) => side.serve(stream, peer, shutdown).await,
+            Err(NotOpened::Closed) => {}
+            Err(NotOpened::Refused(stream, rejection)) => side.refuse_unopened(listener, stream, rejection, peer).await,
+        }
         None
     }
 }
@@ -98,10 +120,9 @@ impl Drop for CountDown<'_> {
     }
 }
 
-impl PublicApp {
+impl PublicSide {
     /// Requests of one connection, one after the other, until either side has enough.
-    async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) {
-        let peer = peer_of(&stream);
+    async fn serve(&self, mut stream: Stream, peer: Peer, shutdown: &ShutdownWatch) {
         let tls = stream.get_ssl_digest().is_some();
         let limits = HeadLimits {
             timeout: self.limits.header_timeout,
@@ -122,7 +143,11 @@ impl PublicApp {
             };
             let head = match read {
                 Ok(head) => head,
-                Err(NoHead::Closed) => return,
+                Err(NoHead::Closed) => {
+                    // Over TLS the client is told, so that it can tell this end from a cut.
+                    let _ = timeout(LINGER, AsyncWriteExt::shutdown(&mut stream)).await;
+                    return;
+                }
                 Err(NoHead::Refused(rejection)) => return self.refuse_head(stream, rejection, peer).await,
             };
             let mut session = match session::open(stream, &mut buffer, head).await {
@@ -232,9 +257,21 @@ impl PublicApp {
         let _ = timeout(LINGER, write_and_linger(&mut stream, &answer)).await;
     }
 
-    async fn refuse_connection(&self, mut stream: Stream) {
-        let answer = self.refusal_outside(Rejection::Overloaded, peer_of(&stream));
-        let _ = timeout(REFUSE_TIMEOUT, write_and_linger(&mut stream, &answer)).await;
+    /// A connection over the cap; over TLS a 503 would cost a handshake, so it is closed.
+    async fn refuse_connection(&self, listener: &Listener, mut stream: Stream, peer: Peer) {
+        let answer = self.refusal_outside(Rejection::Overloaded, peer);
+        if listener.speaks_plain() {
+            let _ = timeout(REFUSE_TIMEOUT, write_and_linger(&mut stream, &answer)).await;
+        }
+    }
+
+    /// A connection that did not begin as its listener demands.
+    async fn refuse_unopened(&self, listener: &Listener, stream: Stream, rejection: Rejection, peer: Peer) {
+        if listener.speaks_plain() {
+            self.refuse_head(stream, rejection, peer).await;
+        } else {
+            self.refusal_outside(rejection, peer);
+        }
     }
 }
 
@@ -247,7 +284,7 @@ async fn write_and_linger(stream: &mut Stream, answer: &Answer) -> std::io::Resu
 
 /// Closes our half and reads on for a while, so that the client gets to read the answer.
 async fn close_in_order(stream: &mut Stream) -> std::io::Result<()> {
-    tokio::io::AsyncWriteExt::shutdown(stream).await?;
+    AsyncWriteExt::shutdown(stream).await?;
     let mut scratch = [0; 4096];
     let mut read = 0;
     while read < LINGER_BYTES {
@@ -271,15 +308,6 @@ fn answer_to(decided: &Result<Accepted, Rejection>, route: Option<&Route>, known
         Ok(accepted) => Answer::accepted(accepted, known.facts.event_id.as_deref(), id),
         Err(Rejection::MethodNotAllowed) => Answer::refused(Rejection::MethodNotAllowed, route.map(Route::allow), id),
         Err(rejection) => Answer::refused(*rejection, None, id),
-    }
-}
-
-fn peer_of(stream: &Stream) -> Peer {
-    let digest = stream.get_socket_digest();
-    match digest.as_ref().and_then(|digest| digest.peer_addr()) {
-        Some(PingoraAddr::Inet(address)) => Peer::Ip(address.ip()),
-        // Nothing is trusted that has no address, unless unix peers are.
-        _ => Peer::Unix,
     }
 }
 

@@ -6,5 +6,8 @@ pub mod body;
 pub mod chunked;
 pub mod connection;
 pub mod head;
+pub mod listener;
+pub mod proxy_protocol;
 pub mod request_log;
 pub mod session;
+pub mod tls;

@@ -131,7 +131,7 @@ fn nothing_answered_200_is_lost_over_thirty_kills_under_load() {
     });
     let mut hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
     let field = Field::default();
-    field.set(Some(hookward.listen));
+    field.set(Some(hookward.listen()));
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
@@ -146,7 +146,7 @@ fn nothing_answered_200_is_lost_over_thirty_kills_under_load() {
             field.set(None);
             hookward.kill9();
             hookward.start_again();
-            field.set(Some(hookward.listen));
+            field.set(Some(hookward.listen()));
         }
         field.await_acks(50);
         field.over.store(true, Ordering::SeqCst);

@@ -9,8 +9,8 @@ use ed25519_dalek::VerifyingKey;
 use http::Method;
 
 use crate::config::{
-    Admin, Buffer, ClientIpLog, Config, Dedupe, Delivery, Destination, Durability, Limits, Log, LogFormat, PathPattern,
-    Retry, Route, Shutdown, Upstream,
+    Admin, Buffer, ClientIpLog, Config, Dedupe, Delivery, Destination, Durability, Limits, ListenAddress, Listener,
+    Log, LogFormat, PathPattern, Retry, Route, Shutdown, Upstream,
 };
 use crate::gate::Enforcement;
 use crate::gate::allowlist::{Allowlist, PRESETS};
@@ -37,7 +37,7 @@ pub(super) fn config(data_dir: &Path, public_port: u16, app: SocketAddr, key: Ve
         max_concurrency: 32,
     });
     Config {
-        listen: vec![SocketAddr::new(LOOPBACK, public_port)],
+        listen: vec![Listener::plain(ListenAddress::Tcp(SocketAddr::new(LOOPBACK, public_port)))],
         admin: Admin { address: SocketAddr::new(LOOPBACK, 0), token: None },
         data_dir: data_dir.to_owned(),
         trusted_proxies: TrustedProxies { nets: vec![LOOPBACK.into()], unix: false },
@@ -112,6 +112,9 @@ mod tests {
     fn everything_is_on_loopback() {
         let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key();
         let config = config(Path::new("/nowhere"), 0, "127.0.0.1:1".parse().unwrap(), key);
-        assert!(config.listen.iter().chain([&config.admin.address]).all(|address| address.ip().is_loopback()));
+        let is_loopback =
+            |address: &ListenAddress| matches!(address, ListenAddress::Tcp(address) if address.ip().is_loopback());
+        assert!(config.listen.iter().all(|listener| is_loopback(&listener.address)));
+        assert!(config.admin.address.ip().is_loopback());
     }
 }

@@ -3,6 +3,7 @@
 
 mod flags;
 mod keys;
+mod listen;
 mod routes;
 mod secret;
 mod settings;
@@ -20,8 +21,8 @@ use super::reader::problem::{Fault, Problem, Problems};
 use super::reader::schema::{Kind, Record};
 use super::reader::section::{Section, fixed};
 use super::reader::{FILE_MAX_BYTES, Reader, value};
-use super::{Admin, Config, Secret};
-use crate::gate::allowlist::parse_net;
+use super::{Admin, Config, ListenAddress, Listener, Secret};
+use crate::gate::allowlist::{Allowlist, parse_net};
 use crate::gate::peer::TrustedProxies;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -125,6 +126,28 @@ impl Sources<'_> {
     ) -> Option<T> {
         text.and_then(|text| self.flag(flag, text, parse))
     }
+
+    /// Every file that the configuration names is read here.
+    ///
+    /// # Errors
+    /// Unreadable, or larger than the bound.
+    fn read_file(&self, path: &Path, max_bytes: u64) -> Result<Vec<u8>, Fault> {
+        let shown = path.display();
+        let failed = |error: std::io::Error| {
+            Fault::new(
+                format!("file {shown} cannot be read ({error})"),
+                "check that it exists, is mounted and is readable for hookward's user",
+            )
+        };
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path).map_err(failed)?;
+        file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > max_bytes {
+            let limit = value::bytes_text(max_bytes);
+            return Err(Fault::new(format!("file {shown} is larger than {limit}"), "name the right file"));
+        }
+        Ok(bytes)
+    }
 }
 
 /// The whole file, top to bottom. `None` only where something without a default is missing, which
@@ -137,7 +160,7 @@ fn read(
 ) -> Option<Config> {
     let sources = Sources { reader, overrides, env };
     let root = reader.root();
-    let listen = listen(&root, &sources);
+    let listen = listen::read(&root, &sources);
     let admin = admin(&root, &sources, warnings);
     let data_dir = data_dir(&root, &sources);
     let client_ip = root.section("client_ip", "How the sender's address is found.");
@@ -165,7 +188,10 @@ fn read(
     let log = settings::log(&root, &sources);
     let threads = root.optional_count("threads", None, 1..=1024, "Worker threads; the number of CPUs unless set.");
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    if listen.iter().any(|address| address.port() != 0 && *address == admin.address) {
+    let addresses_matter = routes.iter().any(|route| !matches!(route.allowlist, Allowlist::Off));
+    listen::judge_trust(&root, &listen, &trusted_proxies, addresses_matter, warnings);
+    let is_admin = |listener: &Listener| listener.address == ListenAddress::Tcp(admin.address);
+    if admin.address.port() != 0 && listen.iter().any(is_admin) {
         root.fault("admin", Fault::new("has the address of a public listener", "give it another port"));
     }
     (!listen.is_empty() && !routes.is_empty()).then_some(Config {
@@ -182,46 +208,6 @@ fn read(
         log,
         threads,
     })
-}
-
-fn listen(root: &Section<'_>, sources: &Sources<'_>) -> Vec<SocketAddr> {
-    let default = SocketAddr::from(([0, 0, 0, 0], 8080));
-    let mut listen: Vec<SocketAddr> = Vec::new();
-    if root.is_empty_list("listen") {
-        root.fault("listen", Fault::new("is an empty list", "write an address, or leave it out for 0.0.0.0:8080"));
-    }
-    for section in root.sections("listen", "Public listeners.").unwrap_or_default() {
-        let default_text = Some(default.to_string().into());
-        let address = section.parsed(
-            "address",
-            Kind::Text,
-            default_text,
-            "IP address and port; port 0 takes any.",
-            value::parse_listen,
-        );
-        section.fixed("proxy_protocol", "off", "PROXY protocol in front of HTTP.");
-        section.to_come("mode", Some("0660"));
-        section.to_come("tls", None);
-        let address = address.unwrap_or(default);
-        if address.port() != 0 && listen.contains(&address) {
-            section.fault("address", Fault::new(format!("{address} is listened on already"), "leave it out"));
-        }
-        listen.push(address);
-    }
-    if !sources.overrides.listen.is_empty() {
-        listen.clear();
-        for text in &sources.overrides.listen {
-            listen.extend(sources.flag("--listen", text, value::parse_listen));
-        }
-        for (index, address) in listen.iter().enumerate() {
-            if address.port() != 0 && listen[..index].contains(address) {
-                sources.reader.report_flag("--listen", Fault::new(format!("{address} is given twice"), "give it once"));
-            }
-        }
-    } else if listen.is_empty() {
-        listen.push(default);
-    }
-    listen
 }
 
 fn admin(root: &Section<'_>, sources: &Sources<'_>, warnings: &mut Vec<String>) -> Admin {
@@ -248,7 +234,8 @@ fn admin(root: &Section<'_>, sources: &Sources<'_>, warnings: &mut Vec<String>) 
         (sources.env)("HOOKWARD_ADMIN_TOKEN").filter(|token| !token.is_empty()),
     ) {
         (Some(path), _) => {
-            let checked = secret::read_file(path).and_then(|token| secret::check_token(&token).map(|()| token));
+            let checked =
+                secret::read_file(path, sources).and_then(|token| secret::check_token(&token).map(|()| token));
             checked.map_err(|fault| sources.reader.report_flag("--admin-token-file", fault)).ok()
         }
         (None, Some(token)) => sources

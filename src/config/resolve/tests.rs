@@ -3,7 +3,7 @@ use tracing::Level;
 
 use super::*;
 use crate::config::reader::node::{self, Node, Value};
-use crate::config::{Destination, Durability, LogFormat, PathPattern};
+use crate::config::{Destination, Durability, LogFormat, PathPattern, ProxyProtocol};
 use crate::gate::Enforcement;
 use crate::gate::allowlist::Allowlist;
 
@@ -35,11 +35,15 @@ fn assert_problem(text: &str, overrides: &Overrides, words: &[&str]) {
     }
 }
 
+fn addresses(config: &Config) -> Vec<String> {
+    config.listen.iter().map(|listener| listener.address.to_string()).collect()
+}
+
 #[test]
 fn flags_alone_make_one_route_with_every_default() {
     let Resolved { config, warnings } = resolve(None, &keyed(), &|_| None).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
-    assert_eq!(config.listen, ["0.0.0.0:8080".parse().unwrap()]);
+    assert_eq!(addresses(&config), ["0.0.0.0:8080"]);
     assert_eq!(config.admin.address, "127.0.0.1:9090".parse().unwrap());
     assert!(config.admin.token.is_none());
     assert_eq!(config.data_dir, PathBuf::from("/var/lib/hookward"));
@@ -132,7 +136,7 @@ client_ip: { trusted_proxies: [192.0.2.1] }
         ..keyed()
     };
     let config = resolved(text, &overrides).config;
-    assert_eq!(config.listen, ["127.0.0.1:0".parse().unwrap()]);
+    assert_eq!(addresses(&config), ["127.0.0.1:0"]);
     assert_eq!(config.admin.address.port(), 0);
     assert_eq!(config.data_dir, PathBuf::from("/b"));
     let upstream = config.default_upstream.unwrap();
@@ -238,6 +242,15 @@ fn rules_of_routes() {
         ("routes: [{ timestamp: { past: 336h } }]", &["routes[0].timestamp.past", "out of range", "24h"]),
         ("delivery: { retry: { base: 10m } }", &["delivery.retry.base", "longer than max"]),
         ("listen: []", &["listen", "empty list"]),
+        (
+            "client_ip: { trusted_proxies: [\"::ffff:192.76.120.0/120\"] }",
+            &["overlaps the trusted proxy 192.76.120.0/24", "allow_overlap"],
+        ),
+        ("client_ip: { trusted_proxies: [unix, 0.0.0.0/0] }", &["overlaps the trusted proxy 0.0.0.0/0"]),
+        (
+            "client_ip: { trusted_proxies: [192.0.2.7] }\nroutes: [{ ip_allowlist: { sources: [\"::ffff:192.0.2.0/120\"], mode: report } }]",
+            &["192.0.2.0/24 overlaps the trusted proxy 192.0.2.7/32"],
+        ),
         ("listen: [{ address: 127.0.0.1:9090 }]", &["admin", "address of a public listener"]),
         ("upstream: { url: http://u:hunter2@a }", &["user and password"]),
         ("- a", &["is a list, expected a section"]),
@@ -258,12 +271,107 @@ fn rules_of_routes() {
 }
 
 #[test]
+fn listeners_are_addresses_or_sockets_each_with_its_own_front() {
+    let dir = tempfile::tempdir().unwrap();
+    let signed = rcgen::generate_simple_self_signed(["hooks.example".to_owned()]).unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (cert, key) = (write("tls.crt", &signed.cert.pem()), write("tls.key", &signed.signing_key.serialize_pem()));
+    let text = format!(
+        "
+client_ip: {{ trusted_proxies: [unix, 10.0.0.0/8] }}
+listen:
+  - address: \"[::]:8080\"
+    tls: {{ cert: {cert}, key: {key}, client_ca: {cert} }}
+  - {{ address: 0.0.0.0:8081, proxy_protocol: required }}
+  - {{ address: \"unix:/run/hookward/in.sock\", mode: 0600 }}
+  - {{ address: \"unix:/run/hookward/other.sock\" }}
+"
+    );
+    let config = resolved(&text, &keyed()).config;
+    assert_eq!(
+        addresses(&config),
+        ["[::]:8080", "0.0.0.0:8081", "unix:/run/hookward/in.sock", "unix:/run/hookward/other.sock"]
+    );
+    let [tls, proxied, closed, open] = config.listen.as_slice() else { panic!() };
+    assert!(tls.tls.is_some() && tls.proxy_protocol == ProxyProtocol::Off);
+    assert!(proxied.tls.is_none() && proxied.proxy_protocol == ProxyProtocol::Required);
+    assert_eq!((closed.socket_mode, open.socket_mode), (0o600, 0o660));
+    let flags = Overrides { listen: vec!["unix:/run/a.sock".into(), "[::1]:1".into()], ..keyed() };
+    assert_eq!(addresses(&resolve(None, &flags, &|_| None).unwrap().config), ["unix:/run/a.sock", "[::1]:1"]);
+}
+
+#[test]
+fn every_problem_of_a_listener_is_reported_at_once_with_line_and_mend() {
+    let dir = tempfile::tempdir().unwrap();
+    let signed = rcgen::generate_simple_self_signed(["hooks.example".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(["hooks.example".to_owned()]).unwrap();
+    for (name, text) in
+        [("tls.crt", signed.cert.pem()), ("other.key", other.signing_key.serialize_pem()), ("empty", String::new())]
+    {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let text = "\
+listen:
+  - address: \"unix:in.sock\"
+    proxy_protocol: on
+    mode: 0880
+  - address: 127.0.0.1:1
+    mode: \"0660\"
+    tls:
+      cert: DIR/missing
+      client_ca: DIR/empty
+  - address: 127.0.0.1:1
+    tls:
+      cert: DIR/tls.crt
+      key: DIR/other.key
+  - address: 127.0.0.1:2
+    tls:
+      cert: DIR/empty
+      key: DIR/empty
+      client_ca: DIR/empty
+  - { address: \"[::]:8080\" }
+  - { address: 0.0.0.0:8080 }
+  - { address: 127.0.0.1:3, tls: on }
+";
+    let expected = "\
+h.yaml:2: listen[0].address: `unix:in.sock` is not the path of a socket; write an absolute path without commas, such as unix:/run/hookward/in.sock
+h.yaml:3: listen[0].proxy_protocol: `on` is not known here; write off or required
+h.yaml:4: listen[0].mode: `0880` is not a file mode; write octal digits in quotes, such as \"0660\" for the user and the group
+h.yaml:6: listen[1].mode: is for unix sockets only; leave it out, or write address: unix:/path
+h.yaml:8: listen[1].tls.key: is missing; name a PEM file
+h.yaml:8: listen[1].tls.cert: file DIR/missing cannot be read (No such file or directory (os error 2)); check that it exists, is mounted and is readable for hookward's user
+h.yaml:10: listen[2].address: 127.0.0.1:1 is listened on already; leave it out
+h.yaml:13: listen[2].tls.key: is not the key of the first certificate; write the two files that were made together
+h.yaml:16: listen[3].tls.cert: holds no usable certificate; write PEM, the server's own certificate first, then the intermediate ones
+h.yaml:17: listen[3].tls.key: holds no private key; write PEM without a passphrase (PKCS#8, PKCS#1 or SEC1)
+h.yaml:18: listen[3].tls.client_ca: holds no usable CA certificate; write the PEM of the authority that issues the clients' certificates
+h.yaml:20: listen[5].address: 0.0.0.0:8080 and [::]:8080 are the same port: [::] takes IPv4 too; keep the one with [::]
+h.yaml:21: listen[6].tls: is a text, expected a section; write `key: value` lines under it";
+    let place = dir.path().display().to_string();
+    let shown = problems(&text.replace("DIR", &place), &keyed()).join("\n").replace(&place, "DIR");
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn a_listener_that_could_take_nobody_is_a_problem_or_a_warning() {
+    assert_problem("listen: [{ proxy_protocol: required }]", &keyed(), &["takes PROXY headers", "proxy's CIDR"]);
+    let unix = "{ address: \"unix:/run/in.sock\", proxy_protocol: required }";
+    let text = format!("listen: [{unix}]\nclient_ip: {{ trusted_proxies: [10.0.0.0/8] }}");
+    assert_problem(&text, &keyed(), &["takes PROXY headers", "add unix to client_ip.trusted_proxies"]);
+    let warnings = |text: &str| resolved(text, &keyed()).warnings.join("\n");
+    let plain = "listen: [{ address: \"unix:/run/in.sock\" }]\n";
+    assert!(warnings(plain).contains("peers of unix:/run/in.sock have no address"), "{}", warnings(plain));
+    assert_eq!(warnings(&format!("{plain}client_ip: {{ trusted_proxies: [unix] }}")), "");
+    assert_eq!(warnings(&format!("{plain}routes: [{{ ip_allowlist: {{ mode: off }} }}]")), "");
+}
+
+#[test]
 fn what_is_to_come_is_refused_and_says_so() {
     for text in [
-        "listen: [{ proxy_protocol: required }]",
-        "listen: [{ tls: { cert: a, key: b } }]",
-        "listen: [{ mode: \"0600\" }]",
-        "listen: [{ address: \"unix:/run/in.sock\" }]",
         "client_ip: { header: forwarded }",
         "routes: [{ mode: verify }]",
         "routes: [{ provider: stripe }]",

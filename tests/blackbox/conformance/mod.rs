@@ -11,7 +11,7 @@ use rig::{Rig, Transport};
 
 /// What the themes send that try to make two parsers disagree, each with its name.
 pub fn hostile_bytes() -> Vec<(String, Vec<u8>)> {
-    let themes = cases::instances().into_iter().flat_map(|instance| instance.themes);
+    let themes = cases::instances(Transport::Tcp.scheme()).into_iter().flat_map(|instance| instance.themes);
     let hostile = themes.filter(|(theme, _)| cases::HOSTILE.contains(theme));
     hostile.flat_map(|(_, cases)| cases).map(|case| (case.name(), case.all_bytes())).collect()
 }
@@ -21,7 +21,7 @@ const CASES_MIN: usize = 120;
 
 fn every_case_holds_over(transport: Transport) {
     let (mut count, mut failed) = (0, Vec::new());
-    for instance in cases::instances() {
+    for instance in cases::instances(transport.scheme()) {
         let rig = Rig::start(transport, instance.config);
         for (theme, cases) in instance.themes {
             count += cases.len();
@@ -38,8 +38,18 @@ fn every_case_holds_over_tcp() {
 }
 
 #[test]
+fn every_case_holds_over_tls() {
+    every_case_holds_over(Transport::Tls);
+}
+
+#[test]
+fn every_case_holds_over_a_unix_socket() {
+    every_case_holds_over(Transport::Unix);
+}
+
+#[test]
 fn there_are_enough_cases_and_no_two_have_the_same_name() {
-    let names: Vec<_> = cases::instances()
+    let names: Vec<_> = cases::instances(Transport::Tcp.scheme())
         .into_iter()
         .flat_map(|instance| instance.themes)
         .flat_map(|(theme, cases)| cases.into_iter().map(move |case| format!("{theme}: {}", case.name())))

@@ -5,7 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
 use super::case::{Arrival, Case, Expected, Left, Step};
-use crate::harness::event::TARGET;
+use crate::harness::event::{HOST, TARGET};
+use crate::harness::tls::Authority;
 use crate::harness::*;
 
 /// Cases under way at once: the slow ones wait for deadlines, not for each other.
@@ -15,24 +16,53 @@ const AT_ONCE: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     Tcp,
+    Tls,
+    Unix,
+}
+
+impl Transport {
+    /// What an absolute target begins with.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Transport::Tls => "https",
+            Transport::Tcp | Transport::Unix => "http",
+        }
+    }
 }
 
 pub struct Rig {
     sink: Sink,
     hookward: Hookward,
+    /// Whose certificate it shows, over TLS.
+    authority: Option<Authority>,
 }
 
 impl Rig {
     pub fn start(transport: Transport, config: &str) -> Rig {
         let sink = Sink::start();
-        let hookward = match transport {
-            Transport::Tcp => Setup::new(&sink).config(config).start(),
+        let setup = Setup::new(&sink).without_flag("--listen");
+        let dir = setup.dir().to_owned();
+        let mut authority = None;
+        let listener = match transport {
+            Transport::Tcp => r#"address: "127.0.0.1:0""#.to_owned(),
+            Transport::Unix => format!("address: unix:{}/in.sock", dir.display()),
+            Transport::Tls => {
+                let issued = authority.insert(Authority::new()).issue(HOST);
+                std::fs::write(dir.join("tls.crt"), issued.cert_pem).unwrap();
+                std::fs::write(dir.join("tls.key"), issued.key_pem).unwrap();
+                let dir = dir.display();
+                format!(r#"address: "127.0.0.1:0", tls: {{ cert: {dir}/tls.crt, key: {dir}/tls.key }}"#)
+            }
         };
-        Rig { sink, hookward }
+        let hookward = setup.config(&format!("listen: [ {{ {listener} }} ]\n{config}")).start();
+        Rig { sink, hookward, authority }
     }
 
     fn connect(&self) -> Wire {
-        self.hookward.connect()
+        match &self.authority {
+            Some(authority) => Wire::connect_tls(self.hookward.listen(), &authority.pem, HOST),
+            None => self.hookward.connect(),
+        }
     }
 
     /// Runs the cases of a theme; the names of those that failed. Their panics are printed.

@@ -1,6 +1,7 @@
 //! The real binary, run as a user would.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -125,40 +126,103 @@ impl Setup {
         Process::spawn(&mut self.run_command())
     }
 
+    /// The same with a socket as systemd passes it: as descriptor 3.
+    pub fn spawn_with_passed(&self, socket: OwnedFd) -> Process {
+        let run = self.run_command();
+        let mut shell = Command::new("sh");
+        shell.env_clear().args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&0 </dev/null"]);
+        shell.arg(run.get_program()).args(run.get_args());
+        shell.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Process::spawn_with_stdin(&mut shell, socket.into())
+    }
+
     pub fn start(&self) -> Hookward {
-        let process = self.spawn();
-        let (listen, admin) = ready(&process);
-        Hookward { setup: self.clone(), process, listen, admin }
+        self.when_ready(self.spawn())
+    }
+
+    pub fn start_with_passed(&self, socket: OwnedFd) -> Hookward {
+        self.when_ready(self.spawn_with_passed(socket))
+    }
+
+    fn when_ready(&self, process: Process) -> Hookward {
+        let (listeners, admin) = ready(&process);
+        Hookward { setup: self.clone(), process, listeners, admin }
     }
 }
 
-/// Waits for `ready listen=ADDR admin=ADDR`.
-fn ready(process: &Process) -> (SocketAddr, SocketAddr) {
+/// Where it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum At {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl At {
+    fn parse(text: &str) -> Option<At> {
+        match text.strip_prefix("unix:") {
+            Some(path) => Some(At::Unix(PathBuf::from(path))),
+            None => text.parse().ok().map(At::Tcp),
+        }
+    }
+
+    pub fn connect(&self) -> Wire {
+        match self {
+            At::Tcp(address) => Wire::connect(*address),
+            At::Unix(path) => Wire::connect_unix(path),
+        }
+    }
+
+    pub fn tcp(&self) -> SocketAddr {
+        match self {
+            At::Tcp(address) => *address,
+            At::Unix(path) => panic!("a unix socket: {}", path.display()),
+        }
+    }
+}
+
+/// Waits for `ready listen=ADDR,… admin=ADDR`.
+fn ready(process: &Process) -> (Vec<At>, SocketAddr) {
     let line = process.next_line(DEADLINE).unwrap_or_else(|| panic!("never ready\n{}", process.stderr()));
     parse_ready(&line).unwrap_or_else(|| panic!("not a ready line: {line:?}"))
 }
 
-pub fn parse_ready(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+pub fn parse_ready(line: &str) -> Option<(Vec<At>, SocketAddr)> {
     let (listen, admin) = line.strip_suffix('\n')?.strip_prefix("ready listen=")?.split_once(" admin=")?;
-    Some((listen.parse().ok()?, admin.parse().ok()?))
+    Some((listen.split(',').map(At::parse).collect::<Option<_>>()?, admin.parse().ok()?))
 }
 
 /// A hookward that is ready. Dies with this handle.
 pub struct Hookward {
     setup: Setup,
     process: Process,
-    pub listen: SocketAddr,
+    /// In the order of the configuration.
+    pub listeners: Vec<At>,
     pub admin: SocketAddr,
 }
 
 impl Hookward {
+    /// The address of the first listener.
+    pub fn listen(&self) -> SocketAddr {
+        self.listeners[0].tcp()
+    }
+
+    /// A connection to the first listener.
     pub fn connect(&self) -> Wire {
-        Wire::connect(self.listen)
+        self.listeners[0].connect()
     }
 
     /// Sends a request over a connection of its own.
     pub fn post(&self, request: &Request) -> Answer {
         self.connect().ask(request)
+    }
+
+    /// Sends bytes as they are and reads one answer; the connection then has to end.
+    pub fn raw(&self, bytes: impl AsRef<[u8]>) -> Answer {
+        let mut wire = self.connect();
+        wire.send(bytes);
+        let answer = wire.answer();
+        assert_eq!(String::from_utf8_lossy(&wire.end_or_reset()), "", "after {answer:?}");
+        answer
     }
 
     /// Asks the admin side.

@@ -27,7 +27,11 @@ pub struct Finished {
 
 impl Process {
     pub fn spawn(command: &mut Command) -> Process {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Process::spawn_with_stdin(command, Stdio::piped())
+    }
+
+    pub fn spawn_with_stdin(command: &mut Command, stdin: Stdio) -> Process {
+        let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (lines, stdout) = channel();
         let out = child.stdout.take().unwrap();
         std::thread::spawn(move || {

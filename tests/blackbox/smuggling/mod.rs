@@ -41,7 +41,7 @@ impl Chain {
         let second = SecondServer::start();
         let setup = Setup::without_upstream().flag("--upstream", &second.url()).flag("--log-format", "json");
         let hookward = setup.config(CONFIG).start();
-        let nginx = Nginx::start(hookward.listen);
+        let nginx = Nginx::start(hookward.listen());
         Chain { nginx, hookward, second }
     }
 

@@ -3,20 +3,20 @@
 use super::super::case::{Case, Genuine, good};
 use crate::harness::event::{HOST, TARGET};
 
-pub fn cases() -> Vec<Case> {
-    let mut cases = targets();
+pub fn cases(scheme: &str) -> Vec<Case> {
+    let mut cases = targets(scheme);
     cases.extend(headers());
     cases.extend(bodies());
     cases
 }
 
-fn targets() -> Vec<Case> {
+fn targets(scheme: &str) -> Vec<Case> {
     let target = |bytes: usize| format!("/{}", "x".repeat(bytes - 1));
     let line = |target: &str| format!("POST {target} HTTP/1.1");
     let genuine = Genuine::new();
     let fits = Case::new("a target of uri_bytes").send(genuine.line(&line(&target(256))));
     let over = |what: &str, bytes: &str| Case::new(what).send(bytes).refused(414, "uri_too_long");
-    let absolute = format!("http://{HOST}{}", target(257 - "http://".len() - HOST.len()));
+    let absolute = format!("{scheme}://{HOST}{}", target(257 - scheme.len() - "://".len() - HOST.len()));
     vec![
         fits.accepted_at(&target(256), &genuine.body),
         over("a target of uri_bytes and one", &Genuine::new().line(&line(&target(257)))),

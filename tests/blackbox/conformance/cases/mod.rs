@@ -39,11 +39,12 @@ limits:
 routes: [ { name: hooks, path: \"/*\", max_body: 4KiB } ]
 ";
 
-pub fn instances() -> [Instance; 2] {
+/// `scheme` is what an absolute target has to begin with.
+pub fn instances(scheme: &str) -> [Instance; 2] {
     let default_limits = Instance {
         config: "",
         themes: vec![
-            ("request line", request_line::cases()),
+            ("request line", request_line::cases(scheme)),
             ("hosts", hosts::cases()),
             ("header fields", fields::cases()),
             ("header tricks", tricks::cases()),
@@ -57,7 +58,9 @@ pub fn instances() -> [Instance; 2] {
             ("upgrade", upgrade::cases()),
         ],
     };
-    let small_limits =
-        Instance { config: SMALL_LIMITS, themes: vec![("limits", limits::cases()), ("slow clients", slow::cases())] };
+    let small_limits = Instance {
+        config: SMALL_LIMITS,
+        themes: vec![("limits", limits::cases(scheme)), ("slow clients", slow::cases())],
+    };
     [default_limits, small_limits]
 }

@@ -3,8 +3,9 @@
 use super::super::case::{Case, Genuine, bad};
 use crate::harness::event::{HOST, TARGET};
 
-pub fn cases() -> Vec<Case> {
+pub fn cases(scheme: &str) -> Vec<Case> {
     let mut cases = Vec::new();
+    let other = if scheme == "http" { "https" } else { "http" };
     for (what, line) in [
         ("a space in the target", "POST /a b HTTP/1.1"),
         ("two spaces before the target", "POST  /a HTTP/1.1"),
@@ -36,19 +37,21 @@ pub fn cases() -> Vec<Case> {
         ("a target without a leading slash", "POST a HTTP/1.1"),
         ("a query alone", "POST ?a HTTP/1.1"),
         ("a backslash in place of the slash", "POST \\a HTTP/1.1"),
-        ("an absolute target of another host", "POST http://other.example/a HTTP/1.1"),
-        ("an absolute target of another port", "POST http://hooks.example.com:81/a HTTP/1.1"),
-        ("an absolute target with user info", "POST http://u@hooks.example.com/a HTTP/1.1"),
-        ("an absolute target without a host", "POST http:///a HTTP/1.1"),
+        ("an absolute target of another host", "POST SCHEME://other.example/a HTTP/1.1"),
+        ("an absolute target of another port", "POST SCHEME://hooks.example.com:81/a HTTP/1.1"),
+        ("an absolute target with user info", "POST SCHEME://u@hooks.example.com/a HTTP/1.1"),
+        ("an absolute target without a host", "POST SCHEME:///a HTTP/1.1"),
         ("an absolute target of another scheme", "POST ftp://hooks.example.com/a HTTP/1.1"),
-        ("an absolute target with one slash", "POST http:/hooks.example.com/a HTTP/1.1"),
+        ("an absolute target of the scheme that the connection has not", "POST OTHER://hooks.example.com/a HTTP/1.1"),
+        ("an absolute target with one slash", "POST SCHEME:/hooks.example.com/a HTTP/1.1"),
         ("an authority as target", "POST hooks.example.com:80 HTTP/1.1"),
         ("an asterisk as target", "POST * HTTP/1.1"),
         ("a method with a parenthesis", "PO(ST /a HTTP/1.1"),
         ("a method with a colon", "POST: /a HTTP/1.1"),
         ("a method beyond ASCII", "P\u{d6}ST /a HTTP/1.1"),
     ] {
-        cases.push(bad(what, Genuine::new().line(line)));
+        let line = line.replace("SCHEME", scheme).replace("OTHER", other);
+        cases.push(bad(what, Genuine::new().line(&line)));
     }
     let genuine = Genuine::new();
     let old = genuine.line(&format!("POST {TARGET} HTTP/1.0"));
@@ -72,7 +75,7 @@ pub fn cases() -> Vec<Case> {
         let what = format!("{what} in the target, forwarded as sent");
         cases.push(Case::new(what).send(bytes).accepted_at(target, &genuine.body));
     }
-    cases.extend(absolute());
+    cases.extend(absolute(scheme));
     let empty_line = format!("\r\n{}", Genuine::new().with(""));
     cases.push(bad("an empty line before the request line", empty_line));
     cases.push(bad("a bare line feed before the request line", format!("\n{}", Genuine::new().with(""))));
@@ -86,12 +89,12 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// RFC 9112 §3.2.2: accepted where it says what Host says, and gone from then on.
-fn absolute() -> impl Iterator<Item = Case> {
+fn absolute(scheme: &str) -> impl Iterator<Item = Case> {
     let targets = [
-        ("an absolute target", format!("http://{HOST}/a?b"), "/a?b"),
-        ("an absolute target in capitals", format!("HTTP://{}/A", HOST.to_uppercase()), "/A"),
-        ("an absolute target without a path", format!("http://{HOST}"), "/"),
-        ("an absolute target with a query alone", format!("http://{HOST}?a/b"), "/?a/b"),
+        ("an absolute target", format!("{scheme}://{HOST}/a?b"), "/a?b"),
+        ("an absolute target in capitals", format!("{scheme}://{HOST}/A").to_uppercase(), "/A"),
+        ("an absolute target without a path", format!("{scheme}://{HOST}"), "/"),
+        ("an absolute target with a query alone", format!("{scheme}://{HOST}?a/b"), "/?a/b"),
     ];
     targets.into_iter().map(|(what, target, origin)| {
         let genuine = Genuine::new();
