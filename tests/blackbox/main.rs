@@ -11,6 +11,7 @@ mod accept;
 mod admin;
 mod commands;
 mod conformance;
+mod connections;
 mod crash;
 mod delivery;
 mod duplicate;
