@@ -1,6 +1,6 @@
 # Two commands: `make demo` shows hookward at work, `make test` is everything a contributor runs.
 # Each installs what is missing, or says what to install.
-.PHONY: demo test lint bench build tools clean
+.PHONY: demo test lint bench build tools test-tools clean
 
 CARGO ?= cargo
 
@@ -10,7 +10,7 @@ demo: tools
 build: tools
 	$(CARGO) build --release
 
-test: lint
+test: test-tools lint
 	$(CARGO) test --lib --bins --tests
 
 lint: tools
@@ -24,6 +24,10 @@ bench: tools
 # pingora's zlib needs cmake and a C compiler, SQLite the compiler.
 tools:
 	@./.ci/tools
+
+# The smuggling check runs between a real nginx and a server in Python.
+test-tools:
+	@./.ci/tools test
 
 clean:
 	$(CARGO) clean

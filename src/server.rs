@@ -5,6 +5,7 @@
 //! for at most `shutdown.drain`, the buffer is closed. Nothing depends on the stop being reached.
 
 mod live;
+mod open_files;
 mod reload;
 mod sockets;
 mod storage;
@@ -158,6 +159,7 @@ impl Server {
     /// See [`ServerError`].
     pub async fn start(config: Config, passed: Passed, clock: Arc<dyn Clock>) -> Result<Server, ServerError> {
         pingora_rustls::install_default_crypto_provider();
+        open_files::raise(config.limits.connections);
         let metrics = Arc::new(new_metrics(&config)?);
         count_panics(&metrics);
         metrics.capacity_bytes.set(i64::try_from(config.buffer.max_bytes).unwrap_or(i64::MAX));

@@ -25,6 +25,7 @@ use super::listener::{Listener, NotOpened};
 use super::open_connections::OpenConnections;
 use super::relay::{Relay, RelayError, Upload, asks_for_upgrade};
 use super::request_log::{Decided, RequestLog};
+use super::session;
 use crate::buffer::event::DeliveryId;
 use crate::clock::Clock;
 use crate::forward::headers::{for_app, for_attempt};
@@ -59,13 +60,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    fn of_head(&self) -> HeadLimits {
+    fn of_head(&self, tls: bool) -> HeadLimits {
         HeadLimits {
             timeout: self.header_timeout,
             idle: self.idle_timeout,
             header_bytes: self.header_bytes,
             header_count: self.header_count,
             uri_bytes: self.uri_bytes,
+            tls,
         }
     }
 }
@@ -160,51 +162,42 @@ impl PublicSide {
         let mut buffer = BytesMut::new();
         let mut shutting_down = shutdown.clone();
         loop {
-            let limits = self.live.load().limits.of_head();
+            let limits = self.live.load().limits.of_head(tls);
             let read = tokio::select! {
                 biased;
                 read = head::read(&mut stream, &mut buffer, &limits) => read,
                 // Only a connection between requests is closed for a shutdown.
                 _ = shutting_down.wait_for(|down| *down), if buffer.is_empty() => Err(NoHead::Closed),
             };
-            match read {
-                Ok(()) => {}
+            let head = match read {
+                Ok(head) => head,
                 Err(NoHead::Closed) => {
                     // Over TLS the client is told, so that it can tell this end from a cut.
                     let _ = timeout(LINGER, AsyncWriteExt::shutdown(&mut stream)).await;
                     return;
                 }
                 Err(NoHead::Refused(rejection)) => return self.refuse_head(stream, rejection, peer).await,
-            }
-            let mut session = ServerSession::new_http1(stream);
-            if let ServerSession::H1(h1) = &mut session {
-                h1.set_pipelined_prefix(std::mem::take(&mut buffer));
-                // Requests sent ahead are answered one by one, in their order.
-                h1.set_pipelining_enabled(true);
-            }
-            let Ok(true) = session.read_request().await.map_err(|_| ()) else {
-                // What our own judgement let through and pingora does not take.
-                let answer = self.refusal_outside(Rejection::BadRequest, peer);
-                session.set_keepalive(None);
-                let _ = timeout(WRITE_TIMEOUT, answer.write(&mut session, false)).await;
-                return;
+            };
+            let mut session = match session::open(stream, &mut buffer, head).await {
+                Ok(session) => session,
+                Err(mut session) => {
+                    let answer = self.refusal_outside(Rejection::BadRequest, peer);
+                    session.set_keepalive(None);
+                    let _ = timeout(WRITE_TIMEOUT, answer.write(&mut session, false)).await;
+                    return linger(session).await;
+                }
             };
             if *shutdown.borrow() {
                 session.set_keepalive(None);
             }
             let Some((next, leftover)) = self.serve_request(session, peer, tls).await else { return };
             stream = next;
-            buffer = leftover.unwrap_or_default();
+            buffer = leftover;
         }
     }
 
     /// One request; the connection afterwards, if it can carry another, with what was sent ahead.
-    async fn serve_request(
-        &self,
-        mut session: ServerSession,
-        peer: Peer,
-        tls: bool,
-    ) -> Option<(Stream, Option<BytesMut>)> {
+    async fn serve_request(&self, mut session: ServerSession, peer: Peer, tls: bool) -> Option<(Stream, BytesMut)> {
         let begun_us = self.clock.uptime_us();
         self.metrics.requests_in_flight.inc();
         let _in_flight = CountDown(&self.metrics.requests_in_flight);
@@ -259,11 +252,10 @@ impl PublicSide {
             return None;
         }
         if !spent {
-            linger(&mut session).await;
+            linger(session).await;
             return None;
         }
-        let reusable = session.finish().await.ok().flatten()?;
-        Some(reusable.into_parts())
+        session::finish(session).await.ok().flatten()
     }
 
     /// Sends a request on to the app; what became of it, and our own answer where the app gave none.
@@ -379,10 +371,15 @@ impl PublicSide {
     }
 }
 
-/// Answers, closes our half, and reads on for a while so that the client gets to read the answer.
+/// Answers and closes in order.
 async fn write_and_linger(stream: &mut Stream, answer: &Answer) -> std::io::Result<()> {
     stream.write_all(&answer.to_closing_bytes()).await?;
     stream.flush().await?;
+    close_in_order(stream).await
+}
+
+/// Closes our half and reads on for a while, so that the client gets to read the answer.
+async fn close_in_order(stream: &mut Stream) -> std::io::Result<()> {
     AsyncWriteExt::shutdown(stream).await?;
     let mut scratch = [0; 4096];
     let mut read = 0;
@@ -395,21 +392,11 @@ async fn write_and_linger(stream: &mut Stream, answer: &Answer) -> std::io::Resu
     Ok(())
 }
 
-/// The same on a session that has answered and whose client may still be sending its body.
-async fn linger(session: &mut ServerSession) {
-    let reading = async {
-        if let ServerSession::H1(h1) = session {
-            h1.shutdown().await;
-        }
-        let mut read = 0;
-        while read < LINGER_BYTES {
-            match session.read_request_body().await {
-                Ok(Some(chunk)) => read += chunk.len(),
-                _ => break,
-            }
-        }
-    };
-    let _ = timeout(LINGER, reading).await;
+/// Closes the connection of a session that has answered and whose client may still be sending.
+async fn linger(session: ServerSession) {
+    if let Some(mut stream) = session::abandon(session) {
+        let _ = timeout(LINGER, close_in_order(&mut stream)).await;
+    }
 }
 
 impl Live {

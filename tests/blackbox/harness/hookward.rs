@@ -36,6 +36,7 @@ pub struct Setup {
     flags: Vec<(String, String)>,
     env: Vec<(String, String)>,
     config: Option<String>,
+    soft_open_files: Option<u32>,
 }
 
 impl Setup {
@@ -46,7 +47,7 @@ impl Setup {
 
     pub fn without_upstream() -> Setup {
         let dir = Arc::new(TempDir::with_prefix("hookward-test-").unwrap());
-        let setup = Setup { dir, flags: Vec::new(), env: Vec::new(), config: None };
+        let setup = Setup { dir, flags: Vec::new(), env: Vec::new(), config: None, soft_open_files: None };
         let data_dir = setup.data_dir();
         setup
             .flag("--listen", "127.0.0.1:0")
@@ -86,6 +87,12 @@ impl Setup {
         self
     }
 
+    /// Starts with this soft limit on open files, as a shell or systemd may set it.
+    pub fn soft_open_files(mut self, count: u32) -> Setup {
+        self.soft_open_files = Some(count);
+        self
+    }
+
     /// A directory of this test's own, which ends with it.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -113,7 +120,12 @@ impl Setup {
         }
         command.args(self.flags.iter().flat_map(|(name, value)| [name, value]));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        command
+        let Some(count) = self.soft_open_files else { return command };
+        let mut shell = Command::new("sh");
+        shell.env_clear().arg("-c").arg(format!("ulimit -Sn {count}; exec \"$0\" \"$@\""));
+        shell.arg(command.get_program()).args(command.get_args());
+        shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell
     }
 
     /// Runs it where it is expected to refuse.
@@ -262,6 +274,10 @@ impl Hookward {
 
     pub fn setup(&self) -> &Setup {
         &self.setup
+    }
+
+    pub fn resident_bytes(&self) -> u64 {
+        self.process.resident_bytes()
     }
 
     pub fn stderr(&self) -> String {

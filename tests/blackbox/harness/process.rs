@@ -67,6 +67,13 @@ impl Process {
         rustix::process::Pid::from_child(&self.child)
     }
 
+    /// Its resident memory.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     /// The next line of stdout, or `None` when the process closed it or `within` is over.
     pub fn next_line(&self, within: Duration) -> Option<String> {
         self.stdout.lock().unwrap().recv_timeout(within).ok()

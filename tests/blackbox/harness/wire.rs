@@ -288,6 +288,11 @@ impl Wire {
         self.try_answer_to("POST").unwrap_or_else(|error| panic!("no answer: {error}"))
     }
 
+    /// The next answer to a HEAD, which has no body whatever its header says.
+    pub fn answer_to_head(&mut self) -> Option<Answer> {
+        self.try_answer_to("HEAD").unwrap_or_else(|error| panic!("no answer: {error}"))
+    }
+
     /// The same, where a reset is as good as an end.
     pub fn try_answer(&mut self) -> std::io::Result<Option<Answer>> {
         self.try_answer_to("POST")
