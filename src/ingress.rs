@@ -279,7 +279,9 @@ impl Ingress {
     /// The sender's headers that go to the app.
     fn headers(&self, head: &Head<'_>, client: Option<IpAddr>) -> Vec<(Bytes, Bytes)> {
         let peer_is_trusted = self.trusted_proxies.trusts(head.peer);
-        end_to_end(head.headers, &Origin { peer: head.peer, peer_is_trusted, client, tls: head.tls })
+        let client_ip_header = self.trusted_proxies.header.name();
+        let origin = Origin { peer: head.peer, peer_is_trusted, client, tls: head.tls, client_ip_header };
+        end_to_end(head.headers, &origin)
     }
 }
 

@@ -209,6 +209,7 @@ fn cause(text: &str) -> HandshakeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt as _};
 
     struct Files {
         cert: String,
@@ -270,6 +271,39 @@ mod tests {
         ] {
             assert_eq!(cause(&format!("TLS accept() failed: {error}")), expected, "{error}");
         }
+    }
+
+    /// One connection to a listener with this keeper, by a client that trusts one certificate.
+    async fn connect(keeper: &Keeper, trusted: &str) -> Option<(Stream, impl AsyncReadExt + Unpin)> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap()).unwrap();
+        let config = pingora_rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let connector = pingora_rustls::TlsConnector::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let accepted = Box::new(Socket::from(listener.accept().await.unwrap().0));
+        let name = pingora_rustls::ServerName::try_from("hooks.example").unwrap();
+        let (client, server) = tokio::join!(connector.connect(name, socket), keeper.accept(accepted));
+        Some((server.ok()?, client.ok()?))
+    }
+
+    #[tokio::test]
+    async fn new_connections_get_the_new_certificate_and_open_ones_stay() {
+        let (old, new) = (files(2100), files(2050));
+        let identity = |files: &Files| Identity::from_pem(files.cert.as_bytes(), files.key.as_bytes(), None).unwrap();
+        let gauge = IntGauge::new("not_after", "for the test").unwrap();
+        let keeper = Keeper::new(&identity(&old), gauge.clone());
+        let (mut server, mut client) = connect(&keeper, &old.cert).await.unwrap();
+        assert!(connect(&keeper, &new.cert).await.is_none());
+        keeper.swap(&identity(&new));
+        assert!(connect(&keeper, &new.cert).await.is_some());
+        assert!(connect(&keeper, &old.cert).await.is_none());
+        assert_eq!(gauge.get(), 2_524_608_000);
+        server.write_all(b"still here").await.unwrap();
+        server.flush().await.unwrap();
+        let mut said = [0; 10];
+        client.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"still here");
     }
 
     #[test]

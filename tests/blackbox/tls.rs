@@ -129,6 +129,22 @@ fn an_idle_connection_is_closed_with_the_alert_that_says_so() {
 }
 
 #[test]
+fn every_other_end_is_said_too() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let hookward = start(&sink, &ca.issue(NAME), None, "");
+    for (request, status) in [
+        (event().header("Connection", "close").bytes(), 200),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_vec(), 400),
+        (event().target("no-slash").bytes(), 400),
+    ] {
+        let mut wire = connect(&hookward, &ca);
+        wire.send(request);
+        assert_eq!(wire.answer().status, status);
+        assert_eq!(wire.end(), b"");
+    }
+}
+
+#[test]
 fn a_client_that_is_refused_while_it_sends_gets_to_read_why() {
     let (sink, ca) = (Sink::start(), Authority::new());
     let hookward = start(&sink, &ca.issue(NAME), None, "");
@@ -177,6 +193,9 @@ fn the_end_of_each_certificate_is_a_metric_by_the_listeners_configured_address()
     let metrics = hookward.metrics();
     let name = "hookward_tls_certificate_not_after_timestamp_seconds";
     assert_eq!(metrics.value(name, &[("listener", "127.0.0.1:0")]), 2_524_608_000.0);
+    let expired = start(&sink, &ca.issue_until(NAME, 2020), None, "");
+    assert_eq!(expired.metrics().value(name, &[("listener", "127.0.0.1:0")]), 1_577_836_800.0);
+    assert!(expired.stderr().contains("the TLS certificate has expired"), "{}", expired.stderr());
 }
 
 #[test]
