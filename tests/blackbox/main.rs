@@ -13,6 +13,7 @@ mod commands;
 mod crash;
 mod delivery;
 mod duplicate;
+mod explain;
 mod framing;
 mod harness;
 mod headers;
