@@ -228,12 +228,15 @@ impl Writer {
     }
 
     fn escape(&mut self, character: char) -> Option<()> {
+        let digits =
+            if self.style.unicode == Unicode::EscapedUpper { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
         for unit in character.encode_utf16(&mut [0; 2]) {
-            let escape = match self.style.unicode {
-                Unicode::EscapedUpper => format!("\\u{unit:04X}"),
-                _ => format!("\\u{unit:04x}"),
-            };
-            self.put(&escape)?;
+            if self.out.len() + UNICODE_ESCAPE > self.max_bytes {
+                return None;
+            }
+            self.out.push_str("\\u");
+            let nibbles = [12, 8, 4, 0].map(|shift| digits[usize::from(*unit >> shift & 0xf)]);
+            self.out.extend(nibbles.map(char::from));
         }
         Some(())
     }
@@ -274,8 +277,9 @@ fn split_character(text: &str) -> Option<(Character<'_>, &str)> {
     let end = match first {
         '/' => 1,
         _ => {
-            let ends = |c: char| matches!(c, '\\' | '/') || c.is_ascii() != first.is_ascii();
-            text.find(ends).unwrap_or(text.len())
+            // Between ASCII and not, a text may be cut anywhere.
+            let ends = |byte: &u8| matches!(byte, b'\\' | b'/') || byte.is_ascii() != first.is_ascii();
+            text.as_bytes().iter().position(ends).unwrap_or(text.len())
         }
     };
     let (plain, behind) = text.split_at(end);
