@@ -15,6 +15,7 @@ use crate::gate::Reports;
 use crate::gate::allowlist::Allowlist;
 use crate::gate::delivery::{BodySource, Delivery};
 use crate::gate::identity::{Facts, Identified, Identity};
+use crate::gate::keys::NamedKey;
 use crate::gate::peer::{Peer, TrustedProxies};
 use crate::gate::signature::Verifier;
 use crate::gate::timestamp::Tolerance;
@@ -111,6 +112,10 @@ pub struct Known {
     pub skew_s: Option<i64>,
     /// What checks in `report` mode would have refused.
     pub reports: Reports,
+    /// The body that no key has signed, to find out why.
+    pub unsigned_body: Option<Bytes>,
+    /// What led to the refusal, where more is known than its reason says.
+    pub hint: Option<String>,
 }
 
 /// The public side: verifies, stores, and only then says yes.
@@ -137,6 +142,11 @@ impl Ingress {
     /// From now on every event is answered 503 `draining`.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    /// The keys of all routes.
+    pub fn keys(&self) -> impl Iterator<Item = &NamedKey> {
+        self.routes.iter().flat_map(|route| &route.verifier.keys)
     }
 
     /// The route of a request.
@@ -166,7 +176,9 @@ impl Ingress {
         let claimed = route.verifier.claim(&admitted, head.headers, &mut known.reports)?;
         let delivery = Delivery::read(claimed, body, route.max_body_bytes).await?;
         known.body_bytes = Some(delivery.len());
+        let body = delivery.body();
         let signed = route.verifier.verify(delivery, &mut known.reports);
+        known.unsigned_body = signed.is_err().then_some(body);
         route.metrics.verified(signed.as_ref().ok().and_then(|signed| signed.key()));
         let fresh = route.tolerance.check(signed?, self.clock.unix_ms(), &mut known.reports)?;
         let identified = route.identity.name(fresh, &known.reports);

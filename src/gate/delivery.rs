@@ -81,6 +81,11 @@ impl Delivery {
         self.body.len()
     }
 
+    /// The body, untrusted: another handle to the same bytes.
+    pub fn body(&self) -> Bytes {
+        self.body.clone()
+    }
+
     /// Whether the body is empty, which is a body like any other.
     pub fn is_empty(&self) -> bool {
         self.body.is_empty()

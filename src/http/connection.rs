@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use http::Method;
+use http::{HeaderMap, Method};
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
@@ -24,6 +24,7 @@ use super::request_log::RequestLog;
 use crate::buffer::committer::Accepted;
 use crate::buffer::event::DeliveryId;
 use crate::clock::Clock;
+use crate::explain::live::Refused;
 use crate::gate::peer::Peer;
 use crate::ingress::{Head, Ingress, Known, Route};
 use crate::metrics::Metrics;
@@ -174,6 +175,9 @@ impl PublicApp {
         let written = timeout(WRITE_TIMEOUT, answer.write(&mut session, is_head)).await;
         let ack_us = self.clock.uptime_us() - begun_us;
         self.count(route, &decided, &known, ack_us);
+        if let (Some(route), Err(rejection)) = (route, &decided) {
+            known.hint = self.hint(route, *rejection, &header.headers, &known);
+        }
         self.log.write(route.map(|route| &*route.name), &decided, &answer, &known, id, ack_us);
         if !matches!(written, Ok(Ok(()))) {
             return None;
@@ -184,6 +188,12 @@ impl PublicApp {
         }
         let reusable = session.finish().await.ok().flatten()?;
         Some(reusable.into_parts())
+    }
+
+    fn hint(&self, route: &Route, rejection: Rejection, headers: &HeaderMap, known: &Known) -> Option<String> {
+        let body = known.unsigned_body.as_deref();
+        let refused = Refused { rejection, headers, body, keys: &route.verifier.keys };
+        self.log.hints.of(refused, self.ingress.keys())
     }
 
     fn count(&self, route: Option<&Route>, decided: &Result<Accepted, Rejection>, known: &Known, ack_us: i64) {

@@ -6,6 +6,7 @@ use super::answer::Answer;
 use crate::buffer::committer::Accepted;
 use crate::buffer::event::DeliveryId;
 use crate::clock::Clock;
+use crate::explain::live::DeepHint;
 use crate::ingress::Known;
 use crate::logging::{ClientIpLog, LineLimit};
 use crate::metrics::NO_ROUTE;
@@ -19,6 +20,8 @@ pub struct RequestLog {
     accepted: LineLimit,
     refused: LineLimit,
     client_ip: ClientIpLog,
+    /// Finds out more about refusals.
+    pub hints: DeepHint,
 }
 
 impl RequestLog {
@@ -26,8 +29,9 @@ impl RequestLog {
     pub fn new(accepted_per_s: u32, client_ip: ClientIpLog, clock: Arc<dyn Clock>) -> RequestLog {
         RequestLog {
             accepted: LineLimit::new(accepted_per_s, clock.clone()),
-            refused: LineLimit::new(REFUSED_PER_S, clock),
+            refused: LineLimit::new(REFUSED_PER_S, clock.clone()),
             client_ip,
+            hints: DeepHint::new(clock),
         }
     }
 
@@ -49,6 +53,7 @@ impl RequestLog {
             Err(rejection) if rejection.is_ours() => ("failed", Some(rejection.reason()), Some(rejection.hint())),
             Err(rejection) => ("rejected", Some(rejection.reason()), Some(rejection.hint())),
         };
+        let hint = known.hint.as_deref().or(hint);
         let would_reject: Vec<_> = known.reports.iter().map(Rejection::reason).collect();
         let would_reject = (!would_reject.is_empty()).then(|| would_reject.join(","));
         let client_ip = known.client.and_then(|ip| self.client_ip.show(ip));
