@@ -219,6 +219,7 @@ impl Writer {
     /// A `\u` escape, or a pair of them; `None` is half a pair, which means no character.
     fn unicode(&mut self, as_written: &str, meaning: Option<char>) -> Option<()> {
         match (self.style.unicode, meaning) {
+            (Unicode::Raw, Some('/')) => self.slash("/"),
             (Unicode::Raw, Some(character)) if character >= ' ' && !matches!(character, '"' | '\\') => {
                 self.put(character.encode_utf8(&mut [0; 4]))
             }
@@ -355,6 +356,8 @@ mod tests {
             rewrite(r#""\u0026\u003c\u0022\u005c\u0007""#, style(Unicode::Raw, Slashes::Kept)),
             r#""&<\u0022\u005c\u0007""#
         );
+        // Found by fuzzing: an escape that is undone to a slash is a slash like any other.
+        assert_eq!(rewrite(r#""\u002f""#, style(Unicode::Raw, Slashes::Escaped)), r#""\/""#);
         let halves = r#""\ud83d \udc4b\ud83d\ud83d\udc4b""#;
         assert_eq!(rewrite(halves, style(Unicode::Raw, Slashes::Kept)), r#""\ud83d \udc4b\ud83d👋""#);
     }
