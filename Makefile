@@ -1,6 +1,6 @@
 # Two commands: `make demo` shows hookward at work, `make test` is everything a contributor runs.
 # Each installs what is missing, or says what to install.
-.PHONY: demo test lint bench build tools test-tools clean
+.PHONY: demo test lint bench fuzz build tools test-tools clean
 
 CARGO ?= cargo
 
@@ -20,6 +20,12 @@ lint: tools
 # Prints ack latency at 1,000 events/s, memory and the time to be ready.
 bench: tools
 	$(CARGO) bench --bench load
+
+# Every fuzz target for 30 s; another time with `make fuzz SECONDS=300`.
+SECONDS ?= 30
+fuzz:
+	@./.ci/tools fuzz
+	./fuzz/run $(SECONDS)
 
 # pingora's zlib needs cmake and a C compiler, SQLite the compiler.
 tools:

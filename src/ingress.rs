@@ -16,6 +16,7 @@ use crate::gate::allowlist::{Admitted, Allowlist};
 use crate::gate::delivery::{BodySource, Delivery};
 use crate::gate::forgers::{FailuresPerS, Forgers};
 use crate::gate::identity::{Facts, Identified, Identity};
+use crate::gate::keys::NamedKey;
 use crate::gate::peer::{ClientAddr, Peer, TrustedProxies};
 use crate::gate::signature::{Signed, Verifier};
 use crate::gate::timestamp::Tolerance;
@@ -72,6 +73,14 @@ impl Route {
     /// Whether its requests are verified before anything is done with them.
     pub fn verifies(&self) -> bool {
         matches!(self.handling, Handling::Verified(..))
+    }
+
+    /// Whose signature counts; nobody's where nothing is verified.
+    pub fn keys(&self) -> &[NamedKey] {
+        match &self.handling {
+            Handling::Verified(gates, _) => &gates.verifier.keys,
+            Handling::Passed(_) => &[],
+        }
     }
 
     /// The `Allow` header of a 405.
@@ -141,6 +150,10 @@ pub struct Known {
     pub skew_s: Option<i64>,
     /// What checks in `report` mode would have refused.
     pub reports: Reports,
+    /// The body that no key has signed, to find out why.
+    pub unsigned_body: Option<Bytes>,
+    /// What led to the refusal, where more is known than its reason says.
+    pub hint: Option<String>,
 }
 
 impl Known {
@@ -185,6 +198,11 @@ impl Ingress {
         self.trusted_proxies.trusts(peer)
     }
 
+    /// The keys of all routes.
+    pub fn keys(&self) -> impl Iterator<Item = &NamedKey> {
+        self.router.targets().iter().flat_map(Route::keys)
+    }
+
     /// The route of a request.
     ///
     /// # Errors
@@ -222,7 +240,9 @@ impl Ingress {
         let claimed = gates.verifier.claim(&admitted, head.headers, &mut known.reports)?;
         let delivery = Delivery::read(claimed, body, gates.max_body_bytes).await?;
         known.body_bytes = Some(delivery.len());
+        let unsigned = delivery.body();
         let signed = gates.verifier.verify(delivery, &mut known.reports);
+        known.unsigned_body = signed.is_err().then_some(unsigned);
         self.note_verification(route, gates, &admitted, &signed);
         let fresh = gates.tolerance.check(signed?, self.clock.unix_ms(), &mut known.reports)?;
         let identified = gates.identity.name(fresh, &known.reports);

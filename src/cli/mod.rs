@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod demo;
+pub mod explain;
 pub mod health;
 pub mod keygen;
 pub mod notify;
@@ -49,6 +50,7 @@ enum Command {
     Keygen(keygen::Args),
     Sign(sign::Args),
     Send(send::Args),
+    Explain(explain::Args),
     Demo(demo::Args),
     Health(health::Args),
 }
@@ -64,6 +66,7 @@ impl Cli {
             Command::Keygen(args) => keygen::run(args),
             Command::Sign(args) => sign::run(args),
             Command::Send(args) => send::run(args),
+            Command::Explain(args) => explain::run(args),
             Command::Demo(args) => demo::run(args),
             Command::Health(args) => health::run(args),
         }

@@ -28,6 +28,7 @@ use super::request_log::{Decided, RequestLog};
 use super::session;
 use crate::buffer::event::DeliveryId;
 use crate::clock::Clock;
+use crate::explain::live::Refused;
 use crate::forward::headers::{for_app, for_attempt};
 use crate::forward::upstream::Upstream;
 use crate::gate::forgers::FailuresPerS;
@@ -216,7 +217,11 @@ impl PublicSide {
         };
         let (decided, answer) = match outcome {
             None => (Decided::Health, Some(Answer::health(self.admin.not_ready(), id))),
-            Some(Err(rejection)) => (Decided::Refused(rejection), Some(refusal(rejection, route, id))),
+            Some(Err(rejection)) => {
+                known.hint = Self::hint(&live, route, rejection, &head, &known);
+                known.unsigned_body = None;
+                (Decided::Refused(rejection), Some(refusal(rejection, route, id)))
+            }
             Some(Ok(Outcome::Stored(accepted))) => {
                 (Decided::of(&accepted), Some(Answer::accepted(&accepted, known.facts.event_id.as_deref(), id)))
             }
@@ -256,6 +261,19 @@ impl PublicSide {
             return None;
         }
         session::finish(session).await.ok().flatten()
+    }
+
+    /// What led to a refusal, where more is known than its reason says.
+    fn hint(
+        live: &Live,
+        route: Option<&Route>,
+        rejection: Rejection,
+        head: &Head<'_>,
+        known: &Known,
+    ) -> Option<String> {
+        let keys = route?.keys();
+        let refused = Refused { rejection, headers: head.headers, body: known.unsigned_body.as_deref(), keys };
+        live.log.hints.of(refused, live.ingress.keys())
     }
 
     /// Sends a request on to the app; what became of it, and our own answer where the app gave none.

@@ -16,6 +16,7 @@ mod connections;
 mod crash;
 mod delivery;
 mod duplicate;
+mod explain;
 mod harness;
 mod headers;
 mod limits;

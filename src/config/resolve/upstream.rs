@@ -95,12 +95,15 @@ pub(super) fn read(
     if inherits {
         destination.clone_from(&base.destination);
     }
-    // Read here too, so that a missing one is found by `check` and a new one by a reload.
-    let checksum = |path: &PathBuf| sources.read_file(path, CA_MAX_BYTES).map(|pem| crc32c::crc32c(&pem));
-    let ca_checksum = ca.as_ref().and_then(|path| checksum(path).map_err(|fault| tls.fault("ca", fault)).ok());
+    let mut ca_checksum = base.ca_checksum.filter(|_| inherits);
     match &mut destination {
         Some(Destination::Tcp { tls: Some(settings), .. }) => {
-            settings.ca = ca.or(settings.ca.take());
+            if let Some(path) = ca {
+                // Read here too, so that `check` finds a missing one and a reload a new one.
+                let pem = sources.read_file(&path, CA_MAX_BYTES).map_err(|fault| tls.fault("ca", fault));
+                ca_checksum = pem.ok().map(|pem| crc32c::crc32c(&pem));
+                settings.ca = Some(path);
+            }
             if let Some(name) = server_name {
                 settings.server_name = name;
             }
@@ -115,7 +118,7 @@ pub(super) fn read(
     }
     UpstreamParts {
         destination,
-        ca_checksum: ca_checksum.or(base.ca_checksum.filter(|_| inherits)),
+        ca_checksum,
         host: host.or_else(|| base.host.clone().filter(|_| inherits)),
         connect_timeout: section.duration(
             "connect_timeout",

@@ -1,0 +1,42 @@
+//! Who writes to the left of a client's address cannot change it, and no trusted proxy is a client.
+#![no_main]
+
+use std::net::IpAddr;
+
+use hookward_fuzz::gate::peer::{Peer, TrustedProxies};
+use http::{HeaderMap, HeaderValue};
+use libfuzzer_sys::fuzz_target;
+
+const HEADER: &str = "x-forwarded-for";
+
+/// Lines of the header, one for each line of the input.
+fn headers(lines: &[&[u8]]) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        headers.append(HEADER, HeaderValue::from_bytes(line).ok()?);
+    }
+    Some(headers)
+}
+
+fuzz_target!(|input: &[u8]| {
+    let trusted =
+        TrustedProxies { nets: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()], unix: false };
+    let peer = Peer::Ip(IpAddr::from([10, 0, 0, 1]));
+    let lines: Vec<&[u8]> = input.split(|byte| *byte == b'\n').collect();
+    let Some(came) = headers(&lines) else { return };
+    let client = trusted.client_addr(peer, &came);
+    if let Ok(client) = client {
+        assert!(!trusted.trusts(Peer::Ip(client.ip())), "a trusted proxy is no client");
+        assert_eq!(client.ip(), client.ip().to_canonical());
+    }
+
+    let forged = headers(&[&[b"192.0.2.1, 192.76.120.200".as_slice()], lines.as_slice()].concat()).unwrap();
+    if client.is_ok() {
+        assert_eq!(trusted.client_addr(peer, &forged), client, "the left is never looked at");
+    }
+    let nearer = headers(&[lines.as_slice(), &[b"[fd00::1]:443, ::ffff:10.0.0.2".as_slice()]].concat()).unwrap();
+    assert_eq!(trusted.client_addr(peer, &nearer), client, "trusted proxies on the right are passed");
+
+    let stranger = Peer::Ip(IpAddr::from([198, 51, 100, 7]));
+    assert_eq!(trusted.client_addr(stranger, &came).map(|client| client.ip().to_string()).unwrap(), "198.51.100.7");
+});
