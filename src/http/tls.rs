@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use pingora_core::listeners::tls::Acceptor;
-use pingora_core::protocols::Stream;
 use pingora_core::protocols::l4::stream::Stream as Socket;
+use pingora_core::protocols::{Peek as _, Stream};
 use pingora_rustls::{
     CertificateDer, PrivateKeyDer, RootCertStore, RusTlsError, ServerConfig, WebPkiClientVerifier, version,
 };
@@ -135,6 +135,9 @@ fn read_certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
 /// Why a client did not get through the handshake, without a byte that it sent.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum HandshakeError {
+    /// The client left before its first byte, as a load balancer's probe does.
+    #[error("the client said nothing")]
+    NothingSent,
     /// The client left.
     #[error("the client hung up")]
     HungUp,
@@ -180,7 +183,8 @@ impl Keeper {
     /// See [`HandshakeError`]; the connection is closed then.
     pub async fn accept(&self, stream: Stream) -> Result<Stream, HandshakeError> {
         // Every listener hands out sockets; anything else could only be a stream of a test.
-        let socket = stream.into_any().downcast::<Socket>().map_err(|_| HandshakeError::Broken)?;
+        let mut socket = stream.into_any().downcast::<Socket>().map_err(|_| HandshakeError::Broken)?;
+        socket.try_peek(&mut [0]).await.map_err(|_| HandshakeError::NothingSent)?;
         let acceptor = Acceptor::from_server_config(self.config.load_full());
         match acceptor.tls_handshake(*socket).await {
             Ok(stream) => Ok(Box::new(stream)),
@@ -190,8 +194,9 @@ impl Keeper {
 }
 
 /// What rustls says of each kind; pingora keeps nothing but its text.
-const CAUSES: [(&str, HandshakeError); 7] = [
+const CAUSES: [(&str, HandshakeError); 8] = [
     ("tls handshake eof", HandshakeError::HungUp),
+    ("Connection reset by peer", HandshakeError::HungUp),
     ("received corrupt message", HandshakeError::NotTls),
     ("peer sent no certificates", HandshakeError::ClientCertificate),
     ("invalid peer certificate", HandshakeError::ClientCertificate),

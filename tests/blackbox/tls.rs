@@ -109,6 +109,21 @@ fn a_handshake_that_takes_too_long_is_cut() {
 }
 
 #[test]
+fn a_probe_that_hangs_up_at_once_is_no_failure_and_one_that_hangs_up_later_is() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let hookward = start(&sink, &ca.issue(NAME), None, "");
+    let probe = |bytes: &[u8]| {
+        let mut wire = hookward.connect();
+        wire.send(bytes);
+        hookward.await_metric("hookward_connections", &[], 1.0);
+        drop(wire);
+        hookward.await_metric("hookward_connections", &[], 0.0).value("hookward_tls_handshake_failures_total", &[])
+    };
+    assert_eq!(probe(b""), 0.0);
+    assert_eq!(probe(b"\x16\x03\x01\x02\x00"), 1.0);
+}
+
+#[test]
 fn a_handshake_that_nobody_finishes_does_not_hold_up_the_end() {
     let (sink, ca) = (Sink::start(), Authority::new());
     let mut hookward = start(&sink, &ca.issue(NAME), None, "limits: { header_timeout: 1h }\nshutdown: { drain: 1h }\n");
