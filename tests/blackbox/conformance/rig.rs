@@ -172,7 +172,7 @@ fn read(wire: &mut Wire, expected: &Expected, name: &str) {
     let Some(answer) = answer else { panic!("{name}: closed without an answer") };
     match expected {
         Expected::Accepted => {
-            assert_eq!((answer.status, answer.text().contains("\"accepted\"")), (200, true), "{name}")
+            assert_eq!((answer.status, answer.text().contains("\"accepted\"")), (200, true), "{name}");
         }
         Expected::Refused(status, reason) => {
             assert_eq!(answer.status, *status, "{name}: {}", answer.text());
