@@ -197,7 +197,8 @@ impl Ingress {
 
     fn receipt(&self, route: &Route, head: &Head<'_>, client: Option<IpAddr>) -> Receipt {
         let peer_is_trusted = self.trusted_proxies.trusts(head.peer);
-        let origin = Origin { peer: head.peer, peer_is_trusted, client, tls: head.tls };
+        let client_ip_header = self.trusted_proxies.header.name();
+        let origin = Origin { peer: head.peer, peer_is_trusted, client, tls: head.tls, client_ip_header };
         Receipt {
             delivery_id: head.id,
             received_unix_ms: self.clock.unix_ms(),

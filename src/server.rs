@@ -519,6 +519,9 @@ impl Public {
     ) -> Result<(), ServerError> {
         let PublicSocket { bound, address, settings, file } = socket;
         let name = settings.address.to_string();
+        if settings.tls.as_ref().is_some_and(|tls| tls.not_after_unix_s() < side.clock.unix_ms() / 1000) {
+            tracing::warn!(listener = name, "the TLS certificate has expired; clients will refuse it: renew it");
+        }
         let tls = settings.tls.map(|identity| Keeper::new(&identity, side.metrics.tls_not_after_s(&name)));
         let tls = tls.map(Arc::new);
         let is_unix = matches!(bound, Bound::Unix(_));

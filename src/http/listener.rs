@@ -10,7 +10,7 @@ use prometheus::IntCounter;
 use tokio::time::timeout;
 
 use super::proxy_protocol::{self, NoHeader, ProxyProtocol, Source};
-use super::tls::Keeper;
+use super::tls::{HandshakeError, Keeper};
 use crate::clock::Clock;
 use crate::gate::peer::Peer;
 use crate::logging::LineLimit;
@@ -102,6 +102,7 @@ impl Listener {
         let Some(tls) = &self.tls else { return Ok((stream, named)) };
         let why = match timeout(step_timeout, tls.accept(stream)).await {
             Ok(Ok(stream)) => return Ok((stream, named)),
+            Ok(Err(HandshakeError::NothingSent)) => return Err(NotOpened::Closed),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it took longer than limits.header_timeout".to_owned(),
         };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use pingora_core::listeners::tls::Acceptor;
-use pingora_core::protocols::Stream;
 use pingora_core::protocols::l4::stream::Stream as Socket;
+use pingora_core::protocols::{Peek as _, Stream};
 use pingora_rustls::{
     CertificateDer, PrivateKeyDer, RootCertStore, RusTlsError, ServerConfig, WebPkiClientVerifier, version,
 };
@@ -135,6 +135,9 @@ fn read_certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
 /// Why a client did not get through the handshake, without a byte that it sent.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum HandshakeError {
+    /// The client left before its first byte, as a load balancer's probe does.
+    #[error("the client said nothing")]
+    NothingSent,
     /// The client left.
     #[error("the client hung up")]
     HungUp,
@@ -180,7 +183,8 @@ impl Keeper {
     /// See [`HandshakeError`]; the connection is closed then.
     pub async fn accept(&self, stream: Stream) -> Result<Stream, HandshakeError> {
         // Every listener hands out sockets; anything else could only be a stream of a test.
-        let socket = stream.into_any().downcast::<Socket>().map_err(|_| HandshakeError::Broken)?;
+        let mut socket = stream.into_any().downcast::<Socket>().map_err(|_| HandshakeError::Broken)?;
+        socket.try_peek(&mut [0]).await.map_err(|_| HandshakeError::NothingSent)?;
         let acceptor = Acceptor::from_server_config(self.config.load_full());
         match acceptor.tls_handshake(*socket).await {
             Ok(stream) => Ok(Box::new(stream)),
@@ -190,8 +194,9 @@ impl Keeper {
 }
 
 /// What rustls says of each kind; pingora keeps nothing but its text.
-const CAUSES: [(&str, HandshakeError); 7] = [
+const CAUSES: [(&str, HandshakeError); 8] = [
     ("tls handshake eof", HandshakeError::HungUp),
+    ("Connection reset by peer", HandshakeError::HungUp),
     ("received corrupt message", HandshakeError::NotTls),
     ("peer sent no certificates", HandshakeError::ClientCertificate),
     ("invalid peer certificate", HandshakeError::ClientCertificate),
@@ -209,6 +214,7 @@ fn cause(text: &str) -> HandshakeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt as _};
 
     struct Files {
         cert: String,
@@ -270,6 +276,39 @@ mod tests {
         ] {
             assert_eq!(cause(&format!("TLS accept() failed: {error}")), expected, "{error}");
         }
+    }
+
+    /// One connection to a listener with this keeper, by a client that trusts one certificate.
+    async fn connect(keeper: &Keeper, trusted: &str) -> Option<(Stream, impl AsyncReadExt + Unpin)> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap()).unwrap();
+        let config = pingora_rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let connector = pingora_rustls::TlsConnector::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let accepted = Box::new(Socket::from(listener.accept().await.unwrap().0));
+        let name = pingora_rustls::ServerName::try_from("hooks.example").unwrap();
+        let (client, server) = tokio::join!(connector.connect(name, socket), keeper.accept(accepted));
+        Some((server.ok()?, client.ok()?))
+    }
+
+    #[tokio::test]
+    async fn new_connections_get_the_new_certificate_and_open_ones_stay() {
+        let (old, new) = (files(2100), files(2050));
+        let identity = |files: &Files| Identity::from_pem(files.cert.as_bytes(), files.key.as_bytes(), None).unwrap();
+        let gauge = IntGauge::new("not_after", "for the test").unwrap();
+        let keeper = Keeper::new(&identity(&old), gauge.clone());
+        let (mut server, mut client) = connect(&keeper, &old.cert).await.unwrap();
+        assert!(connect(&keeper, &new.cert).await.is_none());
+        keeper.swap(&identity(&new));
+        assert!(connect(&keeper, &new.cert).await.is_some());
+        assert!(connect(&keeper, &old.cert).await.is_none());
+        assert_eq!(gauge.get(), 2_524_608_000);
+        server.write_all(b"still here").await.unwrap();
+        server.flush().await.unwrap();
+        let mut said = [0; 10];
+        client.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"still here");
     }
 
     #[test]

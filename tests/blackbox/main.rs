@@ -9,6 +9,7 @@
 
 mod accept;
 mod admin;
+mod client_ip;
 mod commands;
 mod conformance;
 mod connections;

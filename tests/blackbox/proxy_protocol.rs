@@ -152,10 +152,12 @@ fn a_header_that_does_not_come_is_a_timeout_and_a_probe_that_hangs_up_is_nothing
     let hookward = start_with(&sink, &format!("{TRUSTED}limits: {{ header_timeout: 200ms }}\n"));
     assert_refused(&hookward.raw(b""), 408, "header_timeout");
     assert_refused(&hookward.raw(b"PROXY TCP4 192."), 408, "header_timeout");
-    drop(hookward.connect());
-    hookward.await_metric("hookward_connections", &[], 0.0);
-    let metrics = hookward.metrics();
-    assert_eq!(metrics.value("hookward_requests_total", &[("route", "none")]), 2.0);
+    let patient = start_with(&sink, TRUSTED);
+    let probe = patient.connect();
+    patient.await_metric("hookward_connections", &[], 1.0);
+    drop(probe);
+    let metrics = patient.await_metric("hookward_connections", &[], 0.0);
+    assert_eq!(metrics.value("hookward_requests_total", &[("route", "none")]), 0.0);
 }
 
 #[test]

@@ -109,6 +109,21 @@ fn a_handshake_that_takes_too_long_is_cut() {
 }
 
 #[test]
+fn a_probe_that_hangs_up_at_once_is_no_failure_and_one_that_hangs_up_later_is() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let hookward = start(&sink, &ca.issue(NAME), None, "");
+    let probe = |bytes: &[u8]| {
+        let mut wire = hookward.connect();
+        wire.send(bytes);
+        hookward.await_metric("hookward_connections", &[], 1.0);
+        drop(wire);
+        hookward.await_metric("hookward_connections", &[], 0.0).value("hookward_tls_handshake_failures_total", &[])
+    };
+    assert_eq!(probe(b""), 0.0);
+    assert_eq!(probe(b"\x16\x03\x01\x02\x00"), 1.0);
+}
+
+#[test]
 fn a_handshake_that_nobody_finishes_does_not_hold_up_the_end() {
     let (sink, ca) = (Sink::start(), Authority::new());
     let mut hookward = start(&sink, &ca.issue(NAME), None, "limits: { header_timeout: 1h }\nshutdown: { drain: 1h }\n");
@@ -126,6 +141,22 @@ fn an_idle_connection_is_closed_with_the_alert_that_says_so() {
     assert_eq!(wire.ask(&event()).status, 200);
     // rustls reports an end without close_notify as an error.
     assert_eq!(wire.end(), b"");
+}
+
+#[test]
+fn every_other_end_is_said_too() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let hookward = start(&sink, &ca.issue(NAME), None, "");
+    for (request, status) in [
+        (event().header("Connection", "close").bytes(), 200),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_vec(), 400),
+        (event().target("no-slash").bytes(), 400),
+    ] {
+        let mut wire = connect(&hookward, &ca);
+        wire.send(request);
+        assert_eq!(wire.answer().status, status);
+        assert_eq!(wire.end(), b"");
+    }
 }
 
 #[test]
@@ -177,6 +208,9 @@ fn the_end_of_each_certificate_is_a_metric_by_the_listeners_configured_address()
     let metrics = hookward.metrics();
     let name = "hookward_tls_certificate_not_after_timestamp_seconds";
     assert_eq!(metrics.value(name, &[("listener", "127.0.0.1:0")]), 2_524_608_000.0);
+    let expired = start(&sink, &ca.issue_until(NAME, 2020), None, "");
+    assert_eq!(expired.metrics().value(name, &[("listener", "127.0.0.1:0")]), 1_577_836_800.0);
+    assert!(expired.stderr().contains("the TLS certificate has expired"), "{}", expired.stderr());
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(super) fn config(data_dir: &Path, public_port: u16, app: SocketAddr, key: Ve
         listen: vec![Listener::plain(ListenAddress::Tcp(SocketAddr::new(LOOPBACK, public_port)))],
         admin: Admin { address: SocketAddr::new(LOOPBACK, 0), token: None },
         data_dir: data_dir.to_owned(),
-        trusted_proxies: TrustedProxies { nets: vec![LOOPBACK.into()], unix: false },
+        trusted_proxies: TrustedProxies { nets: vec![LOOPBACK.into()], ..TrustedProxies::default() },
         routes: vec![route(key, upstream.clone())],
         default_upstream: Some(upstream),
         limits: Limits {

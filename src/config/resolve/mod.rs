@@ -23,7 +23,7 @@ use super::reader::section::{Section, fixed};
 use super::reader::{FILE_MAX_BYTES, Reader, value};
 use super::{Admin, Config, ListenAddress, Listener, Secret};
 use crate::gate::allowlist::{Allowlist, parse_net};
-use crate::gate::peer::TrustedProxies;
+use crate::gate::peer::{ClientIpHeader, TrustedProxies};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -281,16 +281,29 @@ fn trusted_proxies(section: &Section<'_>, sources: &Sources<'_>) -> TrustedProxi
         "trusted_proxies",
         Kind::Texts,
         &[],
-        "Who may name the client in `X-Forwarded-For`: CIDRs, or `unix`.",
+        "Who may name the client: CIDRs, or `unix` for peers over a unix socket.",
         parse,
     );
-    section.fixed("header", "x-forwarded-for", "Header in which trusted proxies name the client.");
+    let header = section.parsed(
+        "header",
+        Kind::Text,
+        Some("x-forwarded-for".into()),
+        "Where trusted proxies name the client: `x-forwarded-for`, `forwarded` (RFC 7239), or a header that holds one address, such as `cf-connecting-ip`.",
+        |text| {
+            ClientIpHeader::parse(text)
+                .map_err(|sentence| Fault::from_sentence(&sentence, "write x-forwarded-for or forwarded"))
+        },
+    );
     if !sources.overrides.trusted_proxy.is_empty() {
         let flags = sources.overrides.trusted_proxy.iter();
         proxies = Some(flags.filter_map(|text| sources.flag("--trusted-proxy", text, parse)).collect());
     }
     let proxies = proxies.unwrap_or_default();
-    TrustedProxies { unix: proxies.contains(&None), nets: proxies.into_iter().flatten().collect() }
+    TrustedProxies {
+        unix: proxies.contains(&None),
+        nets: proxies.into_iter().flatten().collect(),
+        header: header.unwrap_or_default(),
+    }
 }
 
 #[cfg(test)]

@@ -357,6 +357,16 @@ h.yaml:21: listen[6].tls: is a text, expected a section; write `key: value` line
 }
 
 #[test]
+fn the_header_that_names_the_client_is_chosen_by_its_name() {
+    let header = |text: &str| resolved(text, &keyed()).config.trusted_proxies.header;
+    assert_eq!(header(""), ClientIpHeader::XForwardedFor);
+    assert_eq!(header("client_ip: { header: Forwarded }"), ClientIpHeader::Forwarded);
+    assert_eq!(header("client_ip: { header: CF-Connecting-IP }").name(), "cf-connecting-ip");
+    assert_problem("client_ip: { header: x_real_ip }", &keyed(), &["client_ip.header", "write x-real-ip"]);
+    assert_problem("client_ip: { header: \"a b\" }", &keyed(), &["client_ip.header", "not the name of a header"]);
+}
+
+#[test]
 fn a_listener_that_could_take_nobody_is_a_problem_or_a_warning() {
     assert_problem("listen: [{ proxy_protocol: required }]", &keyed(), &["takes PROXY headers", "proxy's CIDR"]);
     let unix = "{ address: \"unix:/run/in.sock\", proxy_protocol: required }";
@@ -372,7 +382,6 @@ fn a_listener_that_could_take_nobody_is_a_problem_or_a_warning() {
 #[test]
 fn what_is_to_come_is_refused_and_says_so() {
     for text in [
-        "client_ip: { header: forwarded }",
         "routes: [{ mode: verify }]",
         "routes: [{ provider: stripe }]",
         "unmatched: pass",
