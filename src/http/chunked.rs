@@ -216,7 +216,7 @@ pub struct ChunkedStream {
     stream: Stream,
     framing: Framing,
     /// Bytes that were read and not yet handed on: before the body's end its next ones, then those
-    /// of the next request.
+    /// of the next request. At most what came with the header, or one read of the session.
     ahead: BytesMut,
 }
 

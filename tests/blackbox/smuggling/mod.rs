@@ -17,8 +17,10 @@ use crate::harness::*;
 /// Connections at once: most end by a deadline.
 const AT_ONCE: usize = 32;
 
-/// Every accepted event has its line, and none is taken for a duplicate of another.
+/// Every accepted event has its line, none is taken for a duplicate of another, and a body without
+/// end holds nobody up for long.
 const CONFIG: &str = "
+limits: { header_timeout: 2s, body_timeout: 2s }
 log: { accepted_per_s: 65535 }
 routes: [ { name: hooks, path: \"/*\", dedupe: off } ]
 ";

@@ -52,9 +52,9 @@ http {{
     uwsgi_temp_path {place}/uwsgi;
     scgi_temp_path {place}/scgi;
     client_max_body_size 2m;
-    client_header_timeout 300ms;
-    client_body_timeout 300ms;
-    keepalive_timeout 300ms;
+    client_header_timeout 2s;
+    client_body_timeout 2s;
+    keepalive_timeout 200ms;
     upstream hookward {{
         server {hookward};
         keepalive 4;

@@ -27,20 +27,17 @@ pub struct Instance {
 pub const HOSTILE: [&str; 7] =
     ["hosts", "header fields", "header tricks", "framing", "chunks", "smuggling pairs", "pipelining"];
 
-/// Small enough that reaching them takes no time.
+/// Small enough that reaching them takes nothing.
 const SMALL_LIMITS: &str = "
-limits:
-  header_timeout: 300ms
-  body_timeout: 300ms
-  idle_timeout: 300ms
-  header_bytes: 2KiB
-  header_count: 20
-  uri_bytes: 256
+limits: { header_bytes: 2KiB, header_count: 20, uri_bytes: 256 }
 routes: [ { name: hooks, path: \"/*\", max_body: 4KiB } ]
 ";
 
+/// Short enough to wait for, and long enough that no genuine event of a busy machine misses them.
+const SHORT_DEADLINES: &str = "limits: { header_timeout: 500ms, body_timeout: 500ms, idle_timeout: 1s }\n";
+
 /// `scheme` is what an absolute target has to begin with.
-pub fn instances(scheme: &str) -> [Instance; 2] {
+pub fn instances(scheme: &str) -> [Instance; 3] {
     let default_limits = Instance {
         config: "",
         themes: vec![
@@ -58,9 +55,7 @@ pub fn instances(scheme: &str) -> [Instance; 2] {
             ("upgrade", upgrade::cases()),
         ],
     };
-    let small_limits = Instance {
-        config: SMALL_LIMITS,
-        themes: vec![("limits", limits::cases(scheme)), ("slow clients", slow::cases())],
-    };
-    [default_limits, small_limits]
+    let small_limits = Instance { config: SMALL_LIMITS, themes: vec![("limits", limits::cases(scheme))] };
+    let short_deadlines = Instance { config: SHORT_DEADLINES, themes: vec![("slow clients", slow::cases())] };
+    [default_limits, small_limits, short_deadlines]
 }

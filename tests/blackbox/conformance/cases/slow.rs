@@ -1,4 +1,4 @@
-//! Deadlines are total: a byte now and then gains nothing (see `SMALL_LIMITS`).
+//! Deadlines are total: a byte now and then gains nothing (see `SHORT_DEADLINES`).
 
 use super::super::case::{Case, Genuine};
 
@@ -16,7 +16,7 @@ pub fn cases() -> Vec<Case> {
     cases.push(late_header("a header without its empty line", &head[..head.len() - 2]));
     let drip = |what: &str, pause_ms: u64| Case::new(what).drip(&head, pause_ms).refused(408, "header_timeout");
     cases.push(drip("a header byte by byte, one in 5 ms", 5));
-    cases.push(drip("a header byte by byte, one in 250 ms", 250));
+    cases.push(drip("a header byte by byte, one in 400 ms", 400));
 
     let late_body = |what: &str, bytes: &str| Case::new(what).send(bytes).refused(408, "body_timeout");
     cases.push(late_body("a header without its body", &head));
