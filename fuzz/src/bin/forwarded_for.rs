@@ -30,12 +30,19 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(client.ip(), client.ip().to_canonical());
     }
 
-    let forged = headers(&[&[b"192.0.2.1, 192.76.120.200".as_slice()], lines.as_slice()].concat()).unwrap();
-    if client.is_ok() {
-        assert_eq!(trusted.client_addr(peer, &forged), client, "the left is never looked at");
+    // In a line of their own and in the same one, as proxies do either.
+    let (left, right) = (b"192.0.2.1, 192.76.120.200".as_slice(), b"[fd00::1]:443, ::ffff:10.0.0.2".as_slice());
+    let (first, last) = (lines[0], lines[lines.len() - 1]);
+    let before = [left, b",", first].concat();
+    let behind = [last, b",", right].concat();
+    let forged = [[&[left], lines.as_slice()].concat(), [&[before.as_slice()], &lines[1..]].concat()];
+    let nearer = [[lines.as_slice(), &[right]].concat(), [&lines[..lines.len() - 1], &[behind.as_slice()]].concat()];
+    for forged in forged.iter().filter(|_| client.is_ok()) {
+        assert_eq!(trusted.client_addr(peer, &headers(forged).unwrap()), client, "the left is never looked at");
     }
-    let nearer = headers(&[lines.as_slice(), &[b"[fd00::1]:443, ::ffff:10.0.0.2".as_slice()]].concat()).unwrap();
-    assert_eq!(trusted.client_addr(peer, &nearer), client, "trusted proxies on the right are passed");
+    for nearer in nearer {
+        assert_eq!(trusted.client_addr(peer, &headers(&nearer).unwrap()), client, "trusted proxies are passed");
+    }
 
     let stranger = Peer::Ip(IpAddr::from([198, 51, 100, 7]));
     assert_eq!(trusted.client_addr(stranger, &came).map(|client| client.ip().to_string()).unwrap(), "198.51.100.7");
