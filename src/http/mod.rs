@@ -4,6 +4,7 @@ pub mod admin;
 pub mod answer;
 pub mod body;
 pub mod body_memory;
+pub mod chunk_framing;
 pub mod chunked;
 pub mod connection;
 pub mod head;
