@@ -21,8 +21,8 @@ fn plain_end(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
         let end = line_end(at)?;
-        let line = std::str::from_utf8(&bytes[at..end]).ok()?;
-        let size = usize::from_str_radix(line.split(';').next()?, 16).ok()?;
+        let size = bytes[at..end].split(|byte| *byte == b';').next()?;
+        let size = usize::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()?;
         at = end + 2;
         if size == 0 {
             break;
