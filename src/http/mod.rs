@@ -13,5 +13,6 @@ pub mod open_connections;
 pub mod proxy_protocol;
 pub mod relay;
 pub mod request_log;
+mod respond;
 pub mod session;
 pub mod tls;
