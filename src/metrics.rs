@@ -75,6 +75,8 @@ pub struct Metrics {
     pub buffer_errors_full: IntCounter,
     /// Commits that failed.
     pub buffer_errors_failed: IntCounter,
+    /// Logs that the medium has damaged, found at start.
+    pub buffer_errors_damaged: IntCounter,
     /// Events that an earlier run has left.
     pub recovered_events: IntGauge,
     /// Bound of the buffer.
@@ -389,6 +391,7 @@ impl Metrics {
             commit_events: add.histogram("buffer_commit_events", "Events of one commit.", &GROUP_BUCKETS)?,
             buffer_errors_full: errors.with_label_values(&["full"]),
             buffer_errors_failed: errors.with_label_values(&["failed"]),
+            buffer_errors_damaged: errors.with_label_values(&["damaged"]),
             recovered_events: add.gauge("buffer_recovered_events", "Undelivered events that the last start found.")?,
             capacity_bytes: add.gauge("buffer_capacity_bytes", "Bound of the buffer, buffer.max_bytes.")?,
             panics: add.counter("process_panics_total", "Panics; each costs one connection or attempt.")?,

@@ -95,8 +95,15 @@ impl Handover for Taken {
 }
 
 fn start(gate: &Arc<Gate>) -> (Committer, Arc<Taken>) {
-    let recovery =
-        Recovery { pending: 0, dead: 0, unclean: false, run_base: RunMs(0), routes: vec![], fingerprint_key: [3; 16] };
+    let recovery = Recovery {
+        pending: 0,
+        dead: 0,
+        unclean: false,
+        run_base: RunMs(0),
+        routes: vec![],
+        damage: None,
+        fingerprint_key: [3; 16],
+    };
     let taken = Arc::new(Taken::default());
     let clock = Arc::new(ManualClock::at_unix_s(0));
     let engine = Box::new(Engine(gate.clone(), 0));

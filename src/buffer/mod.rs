@@ -24,6 +24,7 @@ pub mod event;
 pub mod index;
 pub mod sqlite;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -123,6 +124,15 @@ impl Stats {
     }
 }
 
+/// Commits that were answered 200 and cannot be read any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// How many commits, at least; each holds one event or more.
+    pub lost_commits: u64,
+    /// What was found, set aside for whoever can still read it.
+    pub copy: PathBuf,
+}
+
 /// What opening found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovery {
@@ -136,6 +146,8 @@ pub struct Recovery {
     pub run_base: RunMs,
     /// Routes that have pending events.
     pub routes: Vec<Arc<str>>,
+    /// What the medium has damaged in a way that the engine would not have noticed.
+    pub damage: Option<Damage>,
     /// Secret under which event ids are fingerprinted.
     pub fingerprint_key: [u8; 16],
 }

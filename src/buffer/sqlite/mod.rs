@@ -8,11 +8,13 @@
 //! One process per data directory (a lock file), nobody else opens the file while it runs, and the
 //! disk keeps what `fdatasync` has confirmed.
 
+mod ballast;
 mod lanes;
 mod lock;
 mod purge;
 mod rows;
 mod schema;
+mod wal_scan;
 
 use std::collections::HashMap;
 use std::io;
@@ -29,6 +31,7 @@ use super::event::{Fingerprint, NewEvent, Outcome, Seq, Settlement, State};
 use super::index::Index;
 use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Recovery, Stats, Work};
 use crate::clock::RunMs;
+use ballast::Ballast;
 use lanes::{InFlight, Lanes};
 pub use lock::InstanceLock;
 use purge::Sweep;
@@ -45,6 +48,10 @@ const RUN_NOTE_EVERY: Duration = Duration::from_secs(1);
 const IDLE_RUN_NOTE_EVERY: Duration = Duration::from_secs(60);
 /// Pages given back to the file system in one idle slice.
 const VACUUM_PAGES: u32 = 200;
+/// Running time after the start at which the ballast is made: not while everything else starts.
+const BALLAST_AFTER: Duration = Duration::from_secs(10);
+/// Smallest bound of the buffer that has a ballast.
+const BALLAST_MIN_BUFFER_BYTES: u64 = 128 << 20;
 /// Rows looked at in one step of the search for the oldest pending event.
 const OLDEST_SCAN_ROWS: u32 = 2_000;
 
@@ -134,6 +141,9 @@ pub struct SqliteBuffer {
     /// No pending event is older than this one.
     oldest_pending: Seq,
     oldest_pending_unix_ms: Option<i64>,
+    ballast: Ballast,
+    /// Running time at which it was opened.
+    opened: RunMs,
 }
 
 /// What is counted along with every change, so that nobody needs to count rows.
@@ -175,7 +185,11 @@ impl SqliteBuffer {
     /// # Errors
     /// See [`OpenError`]; a file that is refused is left as it was.
     pub fn open(dir: &Path, settings: Settings) -> Result<(SqliteBuffer, Recovery), OpenError> {
-        let mut db = schema::open(&dir.join(DATABASE_FILE))?;
+        let path = dir.join(DATABASE_FILE);
+        // First of all: SQLite cuts off what it cannot read.
+        let damage = wal_scan::look(&path, schema::PAGE_LEN)
+            .map_err(|error| OpenError::Io { path: path.display().to_string(), error })?;
+        let mut db = schema::open(&path)?;
         let wal_pages = Arc::new(AtomicU64::new(0));
         let seen = wal_pages.clone();
         db.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
@@ -198,9 +212,11 @@ impl SqliteBuffer {
             run_noted: RunMs::default(),
             oldest_pending: Seq(0),
             oldest_pending_unix_ms: None,
+            ballast: Ballast::of(dir),
+            opened: RunMs::default(),
         };
         let recovery = engine.recover()?;
-        Ok((engine, recovery))
+        Ok((engine, Recovery { damage, ..recovery }))
     }
 
     /// Rebuilds from the rows what is kept in memory: one scan in order of `seq`.
@@ -238,6 +254,7 @@ impl SqliteBuffer {
             }
         }
         self.run_noted = newest;
+        self.opened = newest;
         self.measure()?;
         self.find_oldest_pending()?;
         Ok(Recovery {
@@ -246,6 +263,7 @@ impl SqliteBuffer {
             unclean,
             run_base: newest,
             routes: self.lanes.routes(),
+            damage: None,
             fingerprint_key,
         })
     }
@@ -325,7 +343,12 @@ impl SqliteBuffer {
         if self.space_checked.is_none_or(|at| now.since(at) >= SPACE_CHECK_EVERY) {
             self.space_checked = Some(now);
             // A kernel that cannot say is no reason to refuse; SQLITE_FULL still is.
-            self.space_low = Space::of(&self.dir).is_ok_and(Space::is_low);
+            let space = Space::of(&self.dir).ok();
+            self.space_low = space.is_some_and(Space::is_low);
+            let is_worth_it = self.settings.max_bytes >= BALLAST_MIN_BUFFER_BYTES;
+            if let Some(space) = space.filter(|_| is_worth_it && now.since(self.opened) >= BALLAST_AFTER) {
+                self.ballast.keep(space);
+            }
         }
     }
 
@@ -467,7 +490,13 @@ impl Buffer for SqliteBuffer {
                 engine.set_meta("run_ms", &now.0)?;
             }
             Ok(appended)
-        })?;
+        });
+        if matches!(appended, Err(BufferError::DiskFull)) {
+            // Completions come again, and make room; new events are refused until there is some.
+            self.space_low = true;
+            self.ballast.give_up();
+        }
+        let appended = appended?;
 
         // Durable from here on; only now may memory say so.
         if now.since(self.run_noted) >= RUN_NOTE_EVERY {
