@@ -54,6 +54,7 @@ fn floor(path: &str) -> u8 {
         ("forward", 3),
         ("buffer/event", 0),
         ("buffer/committer", 2),
+        ("buffer/redrive", 2),
         ("buffer/sqlite", 2),
         ("buffer/index", 1),
         ("buffer/durability", 0),

@@ -1,7 +1,10 @@
 //! The command line: one file per command.
 
+mod admin;
 pub mod check;
 pub mod demo;
+pub mod drain;
+pub mod events;
 pub mod explain;
 pub mod health;
 pub mod keygen;
@@ -52,6 +55,8 @@ enum Command {
     Send(send::Args),
     Explain(explain::Args),
     Demo(demo::Args),
+    Events(events::Args),
+    Drain(drain::Args),
     Health(health::Args),
 }
 
@@ -68,6 +73,8 @@ impl Cli {
             Command::Send(args) => send::run(args),
             Command::Explain(args) => explain::run(args),
             Command::Demo(args) => demo::run(args),
+            Command::Events(args) => events::run(args),
+            Command::Drain(args) => drain::run(args),
             Command::Health(args) => health::run(args),
         }
     }
