@@ -122,6 +122,8 @@ pub struct RouteMetrics {
     pub dead: IntCounter,
     /// Dead letters dropped at the end of their keep.
     pub expired: IntCounter,
+    /// Events that an operator threw away.
+    pub discarded: IntCounter,
     /// Time of one attempt.
     pub delivery_duration_s: Histogram,
     /// From receipt to the app's 2xx.
@@ -305,7 +307,6 @@ impl RouteFamilies {
             rejections.iter().map(|r| (r.reason(), family.with_label_values(&[name, r.reason()]))).collect()
         };
         let outcome = |outcome| self.requests.with_label_values(&[name, outcome]);
-        self.discarded.with_label_values(&[name]);
         // Without a breaker it is always tried.
         self.upstream_state.with_label_values(&[name]).set(0);
         let valid = |key: &Arc<str>| (key.clone(), self.verifications.with_label_values(&[name, key, "valid"]));
@@ -333,6 +334,7 @@ impl RouteFamilies {
             retried: self.deliveries.with_label_values(&[name, "retry"]),
             dead: self.deliveries.with_label_values(&[name, "dead"]),
             expired: self.expired.with_label_values(&[name]),
+            discarded: self.discarded.with_label_values(&[name]),
             delivery_duration_s: self.delivery_duration_s.with_label_values(&[name]),
             end_to_end_s: self.end_to_end_s.with_label_values(&[name]),
             concurrency_limit: self.concurrency_limit.with_label_values(&[name]),

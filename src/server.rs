@@ -17,7 +17,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -33,11 +32,13 @@ use tokio::time::timeout;
 use crate::buffer::committer::Health;
 use crate::buffer::durability::Durability;
 use crate::buffer::event::State;
+use crate::buffer::redrive::Redrives;
 use crate::buffer::sqlite::OpenError;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::forward::client::ClientError;
 use crate::gate::allowlist::Allowlist;
+use crate::http::admin::drain::Drain;
 use crate::http::admin::{Access, AdminApp, AdminState, BufferView, ConfigurationView, Readiness};
 use crate::http::body_memory::BodyMemory;
 use crate::http::connection::PublicApp;
@@ -128,7 +129,6 @@ pub struct Server {
     admin_stop: watch::Sender<bool>,
     public_stop: watch::Sender<bool>,
     open: Arc<OpenConnections>,
-    draining: Arc<AtomicBool>,
     storage: Option<Arc<Storage>>,
     reloader: Arc<Reloader>,
 }
@@ -155,6 +155,8 @@ impl Server {
                 read_unix_ms: clock.unix_ms(),
                 ..ConfigurationView::default()
             }),
+            drain: Drain::new(config.shutdown.delay),
+            redrives: Redrives::default(),
         });
         let (admin_stop, admin_stopped) = watch::channel(false);
         let admin_listener = bind(config.admin.address)?;
@@ -182,13 +184,12 @@ impl Server {
             serve("admin socket", vec![socket], socket_app, admin_stopped);
         }
 
-        let draining = Arc::new(AtomicBool::new(false));
         let assembly = Assembly {
             committer: storage.as_ref().map(|storage| storage.committer.clone()),
             metrics: metrics.clone(),
             clock: clock.clone(),
             forgers: Arc::default(),
-            draining: draining.clone(),
+            draining: admin_state.drain.refusing(),
         };
         let live = assembly.live(&config, &upstreams).map_err(|error| ServerError::Internal(error.to_string()))?;
         let live = Arc::new(ArcSwap::from_pointee(live));
@@ -211,7 +212,12 @@ impl Server {
             clock: clock.clone(),
         };
         serve("public", listeners, app, public_stopped);
-        admin_state.readiness.send_replace(Readiness::Ready);
+        // Unless somebody has asked it to drain meanwhile.
+        admin_state.readiness.send_if_modified(|readiness| {
+            let starting = *readiness == Readiness::Starting;
+            *readiness = if starting { Readiness::Ready } else { *readiness };
+            starting
+        });
         log_start(&config, &listen, admin, storage.as_deref(), clock.uptime_ms());
         let shutdown = config.shutdown.clone();
         let reloader = Arc::new(Reloader {
@@ -222,7 +228,7 @@ impl Server {
             admin: admin_state.clone(),
             current: Mutex::new((config, upstreams)),
         });
-        Ok(Server { listen, admin, shutdown, admin_state, admin_stop, public_stop, open, draining, storage, reloader })
+        Ok(Server { listen, admin, shutdown, admin_state, admin_stop, public_stop, open, storage, reloader })
     }
 
     /// Puts other configurations in force while this one runs.
@@ -258,25 +264,21 @@ impl Server {
 
     /// Not ready at once; then no more connections, what is in flight ends, deliveries go on.
     async fn drain(&self) {
-        self.admin_state.readiness.send_replace(Readiness::Draining);
-        tracing::info!(
-            delay_s = self.shutdown.delay.as_secs(),
-            drain_s = self.shutdown.drain.as_secs(),
-            "draining: not ready any more, still accepting for shutdown.delay"
-        );
-        tokio::time::sleep(self.shutdown.delay).await;
+        let drain = &self.admin_state.drain;
+        drain.leave(&self.admin_state.readiness).await;
+        tracing::info!(drain_s = self.shutdown.drain.as_secs(), "stopping: delivering for at most shutdown.drain");
         let draining = async {
             self.public_stop.send_replace(true);
             // Connections end after the request they are in.
             self.open.all_ended().await;
-            self.draining.store(true, Ordering::Release);
+            drain.refuse();
             if let Some(storage) = &self.storage {
                 let mut stats = storage.committer.stats();
                 let _ = stats.wait_for(|stats| stats.of(State::Pending) == 0).await;
             }
         };
         let _ = timeout(self.shutdown.drain, draining).await;
-        self.draining.store(true, Ordering::Release);
+        drain.refuse();
     }
 
     async fn close(self) {

@@ -185,7 +185,7 @@ async fn completions_survive_a_full_disk() {
     gate.outcomes.lock().push(Some(BufferError::DiskFull));
     gate.open();
     let (committer, _) = start(&gate);
-    committer.settle(Settlement { seq: Seq(9), outcome: Outcome::Delivered, attempts: 1 });
+    committer.settle(Settlement { seq: Seq(9), outcome: Outcome::Delivered, attempts: 1, last: None });
     assert_eq!(store(&committer, "one").await.err(), Some(Rejection::BufferFull));
     committer.close().await;
     assert_eq!(*gate.settled.lock(), [Seq(9)]);

@@ -1,7 +1,10 @@
 //! The command line: one file per command.
 
+mod admin;
 pub mod check;
 pub mod demo;
+pub mod drain;
+pub mod events;
 pub mod health;
 pub mod keygen;
 mod output;
@@ -47,6 +50,8 @@ enum Command {
     Sign(sign::Args),
     Send(send::Args),
     Demo(demo::Args),
+    Events(events::Args),
+    Drain(drain::Args),
     Health(health::Args),
 }
 
@@ -62,6 +67,8 @@ impl Cli {
             Command::Sign(args) => sign::run(args),
             Command::Send(args) => send::run(args),
             Command::Demo(args) => demo::run(args),
+            Command::Events(args) => events::run(args),
+            Command::Drain(args) => drain::run(args),
             Command::Health(args) => health::run(args),
         }
     }

@@ -10,11 +10,12 @@
 
 mod lanes;
 mod lock;
+mod operator;
 mod purge;
 mod rows;
 mod schema;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use thiserror::Error;
 use super::durability::Space;
 use super::event::{Fingerprint, NewEvent, Outcome, Seq, Settlement, State};
 use super::index::Index;
+use super::record::{Detail, Filter, Listed, Repair, Repaired, Slice};
 use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Recovery, Stats, Work};
 use crate::clock::RunMs;
 use lanes::{InFlight, Lanes};
@@ -134,6 +136,8 @@ pub struct SqliteBuffer {
     /// No pending event is older than this one.
     oldest_pending: Seq,
     oldest_pending_unix_ms: Option<i64>,
+    /// But for those before it that an operator has sent again, and when each was received.
+    pending_again: BTreeMap<Seq, i64>,
 }
 
 /// What is counted along with every change, so that nobody needs to count rows.
@@ -198,6 +202,7 @@ impl SqliteBuffer {
             run_noted: RunMs::default(),
             oldest_pending: Seq(0),
             oldest_pending_unix_ms: None,
+            pending_again: BTreeMap::new(),
         };
         let recovery = engine.recover()?;
         Ok((engine, recovery))
@@ -226,9 +231,12 @@ impl SqliteBuffer {
                 let bytes = u64::try_from(row.get::<_, i64>(5).or_failed()?).unwrap_or(0);
                 self.counts.add(state, bytes, row.get(4).or_failed()?);
                 newest = newest.max(stored);
-                if state == State::Pending {
-                    let route = row.get_ref(2).or_failed()?.as_str().unwrap_or_default();
-                    self.lanes.restore(route, seq, RunMs(row.get(7).or_failed()?));
+                let route = row.get_ref(2).or_failed()?.as_str().unwrap_or_default();
+                match state {
+                    State::Pending => self.lanes.restore(route, seq, RunMs(row.get(7).or_failed()?)),
+                    State::Dead => self.lanes.know(route),
+                    State::Delivered if !self.settings.delivered_keep.is_zero() => self.lanes.know(route),
+                    _ => {}
                 }
                 if let (Some(fingerprint), true) =
                     (row.get::<_, Option<[u8; 16]>>(3).or_failed()?, state != State::Quarantined)
@@ -397,6 +405,7 @@ impl SqliteBuffer {
             Outcome::Released => return self.lanes.retry(settlement.seq, RunMs(0)),
         };
         if let Some(InFlight { bytes, verified, .. }) = self.lanes.done(settlement.seq) {
+            self.pending_again.remove(&settlement.seq);
             self.counts.remove(State::Pending, bytes, verified);
             self.counts.add(state, bytes, verified);
         }
@@ -509,6 +518,22 @@ impl Buffer for SqliteBuffer {
         Ok(claims)
     }
 
+    fn list(&mut self, filter: &Filter, slice: Slice, now: RunMs) -> Result<Listed, BufferError> {
+        operator::list(self, filter, slice, now)
+    }
+
+    fn get(&mut self, seq: Seq, now: RunMs) -> Result<Option<Detail>, BufferError> {
+        operator::get(self, seq, now)
+    }
+
+    fn dead_after(&mut self, after: Seq, events: usize) -> Result<Vec<Seq>, BufferError> {
+        operator::dead_after(self, after, events)
+    }
+
+    fn repair(&mut self, repairs: &[Repair], now: RunMs) -> Result<Vec<Repaired>, BufferError> {
+        operator::repair(self, repairs, now)
+    }
+
     fn is_pressed(&self) -> bool {
         self.used_bytes() > self.settings.max_bytes || self.wal_bytes() >= self.checkpoint_at_bytes()
     }
@@ -543,7 +568,10 @@ impl Buffer for SqliteBuffer {
             dedupe_entries: self.index.len() as u64,
             dedupe_window_ms: self.index.effective_window_ms(self.settings.tombstone_keep, now),
             oldest_pending_unix_ms: self
-                .oldest_pending_unix_ms
+                .pending_again
+                .first_key_value()
+                .map(|(_, received)| *received)
+                .or(self.oldest_pending_unix_ms)
                 .filter(|_| self.counts.events[State::Pending as usize] > 0),
             quarantined: self.counts.quarantined,
         }

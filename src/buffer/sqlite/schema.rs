@@ -54,6 +54,16 @@ CREATE TABLE meta(
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Columns of `event` that later releases have added: always ones that may be NULL, so that the
+/// release before, which names the columns it writes, goes on with the same file.
+const ADDED_COLUMNS: [(&str, &str); 4] = [
+    ("last_ended_ms", "INTEGER"),
+    ("last_status", "INTEGER"),
+    ("last_duration_ms", "INTEGER"),
+    // When an operator sent it again: its age for max_age counts from then.
+    ("redriven_run_ms", "INTEGER"),
+];
+
 /// Refuses a file of a newer version before SQLite has touched it. Plain reading is safe here and
 /// only here: no connection of this process exists yet, whose locks closing the file would drop.
 fn refuse_newer(path: &Path) -> Result<(), OpenError> {
@@ -143,6 +153,18 @@ fn prepare(db: &Connection, path: &Path) -> Result<(), OpenError> {
             "{} is a database of another program; choose another data_dir",
             path.display()
         )));
+    }
+    add_columns(db).map_err(sql)
+}
+
+/// Brings the tables of an earlier release up to date. SQLite only notes the new columns: no row is
+/// written, however many there are.
+fn add_columns(db: &Connection) -> rusqlite::Result<()> {
+    for (name, kind) in ADDED_COLUMNS {
+        let known = db.prepare("SELECT 1 FROM pragma_table_info('event') WHERE name = ?1")?.exists([name])?;
+        if !known {
+            db.execute_batch(&format!("ALTER TABLE event ADD COLUMN {name} {kind};"))?;
+        }
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ fn store(engine: &mut SqliteBuffer, id: &str, claim: bool, now: i64) -> Appended
 }
 
 fn settle(engine: &mut SqliteBuffer, seq: Seq, outcome: Outcome, now: i64) {
-    let settlements = vec![Settlement { seq, outcome, attempts: 1 }];
+    let settlements = vec![Settlement { seq, outcome, attempts: 1, last: None }];
     engine.commit(&Work { appends: vec![], settlements }, RunMs(now)).unwrap();
 }
 
