@@ -1,6 +1,6 @@
 # Two commands: `make demo` shows hookward at work, `make test` is everything a contributor runs.
 # Each installs what is missing, or says what to install.
-.PHONY: demo test lint bench build tools clean
+.PHONY: demo test lint bench bench-events build tools clean
 
 CARGO ?= cargo
 
@@ -20,6 +20,10 @@ lint: tools
 # Prints ack latency at 1,000 events/s, memory and the time to be ready.
 bench: tools
 	$(CARGO) bench --bench load
+
+# Prints how long lists of a buffer of a million events take while 2,000 events/s come in; needs 2 GB.
+bench-events: tools
+	$(CARGO) bench --bench events
 
 # pingora's zlib needs cmake and a C compiler, SQLite the compiler.
 tools:

@@ -24,8 +24,8 @@ use crate::clock::{Clock, RunClock, RunMs};
 use crate::gate::identity::{DedupeKey, Facts, Identified};
 use crate::metrics::Metrics;
 use crate::rejection::Rejection;
-pub use operator::{DeskError, Page, REPAIRS_MAX};
 use operator::Request;
+pub use operator::{DeskError, Page, REPAIRS_MAX};
 
 /// Bytes that may wait for a commit.
 const QUEUE_MAX_BYTES: u64 = 8 << 20;
@@ -476,8 +476,7 @@ impl Owner {
                     match (claimed, waiting.reserved) {
                         (true, Some(_)) => {
                             let (stored_at, tried_since) = (now, now);
-                            let claimed =
-                                Claimed { seq, event, attempts: 0, client_errors: 0, stored_at, tried_since };
+                            let claimed = Claimed { seq, event, attempts: 0, client_errors: 0, stored_at, tried_since };
                             self.handover.take(claimed);
                         }
                         (_, reserved) => {

@@ -1,9 +1,9 @@
 use super::*;
 use crate::buffer::event::tests::event;
 use crate::buffer::event::{Outcome, State};
+use crate::buffer::record::{Detail, Filter, Listed, Repair, Repaired, Slice};
 use crate::clock::ManualClock;
 use crate::gate::identity::{DedupeScope, Facts};
-use crate::buffer::record::{Detail, Filter, Listed, Repair, Repaired, Slice};
 use crate::metrics::tests::metrics;
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::AtomicUsize;

@@ -73,9 +73,7 @@ mod tests {
 
     #[test]
     fn drained_is_closed_idle_and_empty() {
-        let status = |accepting, in_flight, buffer| {
-            json!({"accepting": accepting, "requests_in_flight": in_flight, "buffer": buffer})
-        };
+        let status = |accepting, in_flight, buffer| json!({"accepting": accepting, "requests_in_flight": in_flight, "buffer": buffer});
         assert!(is_drained(&status(false, 0, json!({"pending": 0}))));
         assert!(is_drained(&status(false, 0, Value::Null)), "nothing is stored where no route acks");
         assert!(!is_drained(&status(true, 0, json!({"pending": 0}))), "more may come");

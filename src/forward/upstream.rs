@@ -163,7 +163,9 @@ impl Verdict {
                 let error = with_age_hint(error, now.since(claimed.stored_at));
                 let client_errors = claimed.client_errors + 1;
                 match retry.client_error_wait(client_errors, random) {
-                    Some(wait) if tried_for < retry.max_age => Outcome::RetryAt { due: now.plus(wait), client_errors, error },
+                    Some(wait) if tried_for < retry.max_age => {
+                        Outcome::RetryAt { due: now.plus(wait), client_errors, error }
+                    }
                     _ => Outcome::Dead { error },
                 }
             }

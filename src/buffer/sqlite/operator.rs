@@ -125,7 +125,9 @@ fn content(record: &Record, crc: u32, head: &Bytes, body: Bytes) -> Content {
 pub(super) fn dead_after(engine: &SqliteBuffer, after: Seq, events: usize) -> Result<Vec<Seq>, BufferError> {
     let mut statement = engine
         .db
-        .prepare_cached("SELECT seq FROM event INDEXED BY event_dead WHERE state = 2 AND seq > ?1 ORDER BY seq LIMIT ?2")
+        .prepare_cached(
+            "SELECT seq FROM event INDEXED BY event_dead WHERE state = 2 AND seq > ?1 ORDER BY seq LIMIT ?2",
+        )
         .or_failed()?;
     let events = i64::try_from(events).unwrap_or(i64::MAX);
     let found = statement.query_map(params![after.0, events], |row| row.get(0).map(Seq)).or_failed()?;
@@ -143,11 +145,7 @@ struct Standing {
 }
 
 /// Repairs in one transaction; memory follows once it is durable.
-pub(super) fn repair(
-    engine: &mut SqliteBuffer,
-    repairs: &[Repair],
-    now: RunMs,
-) -> Result<Vec<Repaired>, BufferError> {
+pub(super) fn repair(engine: &mut SqliteBuffer, repairs: &[Repair], now: RunMs) -> Result<Vec<Repaired>, BufferError> {
     let written = engine.in_transaction(|engine| {
         repairs.iter().map(|repair| write(engine, *repair, now)).collect::<Result<Vec<_>, _>>()
     })?;

@@ -85,7 +85,10 @@ mod tests {
         let text = human(&[event], Some("7"));
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("SEQ  STATE  ROUTE"), "{text}");
-        assert_eq!(lines[1], "7    dead   default  message.sent  -         2026-05-19T23:30:15.038Z  3         refused");
+        assert_eq!(
+            lines[1],
+            "7    dead   default  message.sent  -         2026-05-19T23:30:15.038Z  3         refused"
+        );
         assert_eq!(lines[2], "more: --cursor 7");
         assert_eq!(human(&[], None), "no events\n");
     }
