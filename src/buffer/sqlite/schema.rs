@@ -24,7 +24,7 @@ pub(super) const WAL_FRAME_BYTES: u64 = PAGE_BYTES + 24;
 /// `event` is narrow and stays as a tombstone for the duplicate window; `body` is deleted on
 /// settling, since a row that is merely emptied keeps its page. AUTOINCREMENT, so that a number is
 /// never used twice, even after the table has been empty.
-const TABLES: &str = "
+pub(super) const TABLES: &str = "
 CREATE TABLE event(
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
   delivery_id BLOB NOT NULL,

@@ -26,13 +26,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "STATE", value_parser = ["dead"])]
     state: Option<String>,
     /// Events at most [default: all]
-    #[arg(long, value_name = "N", requires = "state", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", requires = "state", conflicts_with = "seqs",
+        value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Events a second [default: 10]
-    #[arg(long, value_name = "R", requires = "state")]
+    #[arg(long, value_name = "R", requires = "state", conflicts_with = "seqs")]
     rate: Option<f64>,
     /// Only say how many there are
-    #[arg(long, requires = "state")]
+    #[arg(long, requires = "state", conflicts_with = "seqs")]
     dry_run: bool,
     /// Print JSON
     #[arg(long)]

@@ -53,6 +53,7 @@ pub struct AdminApp {
 }
 
 /// What everybody may see.
+#[derive(Clone, Copy)]
 enum Probe {
     Live,
     Ready,

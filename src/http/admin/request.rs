@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use http::Method;
 use pingora_core::protocols::http::ServerSession;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use super::reply::Reply;
@@ -126,7 +127,11 @@ pub(super) async fn read_json<T: DeserializeOwned + Default>(session: &mut Serve
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(&body).map_err(|error| Reply::error(422, &format!("body: {error}")))
+    // By name only: a derived reader would take an array for the members in their order.
+    let members = serde_json::from_slice(&body);
+    members
+        .and_then(|members: Map<String, Value>| serde_json::from_value(Value::Object(members)))
+        .map_err(|error| Reply::error(422, &format!("body: {error}")))
 }
 
 async fn read_body(session: &mut ServerSession) -> Result<BytesMut, Reply> {
