@@ -7,6 +7,7 @@ pub mod health;
 pub mod keygen;
 pub mod notify;
 mod output;
+pub mod pubkey;
 mod reloads;
 pub mod run;
 pub mod sample;
@@ -51,6 +52,7 @@ enum Command {
     Sign(sign::Args),
     Send(send::Args),
     Explain(explain::Args),
+    Pubkey(pubkey::Args),
     Demo(demo::Args),
     Health(health::Args),
 }
@@ -67,6 +69,7 @@ impl Cli {
             Command::Sign(args) => sign::run(args),
             Command::Send(args) => send::run(args),
             Command::Explain(args) => explain::run(args),
+            Command::Pubkey(args) => pubkey::run(args),
             Command::Demo(args) => demo::run(args),
             Command::Health(args) => health::run(args),
         }

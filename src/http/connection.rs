@@ -29,7 +29,7 @@ use super::session;
 use crate::buffer::event::DeliveryId;
 use crate::clock::Clock;
 use crate::explain::live::Refused;
-use crate::forward::headers::{for_app, for_attempt};
+use crate::forward::headers::for_app;
 use crate::forward::upstream::Upstream;
 use crate::gate::forgers::FailuresPerS;
 use crate::gate::peer::Peer;
@@ -227,7 +227,7 @@ impl PublicSide {
             }
             Some(Ok(Outcome::Verified(verified))) => (Decided::Passed(200), Some(Answer::verified(&verified, id))),
             Some(Ok(Outcome::Proxy(verified, upstream))) => {
-                let headers = for_attempt(verified.event(), 1, upstream.host());
+                let headers = upstream.headers_of(verified.event(), 1, self.clock.unix_ms());
                 let upload = Upload::Whole(&verified.event().body);
                 self.relay(&live, route, &head, &upstream, headers, upload, &mut body).await
             }
