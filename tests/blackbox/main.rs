@@ -29,6 +29,7 @@ mod reload;
 mod report;
 mod restart;
 mod routing;
+mod sign;
 mod smuggling;
 mod sockets;
 mod startup;
