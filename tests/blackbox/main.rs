@@ -29,6 +29,7 @@ mod reload;
 mod report;
 mod restart;
 mod routing;
+mod sdk;
 mod sign;
 mod smuggling;
 mod sockets;
