@@ -13,9 +13,9 @@ use crate::forward::sign::Scheme;
 /// Print the public key of the key that signs towards the app
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example: what the app behind hookward sets instead of Telnyx's key
-  TELNYX_PUBLIC_KEY=\"$(hookward pubkey --config hookward.yaml)\"
-  TELNYX_PUBLIC_KEY=\"$(hookward pubkey --secret-key @app.key)\"
+Example: what the app behind hookward, and not hookward itself, gets as its TELNYX_PUBLIC_KEY
+  hookward pubkey --config hookward.yaml
+  hookward pubkey --secret-key @app.key
 
 One key is printed alone, several one a line behind the names of their routes. A symmetric secret
 (whsec_) has no public key: the app is given the secret itself, and the exit code is 1 if there is no
