@@ -1,6 +1,6 @@
 # Two commands: `make demo` shows hookward at work, `make test` is everything a contributor runs.
 # Each installs what is missing, or says what to install.
-.PHONY: demo test lint bench bench-events fuzz build tools test-tools clean
+.PHONY: demo test test-sdk lint bench bench-events fuzz build tools test-tools clean
 
 CARGO ?= cargo
 
@@ -12,6 +12,13 @@ build: tools
 
 test: test-tools lint
 	$(CARGO) test --lib --bins --tests
+
+# The official Telnyx SDKs and libraries of Standard Webhooks against the real binary: the only tests
+# that install packages of theirs (pinned, below target/sdk).
+test-sdk: tools
+	@./.ci/tools sdk
+	./tests/sdk/install
+	$(CARGO) test --test blackbox -- --ignored sdk::
 
 lint: tools
 	$(CARGO) fmt --check

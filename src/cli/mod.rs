@@ -10,6 +10,7 @@ pub mod health;
 pub mod keygen;
 pub mod notify;
 mod output;
+pub mod pubkey;
 mod reloads;
 pub mod run;
 pub mod sample;
@@ -54,6 +55,7 @@ enum Command {
     Sign(sign::Args),
     Send(send::Args),
     Explain(explain::Args),
+    Pubkey(pubkey::Args),
     Demo(demo::Args),
     Events(events::Args),
     Drain(drain::Args),
@@ -72,6 +74,7 @@ impl Cli {
             Command::Sign(args) => sign::run(args),
             Command::Send(args) => send::run(args),
             Command::Explain(args) => explain::run(args),
+            Command::Pubkey(args) => pubkey::run(args),
             Command::Demo(args) => demo::run(args),
             Command::Events(args) => events::run(args),
             Command::Drain(args) => drain::run(args),

@@ -135,6 +135,8 @@ pub struct Upstream {
     pub ca_checksum: Option<u32>,
     /// The `Host` that it is sent; the sender's Host otherwise.
     pub host: Option<String>,
+    /// Signs what it is sent; with another key it is another upstream.
+    pub signer: Option<Arc<Signer>>,
     /// Time to connect, TLS included.
     pub connect_timeout: Duration,
     /// Total time of one attempt.
@@ -144,6 +146,7 @@ pub struct Upstream {
 }
 
 pub use crate::forward::client::Destination;
+pub use crate::forward::sign::Signer;
 
 /// What happens to the requests of one path.
 #[derive(Debug, Clone)]

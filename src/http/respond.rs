@@ -10,7 +10,7 @@ use super::relay::{Relay, RelayError, Upload, asks_for_upgrade};
 use super::request_log::Decided;
 use crate::clock::Clock;
 use crate::explain::live::Refused;
-use crate::forward::headers::{for_app, for_attempt};
+use crate::forward::headers::for_app;
 use crate::forward::upstream::Upstream;
 use crate::ingress::{Head, Known, Outcome, Route};
 use crate::rejection::Rejection;
@@ -62,7 +62,7 @@ impl<'r> Request<'r> {
             }
             Ok(Outcome::Verified(verified)) => (Decided::Passed(200), Some(Answer::verified(&verified, id))),
             Ok(Outcome::Proxy(verified, upstream)) => {
-                let headers = for_attempt(verified.event(), 1, upstream.host());
+                let headers = upstream.headers_of(verified.event(), 1, self.clock.unix_ms());
                 self.relay(route, &upstream, headers, Upload::Whole(&verified.event().body), body).await
             }
             Ok(Outcome::Pass(kept, upstream)) => {

@@ -32,6 +32,8 @@ mod reload;
 mod report;
 mod restart;
 mod routing;
+mod sdk;
+mod sign;
 mod smuggling;
 mod sockets;
 mod startup;

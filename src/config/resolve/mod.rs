@@ -7,6 +7,7 @@ mod listen;
 mod routes;
 mod secret;
 mod settings;
+mod sign;
 mod upstream;
 
 use std::cell::Cell;

@@ -397,14 +397,100 @@ fn a_listener_that_could_take_nobody_is_a_problem_or_a_warning() {
 
 #[test]
 fn what_is_to_come_is_refused_and_says_so() {
-    for text in [
-        "routes: [{ provider: stripe }]",
-        "upstream: { sign: { scheme: telnyx } }",
-        "delivery: { ordering: { key: /a } }",
-        "buffer: { engine: postgres }",
-    ] {
+    for text in
+        ["routes: [{ provider: stripe }]", "delivery: { ordering: { key: /a } }", "buffer: { engine: postgres }"]
+    {
         assert_problem(text, &keyed(), &["h.yaml:1: ", "not available in this version"]);
     }
+}
+
+/// `hookward keygen`'s form, and the standard's own example.
+const SEED: &str = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
+const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+#[test]
+fn a_signature_is_inherited_with_the_app_and_not_by_another_one() {
+    let text = format!(
+        "
+upstream: {{ sign: {{ scheme: telnyx, key: {{ value: \"{SEED}\" }} }} }}
+routes:
+  - {{ name: same, path: /same }}
+  - {{ name: slower, path: /slower, upstream: {{ timeout: 3s }} }}
+  - {{ name: unsigned, path: /unsigned, upstream: {{ sign: off }} }}
+  - {{ name: elsewhere, path: /elsewhere, upstream: {{ url: http://other }} }}
+  - {{ name: settled, path: /settled, upstream: {{ url: http://other, sign: off }} }}
+  - {{ name: own, path: /own, upstream: {{ url: http://other, sign: {{ scheme: standard-webhooks, key: {{ value: {WHSEC} }} }} }} }}
+  - {{ name: passed, path: /passed, mode: pass, upstream: {{ url: http://other }} }}
+"
+    );
+    let Resolved { config, warnings } = resolved(&text, &keyed());
+    let signers: Vec<_> = config
+        .routes
+        .iter()
+        .map(|route| route.upstream().unwrap().signer.as_ref().map(|signer| signer.scheme().name()))
+        .collect();
+    let telnyx = Some("telnyx");
+    assert_eq!(signers, [telnyx, telnyx, None, None, None, Some("standard-webhooks"), None]);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("routes[3].upstream.url: is another app"), "{warnings:?}");
+
+    let other_key = resolved(&text.replace(SEED, KEY), &keyed()).config;
+    assert_ne!(config.default_upstream, other_key.default_upstream, "with another key it is another upstream");
+    assert_eq!(config.default_upstream, resolved(&text, &keyed()).config.default_upstream);
+    let shown = format!("{config:?}");
+    assert!(!shown.contains(SEED) && !shown.contains(WHSEC));
+}
+
+#[test]
+fn every_mistake_in_a_signature_has_its_line_and_mend() {
+    let text = "\
+upstream:
+  sign: telnyx
+routes:
+  - { name: a, path: /a, upstream: { sign: { } } }
+  - name: b
+    path: /b
+    upstream:
+      sign: { scheme: hmac, key: { value: x } }
+  - name: c
+    path: /c
+    upstream:
+      sign:
+        scheme: telnyx
+        key: hunter2
+  - name: d
+    path: /d
+    upstream:
+      sign:
+        scheme: telnyx
+        key: { value: whsec_hunter2 }
+  - name: e
+    path: /e
+    upstream:
+      sign:
+        scheme: standard-webhooks
+        key: { value: whsec_aHVudGVyMg== }
+  - name: f
+    path: /f
+    upstream: { sign: { scheme: standard-webhooks, key: { env: NOT_THERE } } }
+  - name: g
+    path: /g
+    mode: pass
+    upstream: { sign: { scheme: telnyx, key: { value: \"SEED\" }, keys: [] } }
+";
+    let expected = "\
+h.yaml:2: upstream.sign: is a text, expected a section; write `key: value` lines under it
+h.yaml:4: routes[0].upstream.sign.scheme: is missing; write `scheme: telnyx` or `scheme: standard-webhooks`
+h.yaml:4: routes[0].upstream.sign.key: is missing; write `key: { file: /keys/app }`, or `env:` instead of `file:`
+h.yaml:8: routes[1].upstream.sign.scheme: `hmac` is not known here; write telnyx or standard-webhooks
+h.yaml:14: routes[2].upstream.sign.key: is a text, expected a section; write `key: value` lines under it
+h.yaml:20: routes[3].upstream.sign.key: is a secret of Standard Webhooks; write `scheme: standard-webhooks`, or a key of `hookward keygen`
+h.yaml:26: routes[4].upstream.sign.key: decodes to 7 bytes, the standard asks for 24 to 64; write whsec_ and the output of `openssl rand -base64 32`
+h.yaml:29: routes[5].upstream.sign.key.env: `NOT_THERE` is not set; set it in the environment of hookward, or use `file:`
+h.yaml:33: routes[6].upstream.sign.keys: is an unknown key; did you mean `key`?
+h.yaml:33: routes[6].upstream.sign: is not used in mode pass: what is not verified is not signed; leave it out, or choose mode proxy or ack";
+    let shown = problems(&text.replace("SEED", SEED), &keyed()).join("\n");
+    assert_eq!(shown, expected);
 }
 
 #[test]
@@ -486,6 +572,10 @@ fn secrets_never_reach_a_text() {
         "routes: [{ keys: [{ name: \"hunter2=\", value: x }] }]",
         "routes: [{ keys: hunter2 }]",
         "upstream: { url: \"ftp://u:hunter2@a\" }",
+        "upstream: { sign: { scheme: telnyx, key: { value: hunter2 } } }",
+        "upstream: { sign: { scheme: telnyx, key: { hunter2 } } }",
+        "upstream: { sign: { scheme: telnyx, key: [hunter2] } }",
+        "upstream: { sign: { scheme: standard-webhooks, key: { value: whsk_hunter2, env: A } } }",
         "upstream: { url: \"http://a?token=hunter2\" }",
     ] {
         let shown = problems(text, &keyed());

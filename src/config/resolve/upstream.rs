@@ -1,13 +1,15 @@
 //! The app behind hookward.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::sign::{self, Written};
 use super::{HOUR, MILLISECOND, Sources};
 use crate::config::reader::problem::Fault;
 use crate::config::reader::schema::Kind;
 use crate::config::reader::section::Section;
-use crate::config::{Destination, Upstream};
+use crate::config::{Destination, Signer, Upstream};
 
 /// Largest file of CA certificates; a system's whole bundle has 220 KiB.
 const CA_MAX_BYTES: u64 = 4 << 20;
@@ -20,6 +22,7 @@ pub(super) struct UpstreamParts {
     destination: Option<Destination>,
     ca_checksum: Option<u32>,
     host: Option<String>,
+    pub(super) signer: Option<Arc<Signer>>,
     connect_timeout: Duration,
     timeout: Duration,
     max_concurrency: usize,
@@ -33,6 +36,7 @@ impl Default for UpstreamParts {
             destination: None,
             ca_checksum: None,
             host: None,
+            signer: None,
             connect_timeout: Duration::from_secs(1),
             timeout: Duration::from_secs(15),
             max_concurrency: 32,
@@ -48,6 +52,7 @@ impl UpstreamParts {
             destination: self.destination.clone()?,
             ca_checksum: self.ca_checksum,
             host: self.host.clone(),
+            signer: self.signer.clone(),
             connect_timeout: self.connect_timeout,
             timeout: self.timeout,
             max_concurrency: self.max_concurrency,
@@ -55,8 +60,8 @@ impl UpstreamParts {
     }
 }
 
-/// Reads a section. What it leaves out comes from `base`; another URL does not inherit the host
-/// name and the TLS of the first. `flag` beats the section's URL.
+/// Reads a section. What it leaves out comes from `base`; another URL does not inherit what
+/// belongs to the first app: its host name, its TLS and the key that signs for it. `flag` beats the section's URL.
 pub(super) fn read(
     section: &Section<'_>,
     base: &UpstreamParts,
@@ -88,9 +93,14 @@ pub(super) fn read(
         "Name to ask for and to verify instead of the URL's host.",
         parse_host,
     );
-    section.to_come("sign", None);
+    let sign = sign::read(section, sources);
 
     let inherits = !is_named;
+    let signer = match sign {
+        Written::With(signer) => Some(signer),
+        Written::Off => None,
+        Written::No => base.signer.clone().filter(|_| inherits),
+    };
     let mut destination = if flag.is_some() { from_flag } else { written };
     if inherits {
         destination.clone_from(&base.destination);
@@ -120,6 +130,7 @@ pub(super) fn read(
         destination,
         ca_checksum,
         host: host.or_else(|| base.host.clone().filter(|_| inherits)),
+        signer,
         connect_timeout: section.duration(
             "connect_timeout",
             base.connect_timeout,
