@@ -42,7 +42,7 @@ bench-events: tools
 tools:
 	@./.ci/tools
 
-# The smuggling check runs between a real nginx and a server in Python.
+# The smuggling check runs between a real nginx and a server in Python; strace lets syncs fail.
 test-tools:
 	@./.ci/tools test
 

@@ -120,9 +120,9 @@ pub enum ServerError {
     /// A client to an app cannot be made.
     #[error("upstream: {0}")]
     Upstream(#[from] ClientError),
-    /// The buffer failed for good.
-    #[error("the buffer failed: {0}; nothing unstored was acknowledged; start again to recover")]
-    BufferFailed(String),
+    /// The buffer's thread has ended in a panic.
+    #[error("the buffer's thread has panicked; nothing unstored was acknowledged; start again to recover")]
+    BufferGone,
     /// A part that cannot be missing.
     #[error("{0}")]
     Internal(String),
@@ -277,11 +277,11 @@ impl Server {
     /// Serves until `shutdown` completes, then drains.
     ///
     /// # Errors
-    /// [`ServerError::BufferFailed`] as soon as the buffer cannot be trusted any more.
+    /// [`ServerError::BufferGone`] as soon as nothing can be stored any more.
     pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
         let served = tokio::select! {
             () = shutdown => Ok(()),
-            failed = buffer_failed(self.storage.as_deref()) => Err(ServerError::BufferFailed(failed)),
+            () = buffer_is_gone(self.storage.as_deref()) => Err(ServerError::BufferGone),
         };
         if served.is_ok() {
             self.drain().await;
@@ -320,16 +320,12 @@ impl Server {
     }
 }
 
-/// Why the buffer cannot be trusted any more, as soon as that is so.
-async fn buffer_failed(storage: Option<&Storage>) -> String {
-    let Some(storage) = storage else { return std::future::pending().await };
-    let mut health = storage.committer.health();
-    match health.wait_for(|health| *health != Health::Good).await {
-        Ok(health) => match &*health {
-            Health::Failed(why) => why.clone(),
-            Health::Good => String::new(),
-        },
-        Err(_) => "its thread ended".to_owned(),
+/// Waits for the end of the buffer's thread, which nothing but a panic brings about. After an I/O
+/// error it opens the buffer again.
+async fn buffer_is_gone(storage: Option<&Storage>) {
+    match storage {
+        Some(storage) => drop(storage.committer.health().wait_for(|health| *health == Health::Gone).await),
+        None => std::future::pending().await,
     }
 }
 

@@ -212,6 +212,10 @@ pub trait Buffer: Send {
     /// Counts, without a look at the disk.
     fn stats(&self, now: RunMs) -> Stats;
 
+    /// Gives the engine up after it has failed: nothing more is written. Returns the events that are
+    /// handed out, which whoever holds them will settle with the engine that is opened next.
+    fn abandon(self: Box<Self>) -> Vec<Seq>;
+
     /// Writes back what is only in the log and marks a clean end.
     ///
     /// # Errors

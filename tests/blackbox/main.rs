@@ -15,6 +15,7 @@ mod conformance;
 mod connections;
 mod crash;
 mod delivery;
+mod disk;
 mod drain;
 mod duplicate;
 mod events_api;

@@ -17,7 +17,7 @@ mod rows;
 mod schema;
 mod wal_scan;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -189,6 +189,29 @@ impl SqliteBuffer {
     /// # Errors
     /// See [`OpenError`]; a file that is refused is left as it was.
     pub fn open(dir: &Path, settings: Settings) -> Result<(SqliteBuffer, Recovery), OpenError> {
+        SqliteBuffer::open_holding(dir, settings, &[])
+    }
+
+    /// Opens it again after an I/O error, in the process that had it open. `handed_out` stay with
+    /// whoever holds them.
+    ///
+    /// After a failed sync the kernel may hold pages of the log that never reached the disk and that
+    /// it takes for clean: they read well and are gone after a power loss, and with them everything
+    /// behind them. So the log is written back and begun anew before anything is acknowledged.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; to be tried again.
+    pub fn reopen(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<SqliteBuffer, OpenError> {
+        let (engine, _) = SqliteBuffer::open_holding(dir, settings, handed_out)?;
+        let busy: i64 = engine.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).or_failed()?;
+        if busy != 0 {
+            return Err(OpenError::Failed("the write-ahead log could not be written back".to_owned()));
+        }
+        engine.wal_pages.store(0, Ordering::Relaxed);
+        Ok(engine)
+    }
+
+    fn open_holding(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<(SqliteBuffer, Recovery), OpenError> {
         let path = dir.join(DATABASE_FILE);
         // First of all: SQLite cuts off what it cannot read.
         let damage = wal_scan::look(&path, schema::PAGE_LEN)
@@ -220,12 +243,12 @@ impl SqliteBuffer {
             opened: RunMs::default(),
             pending_again: BTreeMap::new(),
         };
-        let recovery = engine.recover()?;
+        let recovery = engine.recover(&handed_out.iter().copied().collect())?;
         Ok((engine, Recovery { damage, ..recovery }))
     }
 
     /// Rebuilds from the rows what is kept in memory: one scan in order of `seq`.
-    fn recover(&mut self) -> Result<Recovery, BufferError> {
+    fn recover(&mut self, handed_out: &HashSet<Seq>) -> Result<Recovery, BufferError> {
         let unclean = self.meta_i64("open")?.is_some();
         let run_base = RunMs(self.meta_i64("run_ms")?.unwrap_or(0));
         let fingerprint_key = self.fingerprint_key()?;
@@ -245,10 +268,14 @@ impl SqliteBuffer {
                 let stored = RunMs(row.get(1).or_failed()?);
                 let state = State::from_code(row.get(6).or_failed()?).unwrap_or(State::Quarantined);
                 let bytes = u64::try_from(row.get::<_, i64>(5).or_failed()?).unwrap_or(0);
-                self.counts.add(state, bytes, row.get(4).or_failed()?);
+                let verified = row.get(4).or_failed()?;
+                self.counts.add(state, bytes, verified);
                 newest = newest.max(stored);
                 let route = row.get_ref(2).or_failed()?.as_str().unwrap_or_default();
                 match state {
+                    State::Pending if handed_out.contains(&seq) => {
+                        self.lanes.hand_out(seq, InFlight { route: route.into(), bytes, verified });
+                    }
                     State::Pending => self.lanes.restore(route, seq, RunMs(row.get(7).or_failed()?)),
                     State::Dead => self.lanes.know(route),
                     State::Delivered if !self.settings.delivered_keep.is_zero() => self.lanes.know(route),
@@ -604,6 +631,12 @@ impl Buffer for SqliteBuffer {
                 .filter(|_| self.counts.events[State::Pending as usize] > 0),
             quarantined: self.counts.quarantined,
         }
+    }
+
+    fn abandon(self: Box<Self>) -> Vec<Seq> {
+        // Closing would write back what may be wrong.
+        let _ = self.db.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        self.lanes.all_handed_out()
     }
 
     fn close(&mut self, now: RunMs) -> Result<(), BufferError> {

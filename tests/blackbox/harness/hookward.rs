@@ -37,6 +37,8 @@ pub struct Setup {
     env: Vec<(String, String)>,
     config: Option<String>,
     soft_open_files: Option<u32>,
+    /// Program and arguments that it is run by.
+    under: Vec<String>,
 }
 
 impl Setup {
@@ -47,7 +49,8 @@ impl Setup {
 
     pub fn without_upstream() -> Setup {
         let dir = Arc::new(TempDir::with_prefix("hookward-test-").unwrap());
-        let setup = Setup { dir, flags: Vec::new(), env: Vec::new(), config: None, soft_open_files: None };
+        let setup =
+            Setup { dir, flags: Vec::new(), env: Vec::new(), config: None, soft_open_files: None, under: Vec::new() };
         let data_dir = setup.data_dir();
         setup
             .flag("--listen", "127.0.0.1:0")
@@ -93,6 +96,18 @@ impl Setup {
         self
     }
 
+    /// Lets system calls fail: `fdatasync:error=EIO:when=10..12`. The process stays our child.
+    pub fn inject(mut self, fault: &str) -> Setup {
+        let missing = || panic!("strace is missing; install it, on Debian: apt-get install strace");
+        let found = Command::new("strace").arg("--version").output();
+        found.unwrap_or_else(|_| missing());
+        let call = fault.split(':').next().unwrap();
+        let (trace, inject) = (format!("trace={call}"), format!("inject={fault}"));
+        let words = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+        self.under = words.map(str::to_owned).to_vec();
+        self
+    }
+
     /// A directory of this test's own, which ends with it.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -112,7 +127,14 @@ impl Setup {
     }
 
     fn run_command(&self) -> Command {
-        let mut command = command(&["run"]);
+        let mut command = match self.under.split_first() {
+            Some((program, arguments)) => {
+                let mut under = Command::new(program);
+                under.env_clear().args(arguments).arg(env!("CARGO_BIN_EXE_hookward")).arg("run");
+                under
+            }
+            None => command(&["run"]),
+        };
         if let Some(yaml) = &self.config {
             let path = self.dir.path().join("hookward.yaml");
             std::fs::write(&path, yaml).unwrap();
