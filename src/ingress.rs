@@ -215,6 +215,13 @@ impl Ingress {
         }
     }
 
+    /// Why a request has no route, where it is not just that none has its path.
+    pub fn path_hint(&self, head: &Head<'_>) -> Option<&'static str> {
+        matches!(self.router.find(head.path()), Found::Confusable).then_some(
+            "an app may take this path for one that is verified, so it is not passed; send to the path as it is configured",
+        )
+    }
+
     /// Takes a request through every gate in their order; the types see to it that none is left
     /// out.
     ///

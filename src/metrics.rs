@@ -75,6 +75,8 @@ pub struct Metrics {
     pub buffer_errors_full: IntCounter,
     /// Commits that failed.
     pub buffer_errors_failed: IntCounter,
+    /// Logs that the medium has damaged, found at start.
+    pub buffer_errors_damaged: IntCounter,
     /// Events that an earlier run has left.
     pub recovered_events: IntGauge,
     /// Bound of the buffer.
@@ -125,6 +127,8 @@ pub struct RouteMetrics {
     pub dead: IntCounter,
     /// Dead letters dropped at the end of their keep.
     pub expired: IntCounter,
+    /// Events that an operator threw away.
+    pub discarded: IntCounter,
     /// Time of one attempt.
     pub delivery_duration_s: Histogram,
     /// From receipt to the app's 2xx.
@@ -308,7 +312,6 @@ impl RouteFamilies {
             rejections.iter().map(|r| (r.reason(), family.with_label_values(&[name, r.reason()]))).collect()
         };
         let outcome = |outcome| self.requests.with_label_values(&[name, outcome]);
-        self.discarded.with_label_values(&[name]);
         // Without a breaker it is always tried.
         self.upstream_state.with_label_values(&[name]).set(0);
         let valid = |key: &Arc<str>| (key.clone(), self.verifications.with_label_values(&[name, key, "valid"]));
@@ -336,6 +339,7 @@ impl RouteFamilies {
             retried: self.deliveries.with_label_values(&[name, "retry"]),
             dead: self.deliveries.with_label_values(&[name, "dead"]),
             expired: self.expired.with_label_values(&[name]),
+            discarded: self.discarded.with_label_values(&[name]),
             delivery_duration_s: self.delivery_duration_s.with_label_values(&[name]),
             end_to_end_s: self.end_to_end_s.with_label_values(&[name]),
             concurrency_limit: self.concurrency_limit.with_label_values(&[name]),
@@ -389,6 +393,7 @@ impl Metrics {
             commit_events: add.histogram("buffer_commit_events", "Events of one commit.", &GROUP_BUCKETS)?,
             buffer_errors_full: errors.with_label_values(&["full"]),
             buffer_errors_failed: errors.with_label_values(&["failed"]),
+            buffer_errors_damaged: errors.with_label_values(&["damaged"]),
             recovered_events: add.gauge("buffer_recovered_events", "Undelivered events that the last start found.")?,
             capacity_bytes: add.gauge("buffer_capacity_bytes", "Bound of the buffer, buffer.max_bytes.")?,
             panics: add.counter("process_panics_total", "Panics; each costs one connection or attempt.")?,

@@ -18,7 +18,6 @@ use std::os::fd::IntoRawFd as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -36,11 +35,13 @@ use tokio::time::timeout;
 use crate::buffer::committer::Health;
 use crate::buffer::durability::Durability;
 use crate::buffer::event::State;
+use crate::buffer::redrive::Redrives;
 use crate::buffer::sqlite::OpenError;
 use crate::clock::Clock;
 use crate::config::{self, Config, ListenAddress};
 use crate::forward::client::ClientError;
 use crate::gate::allowlist::Allowlist;
+use crate::http::admin::drain::Drain;
 use crate::http::admin::{Access, AdminApp, AdminState, BufferView, ConfigurationView, Readiness};
 use crate::http::body_memory::BodyMemory;
 use crate::http::connection::{PublicApp, PublicSide};
@@ -146,7 +147,6 @@ pub struct Server {
     admin_stop: watch::Sender<bool>,
     public_stop: watch::Sender<bool>,
     open: Arc<OpenConnections>,
-    draining: Arc<AtomicBool>,
     storage: Option<Arc<Storage>>,
     reloader: Arc<Reloader>,
 }
@@ -175,6 +175,8 @@ impl Server {
                 read_unix_ms: clock.unix_ms(),
                 ..ConfigurationView::default()
             }),
+            drain: Drain::new(config.shutdown.delay),
+            redrives: Redrives::default(),
         });
         let (admin_stop, admin_stopped) = watch::channel(false);
         let admin_listener = bind_tcp(config.admin.address)?;
@@ -202,13 +204,12 @@ impl Server {
             serve("admin socket", socket, socket_app, admin_stopped)?;
         }
 
-        let draining = Arc::new(AtomicBool::new(false));
         let assembly = Assembly {
             committer: storage.as_ref().map(|storage| storage.committer.clone()),
             metrics: metrics.clone(),
             clock: clock.clone(),
             forgers: Arc::default(),
-            draining: draining.clone(),
+            draining: admin_state.drain.refusing(),
         };
         let live = assembly.live(&config, &upstreams).map_err(|error| ServerError::Internal(error.to_string()))?;
         let live = Arc::new(ArcSwap::from_pointee(live));
@@ -227,7 +228,12 @@ impl Server {
         for socket in sockets::open(&config.listen, passed)? {
             public.serve(socket, &side, &public_stopped)?;
         }
-        admin_state.readiness.send_replace(Readiness::Ready);
+        // Unless somebody has asked it to drain meanwhile.
+        admin_state.readiness.send_if_modified(|readiness| {
+            let starting = *readiness == Readiness::Starting;
+            *readiness = if starting { Readiness::Ready } else { *readiness };
+            starting
+        });
         log_start(&config, &public.listen, admin, storage.as_deref(), clock.uptime_ms());
         let shutdown = config.shutdown.clone();
         let reloader = Arc::new(Reloader {
@@ -248,7 +254,6 @@ impl Server {
             admin_stop,
             public_stop,
             open,
-            draining,
             storage,
             reloader,
         })
@@ -263,6 +268,7 @@ impl Server {
     pub fn listen(&self) -> &[ListenAddress] {
         &self.listen
     }
+
     /// The admin address, with its real port.
     pub fn admin(&self) -> SocketAddr {
         self.admin
@@ -286,25 +292,21 @@ impl Server {
 
     /// Not ready at once; then no more connections, what is in flight ends, deliveries go on.
     async fn drain(&self) {
-        self.admin_state.readiness.send_replace(Readiness::Draining);
-        tracing::info!(
-            delay_s = self.shutdown.delay.as_secs(),
-            drain_s = self.shutdown.drain.as_secs(),
-            "draining: not ready any more, still accepting for shutdown.delay"
-        );
-        tokio::time::sleep(self.shutdown.delay).await;
+        let drain = &self.admin_state.drain;
+        drain.leave(&self.admin_state.readiness).await;
+        tracing::info!(drain_s = self.shutdown.drain.as_secs(), "stopping: delivering for at most shutdown.drain");
         let draining = async {
             self.public_stop.send_replace(true);
             // Connections end after the request they are in.
             self.open.all_ended().await;
-            self.draining.store(true, Ordering::Release);
+            drain.refuse();
             if let Some(storage) = &self.storage {
                 let mut stats = storage.committer.stats();
                 let _ = stats.wait_for(|stats| stats.of(State::Pending) == 0).await;
             }
         };
         let _ = timeout(self.shutdown.drain, draining).await;
-        self.draining.store(true, Ordering::Release);
+        drain.refuse();
     }
 
     async fn close(self) {

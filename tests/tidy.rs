@@ -39,7 +39,7 @@ fn sources() -> Vec<(String, String)> {
 
 /// The floor of a module: who is lower may be imported, who is higher may not.
 fn floor(path: &str) -> u8 {
-    const FLOORS: [(&str, u8); 28] = [
+    const FLOORS: [(&str, u8); 29] = [
         ("cli", 6),
         ("main", 6),
         ("config", 5),
@@ -56,6 +56,7 @@ fn floor(path: &str) -> u8 {
         ("forward", 3),
         ("buffer/event", 0),
         ("buffer/committer", 2),
+        ("buffer/redrive", 2),
         ("buffer/sqlite", 2),
         ("buffer/index", 1),
         ("buffer/durability", 0),

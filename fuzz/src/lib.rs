@@ -4,6 +4,8 @@
 //! `docs/architecture.md` see to.
 #![allow(dead_code, reason = "some of it is used by modules that do not stand here")]
 
+#[path = "../../src/http/chunk_framing.rs"]
+pub mod chunk_framing;
 #[path = "../../src/clock.rs"]
 pub mod clock;
 #[path = "../../src/config/reader/mod.rs"]
@@ -16,5 +18,9 @@ pub mod gate;
 pub mod head;
 #[path = "../../src/logging.rs"]
 pub mod logging;
+#[path = "../../src/http/proxy_protocol.rs"]
+pub mod proxy_protocol;
 #[path = "../../src/rejection.rs"]
 pub mod rejection;
+#[path = "../../src/router.rs"]
+pub mod router;

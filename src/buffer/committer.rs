@@ -3,6 +3,9 @@
 //! There is no artificial delay: while a group commits, the next one forms. Completions ride along
 //! with the next group; when nothing arrives they are written after 100 ms of quiet.
 
+mod operator;
+
+use std::collections::HashSet;
 use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -11,8 +14,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::event::{Claimed, DeliveryId, Event, EventHead, Fingerprint, NewEvent, Seq, Settlement};
 use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Recovery, Stats, Work};
@@ -20,6 +24,8 @@ use crate::clock::{Clock, RunClock, RunMs};
 use crate::gate::identity::{DedupeKey, Facts, Identified};
 use crate::metrics::Metrics;
 use crate::rejection::Rejection;
+use operator::Request;
+pub use operator::{DeskError, Page, REPAIRS_MAX};
 
 /// Bytes that may wait for a commit.
 const QUEUE_MAX_BYTES: u64 = 8 << 20;
@@ -87,7 +93,7 @@ impl Receipt {
         let Receipt { delivery_id, received_unix_ms, route, method, target, headers } = self;
         let head = EventHead { method, target, headers, key };
         let Facts { event_id, event_type, provider_attempt: _ } = facts;
-        (Event { delivery_id, received_unix_ms, route, event_id, event_type, head, body }, dedupe)
+        (Event { delivery_id, received_unix_ms, route, event_id, event_type, head, body, replay: false }, dedupe)
     }
 }
 
@@ -118,6 +124,7 @@ enum Message {
     Append { event: NewEvent, ticket: Arc<Ticket>, answer: oneshot::Sender<Result<Accepted, Rejection>> },
     Settle(Settlement),
     Claim { route: Arc<str>, limit: ClaimLimit, answer: oneshot::Sender<Claims> },
+    Operator(Request),
     Close { answer: oneshot::Sender<()> },
 }
 
@@ -143,6 +150,11 @@ struct Shared {
     stats: watch::Sender<Stats>,
     health: watch::Sender<Health>,
     fingerprint_key: [u8; 16],
+    /// Requests of operators go one at a time, so that a commit waits for one slice at most.
+    desk: Semaphore,
+    /// Events that an operator has thrown away while they were handed out. Each leaves the set when
+    /// it is settled, so there are no more of them than are handed out.
+    withdrawn: Mutex<HashSet<Seq>>,
 }
 
 /// Handle on the thread that owns the engine. Cheap to clone.
@@ -172,6 +184,8 @@ impl Committer {
             stats: watch::Sender::new(engine.stats(now)),
             health: watch::Sender::new(Health::Good),
             fingerprint_key: recovery.fingerprint_key,
+            desk: Semaphore::new(1),
+            withdrawn: Mutex::default(),
         });
         let owner = Owner {
             engine,
@@ -294,6 +308,7 @@ struct Gathered {
     waiting: Vec<Waiting>,
     bytes: u64,
     claims: Vec<(Arc<str>, ClaimLimit, oneshot::Sender<Claims>)>,
+    requests: Vec<Request>,
     close: Option<oneshot::Sender<()>>,
 }
 
@@ -303,13 +318,18 @@ impl Owner {
             let Some(gathered) = self.gather() else {
                 return self.close();
             };
-            let Gathered { appends, waiting, claims, close, .. } = gathered;
+            let Gathered { appends, waiting, claims, requests, close, .. } = gathered;
             let now = self.now();
-            if !appends.is_empty() || self.settling_is_due(now) || close.is_some() {
+            // A repair acts on events as they stand: what has become of them is written first.
+            let repairs = requests.iter().any(Request::changes);
+            if !appends.is_empty() || self.settling_is_due(now) || repairs || close.is_some() {
                 self.commit(appends, waiting, now);
             }
             for (route, limit, answer) in claims {
                 let _ = answer.send(self.claim(&route, limit));
+            }
+            for request in requests {
+                self.serve(request);
             }
             if now >= self.maintain_at || self.engine.is_pressed() {
                 self.maintain(now);
@@ -382,11 +402,13 @@ impl Owner {
                 gathered.waiting.push(Waiting { answer, reserved: claim.then_some(memory) });
             }
             Message::Settle(settlement) => {
+                self.forget_withdrawn(settlement.seq);
                 if self.settling_since.is_none() {
                     self.settling_since = Some(self.now());
                 }
                 self.settlements.push(settlement);
             }
+            Message::Operator(request) => gathered.requests.push(request),
             Message::Claim { route, limit, answer } => gathered.claims.push((route, limit, answer)),
             Message::Close { answer } => gathered.close = Some(answer),
         }
@@ -453,7 +475,9 @@ impl Owner {
                 Appended::Stored { seq, claimed } => {
                     match (claimed, waiting.reserved) {
                         (true, Some(_)) => {
-                            self.handover.take(Claimed { seq, event, attempts: 0, client_errors: 0, stored_at: now });
+                            let (stored_at, tried_since) = (now, now);
+                            let claimed = Claimed { seq, event, attempts: 0, client_errors: 0, stored_at, tried_since };
+                            self.handover.take(claimed);
                         }
                         (_, reserved) => {
                             if let Some(bytes) = reserved {
@@ -513,13 +537,20 @@ impl Owner {
             return;
         }
         match self.engine.maintain(now, idle) {
-            Ok(expired) => {
-                for route in expired {
-                    self.metrics.route(&route).expired.inc();
-                }
-            }
+            Ok(expired) => self.note_expired(&expired),
             Err(BufferError::DiskFull) => self.metrics.buffer_errors_full.inc(),
             Err(BufferError::Failed(why)) => self.fail(why),
+        }
+    }
+
+    /// Counts and tells what the keep of dead letters has ended; one line for a route and slice.
+    fn note_expired(&self, expired: &[Arc<str>]) {
+        let mut routes: Vec<&Arc<str>> = expired.iter().collect();
+        routes.sort();
+        for same in routes.chunk_by(|a, b| a == b) {
+            let (route, events) = (same[0], same.len() as u64);
+            self.metrics.route(route).expired.inc_by(events);
+            tracing::warn!(%route, events, "dead letters have been dropped at the end of dead_letter.keep");
         }
     }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::buffer::event::tests::event;
 use crate::buffer::event::{Outcome, State};
+use crate::buffer::record::{Detail, Filter, Listed, Repair, Repaired, Slice};
 use crate::clock::ManualClock;
 use crate::gate::identity::{DedupeScope, Facts};
 use crate::metrics::tests::metrics;
@@ -14,6 +15,8 @@ struct Gate {
     changed: Condvar,
     groups: Mutex<Vec<usize>>,
     settled: Mutex<Vec<Seq>>,
+    /// Looks of an operator: groups committed before each, and its rows.
+    slices: Mutex<Vec<(usize, u32)>>,
     outcomes: Mutex<Vec<Option<BufferError>>>,
     entered: tokio::sync::Notify,
 }
@@ -60,6 +63,25 @@ impl Buffer for Engine {
         Ok(Claims::default())
     }
 
+    fn list(&mut self, _: &Filter, slice: Slice, _: RunMs) -> Result<Listed, BufferError> {
+        self.0.slices.lock().push((self.0.groups.lock().len(), slice.rows));
+        let next = slice.before.map_or(1_000_000, |seq| seq.0) - i64::from(slice.rows);
+        Ok(Listed { records: vec![], rows: slice.rows, next: Some(Seq(next)) })
+    }
+
+    fn get(&mut self, _: Seq, _: RunMs) -> Result<Option<Detail>, BufferError> {
+        Ok(None)
+    }
+
+    fn dead_after(&mut self, _: Seq, _: usize) -> Result<Vec<Seq>, BufferError> {
+        Ok(vec![])
+    }
+
+    fn repair(&mut self, repairs: &[Repair], _: RunMs) -> Result<Vec<Repaired>, BufferError> {
+        let done = Repaired::Done { route: "default".into(), was: State::Pending, handed_out: true };
+        Ok(repairs.iter().map(|_| done.clone()).collect())
+    }
+
     fn is_pressed(&self) -> bool {
         false
     }
@@ -95,8 +117,15 @@ impl Handover for Taken {
 }
 
 fn start(gate: &Arc<Gate>) -> (Committer, Arc<Taken>) {
-    let recovery =
-        Recovery { pending: 0, dead: 0, unclean: false, run_base: RunMs(0), routes: vec![], fingerprint_key: [3; 16] };
+    let recovery = Recovery {
+        pending: 0,
+        dead: 0,
+        unclean: false,
+        run_base: RunMs(0),
+        routes: vec![],
+        damage: None,
+        fingerprint_key: [3; 16],
+    };
     let taken = Arc::new(Taken::default());
     let clock = Arc::new(ManualClock::at_unix_s(0));
     let engine = Box::new(Engine(gate.clone(), 0));
@@ -185,10 +214,64 @@ async fn completions_survive_a_full_disk() {
     gate.outcomes.lock().push(Some(BufferError::DiskFull));
     gate.open();
     let (committer, _) = start(&gate);
-    committer.settle(Settlement { seq: Seq(9), outcome: Outcome::Delivered, attempts: 1 });
+    committer.settle(Settlement { seq: Seq(9), outcome: Outcome::Delivered, attempts: 1, last: None });
     assert_eq!(store(&committer, "one").await.err(), Some(Rejection::BufferFull));
     committer.close().await;
     assert_eq!(*gate.settled.lock(), [Seq(9)]);
+}
+
+#[tokio::test]
+async fn a_page_is_looked_for_in_slices_and_given_up_short_after_its_bound() {
+    let gate = Arc::new(Gate::default());
+    gate.open();
+    let (committer, _) = start(&gate);
+    let filter = Filter { event_id: Some("nowhere".into()), ..Filter::default() };
+    let page = committer.list(&filter, None, 100).await.unwrap();
+    assert!(page.records.is_empty());
+    assert_eq!(page.next, Some(Seq(1_000_000 - 5_000)), "goes on where it ended");
+    let slices = std::mem::take(&mut *gate.slices.lock());
+    assert_eq!(slices, [(0, 500); 10]);
+    assert_eq!(committer.list(&filter, page.next, 100).await.unwrap().next, Some(Seq(1_000_000 - 10_000)));
+}
+
+#[tokio::test]
+async fn a_commit_waits_for_one_slice_at_most() {
+    let gate = Arc::new(Gate::default());
+    let (committer, _) = start(&gate);
+    let stored = tokio::spawn({
+        let committer = committer.clone();
+        async move { store(&committer, "one").await }
+    });
+    gate.entered().await;
+    // Two operators ask while the commit is under way; they take turns, slice by slice.
+    let pages: Vec<_> = (0..2)
+        .map(|_| {
+            let committer = committer.clone();
+            tokio::spawn(async move { committer.list(&Filter::default(), None, 10).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    assert!(gate.slices.lock().is_empty());
+    gate.open();
+    stored.await.unwrap().unwrap();
+    for page in pages {
+        page.await.unwrap().unwrap();
+    }
+    assert!(gate.slices.lock().iter().all(|(groups, rows)| *groups == 1 && *rows == 500));
+}
+
+#[tokio::test]
+async fn what_an_operator_has_thrown_away_is_known_until_it_is_settled() {
+    let gate = Arc::new(Gate::default());
+    gate.open();
+    let (committer, _) = start(&gate);
+    assert!(!committer.is_withdrawn(Seq(3)));
+    committer.repair(vec![Repair::Discard(Seq(3))]).await.unwrap();
+    assert!(committer.is_withdrawn(Seq(3)));
+    committer.settle(Settlement { seq: Seq(3), outcome: Outcome::Released, attempts: 0, last: None });
+    committer.close().await;
+    assert!(!committer.is_withdrawn(Seq(3)));
+    assert_eq!(committer.repair(vec![]).await, Err(DeskError::Failed), "closed");
 }
 
 #[tokio::test]

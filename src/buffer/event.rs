@@ -57,6 +57,8 @@ pub struct Event {
     pub head: EventHead,
     /// The body as received.
     pub body: Bytes,
+    /// Whether an operator sends it again.
+    pub replay: bool,
 }
 
 impl Event {
@@ -137,6 +139,11 @@ impl State {
         }
     }
 
+    /// From its name in the admin API.
+    pub fn from_name(name: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.name() == name)
+    }
+
     /// From the code in the database.
     pub fn from_code(code: i64) -> Option<State> {
         State::ALL.into_iter().find(|state| state.code() == code)
@@ -156,6 +163,8 @@ pub struct Claimed {
     pub client_errors: u32,
     /// When it was stored, running time.
     pub stored_at: RunMs,
+    /// Since when it is tried, running time: since it was stored, or sent again by an operator.
+    pub tried_since: RunMs,
 }
 
 /// What became of a claimed event.
@@ -167,6 +176,19 @@ pub struct Settlement {
     pub outcome: Outcome,
     /// Attempts sent so far.
     pub attempts: u32,
+    /// The attempt that led to it; `None` where nothing was sent.
+    pub last: Option<Attempt>,
+}
+
+/// One attempt as it is remembered for an operator. What went wrong stands in the outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it ended, wall clock.
+    pub ended_unix_ms: i64,
+    /// The status of the app's answer, if there was one.
+    pub status: Option<u16>,
+    /// From its begin to its end.
+    pub duration_ms: i64,
 }
 
 impl Settlement {
@@ -329,6 +351,7 @@ pub(crate) mod tests {
                 key: Some("key1".into()),
             },
             body: Bytes::copy_from_slice(body),
+            replay: false,
         }
     }
 
@@ -336,6 +359,7 @@ pub(crate) mod tests {
     fn state_codes_are_read_back_as_written() {
         for state in State::ALL {
             assert_eq!(State::from_code(state.code()), Some(state));
+            assert_eq!(State::from_name(state.name()), Some(state));
         }
         assert_eq!(State::from_code(99), None);
     }

@@ -22,14 +22,18 @@ pub mod committer;
 pub mod durability;
 pub mod event;
 pub mod index;
+pub mod record;
+pub mod redrive;
 pub mod sqlite;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::clock::RunMs;
 use event::{Claimed, NewEvent, Seq, Settlement, State};
+use record::{Detail, Filter, Listed, Repair, Repaired, Slice};
 
 /// Why an engine could not do what it was asked to. Texts name files and causes, never contents.
 #[derive(Debug, Error)]
@@ -123,6 +127,15 @@ impl Stats {
     }
 }
 
+/// Commits that were answered 200 and cannot be read any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// How many commits, at least; each holds one event or more.
+    pub lost_commits: u64,
+    /// What was found, set aside for whoever can still read it.
+    pub copy: PathBuf,
+}
+
 /// What opening found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovery {
@@ -134,8 +147,10 @@ pub struct Recovery {
     pub unclean: bool,
     /// The running time that earlier runs have added up to.
     pub run_base: RunMs,
-    /// Routes that have pending events.
+    /// Routes that have events which are to be delivered, or may be sent again.
     pub routes: Vec<Arc<str>>,
+    /// What the medium has damaged in a way that the engine would not have noticed.
+    pub damage: Option<Damage>,
     /// Secret under which event ids are fingerprinted.
     pub fingerprint_key: [u8; 16],
 }
@@ -155,6 +170,32 @@ pub trait Buffer: Send {
     /// # Errors
     /// Nothing is handed out then.
     fn claim(&mut self, route: &str, limit: ClaimLimit, now: RunMs) -> Result<Claims, BufferError>;
+
+    /// Looks at events, newest first, for an operator. Bounded by the slice, so that a commit waits
+    /// for no more than one.
+    ///
+    /// # Errors
+    /// Repeatable.
+    fn list(&mut self, filter: &Filter, slice: Slice, now: RunMs) -> Result<Listed, BufferError>;
+
+    /// Everything that is known of one event.
+    ///
+    /// # Errors
+    /// Repeatable.
+    fn get(&mut self, seq: Seq, now: RunMs) -> Result<Option<Detail>, BufferError>;
+
+    /// Dead letters behind `after`, oldest first.
+    ///
+    /// # Errors
+    /// Repeatable.
+    fn dead_after(&mut self, after: Seq, events: usize) -> Result<Vec<Seq>, BufferError>;
+
+    /// Does what an operator asks for, in one transaction; on `Ok` it is durable. A discarded event
+    /// that was handed out is not the caller's any more: settling it changes nothing.
+    ///
+    /// # Errors
+    /// Nothing of it is done then, or it is unknown whether it is (see [`BufferError`]).
+    fn repair(&mut self, repairs: &[Repair], now: RunMs) -> Result<Vec<Repaired>, BufferError>;
 
     /// Whether housekeeping is due right after this commit: the log is at its bound, or room is
     /// needed. Not done within the commit, so that its waiters are answered first.

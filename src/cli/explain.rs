@@ -187,9 +187,13 @@ fn as_text(explanation: &Explanation, capture: &Capture) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {what:<7} {said}");
     };
-    for cause in &explanation.causes {
+    let mut causes = explanation.causes.iter().peekable();
+    while let Some(cause) = causes.next() {
         line("found:", cause.found());
-        line("do:", cause.remedy());
+        // Said once where several causes have one remedy.
+        if causes.peek().is_none_or(|next| next.remedy() != cause.remedy()) {
+            line("do:", cause.remedy());
+        }
     }
     if let (Err(rejection), []) = (&explanation.verdict, explanation.causes.as_slice()) {
         line("found:", rejection.hint());

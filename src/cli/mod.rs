@@ -1,7 +1,10 @@
 //! The command line: one file per command.
 
+mod admin;
 pub mod check;
 pub mod demo;
+pub mod drain;
+pub mod events;
 pub mod explain;
 pub mod health;
 pub mod keygen;
@@ -54,6 +57,8 @@ enum Command {
     Explain(explain::Args),
     Pubkey(pubkey::Args),
     Demo(demo::Args),
+    Events(events::Args),
+    Drain(drain::Args),
     Health(health::Args),
 }
 
@@ -71,6 +76,8 @@ impl Cli {
             Command::Explain(args) => explain::run(args),
             Command::Pubkey(args) => pubkey::run(args),
             Command::Demo(args) => demo::run(args),
+            Command::Events(args) => events::run(args),
+            Command::Drain(args) => drain::run(args),
             Command::Health(args) => health::run(args),
         }
     }

@@ -180,7 +180,7 @@ pub fn for_attempt(event: &Event, attempt: u32, host: Option<&str>) -> Vec<(Head
 }
 
 /// Most headers that [`own`] makes.
-const OWN_MAX: usize = 6;
+const OWN_MAX: usize = 7;
 
 /// What hookward itself says of an event.
 pub fn own(event: &Event, attempt: u32) -> Vec<(HeaderName, HeaderValue)> {
@@ -203,6 +203,9 @@ pub fn own(event: &Event, attempt: u32) -> Vec<(HeaderName, HeaderValue)> {
     own("hookward-attempt", &attempt.to_string());
     own("hookward-received-at", &rfc3339_ms(event.received_unix_ms));
     own("hookward-verified", &verified);
+    if event.replay {
+        own("hookward-replay", "true");
+    }
     headers
 }
 
@@ -365,6 +368,9 @@ mod tests {
         assert_eq!(get(&event, 1, None, "hookward-event-id").as_deref(), Some("e1"));
         assert_eq!(get(&event, 1, None, "hookward-verified").as_deref(), Some("telnyx; key=key1"));
         assert_eq!(get(&event, 1, None, "hookward-received-at").as_deref(), Some("2023-11-14T22:13:20.000Z"));
+        assert_eq!(get(&event, 1, None, "hookward-replay"), None);
+        event.replay = true;
+        assert_eq!(get(&event, 1, None, "hookward-replay").as_deref(), Some("true"));
         event.head.headers.push((Bytes::from_static(b"host"), Bytes::from_static(b"outside")));
         assert_eq!(get(&event, 1, None, "host").as_deref(), Some("outside"));
         assert_eq!(get(&event, 1, Some("inside"), "host").as_deref(), Some("inside"));

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 use crate::buffer::ClaimLimit;
 use crate::buffer::committer::{Committer, Handover};
-use crate::buffer::event::{Claimed, Outcome, Seq, Settlement};
+use crate::buffer::event::{Attempt, Claimed, Outcome, Seq, Settlement};
 use crate::clock::{Clock, RunClock, RunMs, duration_ms};
 use crate::metrics::Metrics;
 use backoff::Retry;
@@ -175,16 +175,21 @@ impl Forwarder {
 
     /// One attempt and what becomes of the event.
     async fn deliver(self: Arc<Self>, upstream: Arc<Upstream>, claimed: Claimed, _permit: OwnedSemaphorePermit) {
+        let begun_us = self.clock.uptime_us();
         let mut open = Unsettled {
             forwarder: &self,
             seq: claimed.seq,
             attempts: claimed.attempts,
             client_errors: claimed.client_errors,
+            begun_us,
             settled: false,
         };
+        if self.committer.is_withdrawn(claimed.seq) {
+            // An operator has thrown it away while it waited here.
+            return open.settle(Outcome::Released, None);
+        }
         let metrics = self.metrics.route(&claimed.event.route).clone();
-        let begun_us = self.clock.uptime_us();
-        let verdict = upstream.attempt(&claimed.event, &mut open.attempts, self.clock.unix_ms()).await;
+        let (verdict, status) = upstream.attempt(&claimed.event, &mut open.attempts, self.clock.unix_ms()).await;
         let now = self.now();
         let outcome = verdict.clone().outcome(&claimed, open.attempts, &self.retry, now, fastrand::f64());
         match &outcome {
@@ -201,7 +206,7 @@ impl Forwarder {
             }
         }
         log_attempt(&claimed, open.attempts, &verdict, &outcome);
-        open.settle(outcome);
+        open.settle(outcome, status);
     }
 }
 
@@ -213,13 +218,17 @@ struct Unsettled<'f> {
     attempts: u32,
     /// Refusals before this attempt, which being cut off does not undo.
     client_errors: u32,
+    begun_us: i64,
     settled: bool,
 }
 
 impl Unsettled<'_> {
-    fn settle(&mut self, outcome: Outcome) {
+    fn settle(&mut self, outcome: Outcome, status: Option<u16>) {
         self.settled = true;
-        self.forwarder.committer.settle(Settlement { seq: self.seq, outcome, attempts: self.attempts });
+        let clock = &self.forwarder.clock;
+        let duration_ms = (clock.uptime_us() - self.begun_us) / 1000;
+        let last = Some(Attempt { ended_unix_ms: clock.unix_ms(), status, duration_ms });
+        self.forwarder.committer.settle(Settlement { seq: self.seq, outcome, attempts: self.attempts, last });
     }
 }
 
@@ -227,11 +236,8 @@ impl Drop for Unsettled<'_> {
     fn drop(&mut self) {
         if !self.settled {
             let due = self.forwarder.now().plus(if std::thread::panicking() { AFTER_PANIC } else { Duration::ZERO });
-            self.settle(Outcome::RetryAt {
-                due,
-                client_errors: self.client_errors,
-                error: "the attempt was cut off".to_owned(),
-            });
+            let error = "the attempt was cut off".to_owned();
+            self.settle(Outcome::RetryAt { due, client_errors: self.client_errors, error }, None);
         }
     }
 }
@@ -329,8 +335,8 @@ impl Runner {
 
     /// Untried, so it stays as it was.
     fn put_back(&self, claimed: &Claimed) {
-        let settlement = Settlement { seq: claimed.seq, outcome: Outcome::Released, attempts: claimed.attempts };
-        self.forwarder.committer.settle(settlement);
+        let (seq, attempts) = (claimed.seq, claimed.attempts);
+        self.forwarder.committer.settle(Settlement { seq, outcome: Outcome::Released, attempts, last: None });
     }
 
     /// The app in force and leave to try it.

@@ -107,15 +107,16 @@ impl Upstream {
     }
 
     /// Sends an event; `attempts` counts every send. An idle connection that the app had closed is
-    /// no answer of the app, so the event is sent once more at once, as the next attempt.
-    pub async fn attempt(&self, event: &Event, attempts: &mut u32, now_unix_ms: i64) -> Verdict {
-        match self.send(Over::Pool, event, attempts, now_unix_ms).await {
-            Err(ExchangeError::Stale) => match self.send(Over::Fresh, event, attempts, now_unix_ms).await {
-                Ok(reply) => self.judge(&reply, event, now_unix_ms),
-                Err(error) => Verdict::of_failure(error),
-            },
-            Ok(reply) => self.judge(&reply, event, now_unix_ms),
-            Err(error) => Verdict::of_failure(error),
+    /// no answer of the app, so the event is sent once more at once, as the next attempt. Returns
+    /// what it came to, and the status of the app's answer if there was one.
+    pub async fn attempt(&self, event: &Event, attempts: &mut u32, now_unix_ms: i64) -> (Verdict, Option<u16>) {
+        let answer = match self.send(Over::Pool, event, attempts, now_unix_ms).await {
+            Err(ExchangeError::Stale) => self.send(Over::Fresh, event, attempts, now_unix_ms).await,
+            done => done,
+        };
+        match answer {
+            Ok(reply) => (self.judge(&reply, event, now_unix_ms), Some(reply.status)),
+            Err(error) => (Verdict::of_failure(error), None),
         }
     }
 
@@ -186,10 +187,10 @@ impl Verdict {
 
     /// What becomes of the event after this attempt.
     pub fn outcome(self, claimed: &Claimed, attempts: u32, retry: &Retry, now: RunMs, random: f64) -> Outcome {
-        let age = now.since(claimed.stored_at);
+        let tried_for = now.since(claimed.tried_since);
         match self {
             Verdict::Delivered => Outcome::Delivered,
-            Verdict::Later(error) if age >= retry.max_age => {
+            Verdict::Later(error) if tried_for >= retry.max_age => {
                 Outcome::Dead { error: format!("{error}; max_age is over") }
             }
             Verdict::Later(error) => Outcome::RetryAt {
@@ -198,10 +199,12 @@ impl Verdict {
                 error,
             },
             Verdict::ClientError(error) => {
-                let error = with_age_hint(error, age);
+                let error = with_age_hint(error, now.since(claimed.stored_at));
                 let client_errors = claimed.client_errors + 1;
                 match retry.client_error_wait(client_errors, random) {
-                    Some(wait) if age < retry.max_age => Outcome::RetryAt { due: now.plus(wait), client_errors, error },
+                    Some(wait) if tried_for < retry.max_age => {
+                        Outcome::RetryAt { due: now.plus(wait), client_errors, error }
+                    }
                     _ => Outcome::Dead { error },
                 }
             }
@@ -244,7 +247,8 @@ mod tests {
     }
 
     fn claimed(client_errors: u32) -> Claimed {
-        Claimed { seq: Seq(1), event: Arc::new(event("e", b"")), attempts: 0, client_errors, stored_at: RunMs(0) }
+        let (stored_at, tried_since) = (RunMs(0), RunMs(0));
+        Claimed { seq: Seq(1), event: Arc::new(event("e", b"")), attempts: 0, client_errors, stored_at, tried_since }
     }
 
     #[test]
@@ -267,6 +271,14 @@ mod tests {
         let outcome = later().outcome(&claimed(0), 3, &retry(), now, 0.5);
         assert_eq!(outcome, Outcome::RetryAt { due: RunMs(1_001_000), client_errors: 0, error: "x".into() });
         assert!(matches!(later().outcome(&claimed(0), 3, &retry(), RunMs(3_600_000), 0.5), Outcome::Dead { .. }));
+    }
+
+    #[test]
+    fn an_event_that_is_sent_again_has_the_whole_max_age_before_it() {
+        let again = Claimed { tried_since: RunMs(3_600_000), ..claimed(0) };
+        let outcome = |now| Verdict::Later("x".into()).outcome(&again, 1, &retry(), RunMs(now), 0.5);
+        assert!(matches!(outcome(7_199_999), Outcome::RetryAt { .. }));
+        assert!(matches!(outcome(7_200_000), Outcome::Dead { .. }));
     }
 
     #[test]

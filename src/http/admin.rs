@@ -1,29 +1,25 @@
 //! The admin side: probes and metrics for everybody, the API for the token's bearer or for whoever
-//! may open the socket in the data directory.
+//! may open the socket in the data directory. Here is what it shows of the process as a whole.
+
+mod app;
+pub mod drain;
+mod events;
+mod reply;
+mod request;
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
-use bytes::Bytes;
-use http::Method;
-use pingora_core::apps::HttpServerApp;
-use pingora_core::apps::ReusedHttpStream;
-use pingora_core::protocols::http::ServerSession;
-use pingora_core::server::ShutdownWatch;
-use pingora_http::ResponseHeader;
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use crate::buffer::committer::{Committer, Health};
 use crate::buffer::event::State;
+use crate::buffer::redrive::Redrives;
 use crate::clock::{Clock, rfc3339_ms};
 use crate::metrics::Metrics;
-
-/// Total time of one admin request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub use app::{Access, AdminApp};
+use drain::Drain;
 
 /// Whether events are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +46,10 @@ pub struct AdminState {
     pub upstreams: ArcSwap<Vec<UpstreamView>>,
     /// The configuration in force, for the status.
     pub configuration: ArcSwap<ConfigurationView>,
+    /// Going out of service.
+    pub drain: Drain,
+    /// Dead letters that are being sent again.
+    pub redrives: Redrives,
 }
 
 /// The configuration as the status shows it.
@@ -120,6 +120,8 @@ impl AdminState {
                 "oldest_pending_age_s": age_s,
             })
         });
+        let redrive = self.redrives.progress();
+        let redrive = redrive.map(|run| json!({"matched": run.matched, "redriven": run.redriven}));
         let upstreams = self.upstreams.load();
         let upstreams: Vec<_> = upstreams
             .iter()
@@ -130,158 +132,12 @@ impl AdminState {
             "uptime_s": self.clock.uptime_ms() / 1000,
             "ready": not_ready.is_none(),
             "reason": not_ready,
+            "accepting": not_ready != Some("starting") && !self.drain.refuses(),
+            "requests_in_flight": self.metrics.requests_in_flight.get(),
             "buffer": buffer,
+            "redrive": redrive,
             "upstream": upstreams,
             "config": self.configuration_status(),
         })
-    }
-}
-
-/// Who may use the API over this listener.
-pub enum Access {
-    /// Whoever can connect: the socket's mode decides.
-    Open,
-    /// The bearer of this token.
-    Token(String),
-    /// Nobody.
-    Closed,
-}
-
-/// One admin listener.
-pub struct AdminApp {
-    /// What it shows.
-    pub state: Arc<AdminState>,
-    /// To whom.
-    pub access: Access,
-}
-
-struct Reply {
-    status: u16,
-    content_type: &'static str,
-    body: Bytes,
-}
-
-impl Reply {
-    fn json(status: u16, value: &serde_json::Value) -> Reply {
-        Reply { status, content_type: "application/json", body: value.to_string().into() }
-    }
-
-    fn error(status: u16, error: &str) -> Reply {
-        Reply::json(status, &json!({"error": error}))
-    }
-}
-
-impl AdminApp {
-    fn reply(&self, session: &ServerSession) -> Reply {
-        let header = session.req_header();
-        let path = header.raw_path().split(|byte| *byte == b'?').next().unwrap_or_default();
-        let reply = match path {
-            b"/livez" => Reply::json(200, &json!({"status": "alive"})),
-            b"/readyz" => match self.state.not_ready() {
-                None => Reply::json(200, &json!({"status": "ready"})),
-                Some(reason) => Reply::error(503, reason),
-            },
-            b"/metrics" => self.metrics(),
-            _ if path.starts_with(b"/api/") => match self.authorize(session) {
-                Ok(()) if path == b"/api/v1/status" => Reply::json(200, &self.state.status()),
-                Ok(()) => Reply::error(404, "not_found"),
-                Err(refusal) => return refusal,
-            },
-            _ => Reply::error(404, "not_found"),
-        };
-        if reply.status != 404 && !matches!(header.method, Method::GET | Method::HEAD) {
-            return Reply::error(405, "method_not_allowed");
-        }
-        reply
-    }
-
-    fn authorize(&self, session: &ServerSession) -> Result<(), Reply> {
-        let given = session.get_header_bytes(http::header::AUTHORIZATION);
-        match &self.access {
-            Access::Open => Ok(()),
-            Access::Token(token) if is_bearer(given, token) => Ok(()),
-            Access::Token(_) => Err(Reply::error(401, "unauthorized")),
-            Access::Closed => {
-                Err(Reply::error(401, "no admin token is configured; use the socket in the data directory"))
-            }
-        }
-    }
-
-    fn metrics(&self) -> Reply {
-        if let Some(buffer) = self.state.buffer.get() {
-            self.state.metrics.set_buffer(&buffer.committer.stats().borrow());
-        }
-        match self.state.metrics.encode() {
-            Ok(text) => Reply { status: 200, content_type: "text/plain; version=0.0.4", body: text.into() },
-            Err(_) => Reply::error(500, "metrics could not be encoded"),
-        }
-    }
-}
-
-/// `Bearer <token>`, compared in a time that does not depend on where they differ.
-fn is_bearer(given: &[u8], token: &str) -> bool {
-    const SCHEME: &[u8] = b"bearer ";
-    let Some((scheme, given)) = given.split_at_checked(SCHEME.len()) else { return false };
-    if !scheme.eq_ignore_ascii_case(SCHEME) {
-        return false;
-    }
-    let token = token.as_bytes();
-    let mut different = given.len() ^ token.len();
-    for (n, byte) in given.iter().enumerate() {
-        different |= usize::from(byte ^ token[n % token.len().max(1)]);
-    }
-    different == 0 && !token.is_empty()
-}
-
-#[async_trait]
-impl HttpServerApp for AdminApp {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        mut session: ServerSession,
-        _shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let serve = async {
-            if !matches!(session.read_request().await, Ok(true)) {
-                return;
-            }
-            // One request per connection: scrapes are rare, and nothing is left idle at the end.
-            session.set_keepalive(None);
-            let Reply { status, content_type, body } = self.reply(&session);
-            let Ok(mut header) = ResponseHeader::build(status, Some(4)) else { return };
-            let head = session.req_header().method == Method::HEAD;
-            let written = header.insert_header("content-type", content_type).is_ok()
-                && header.insert_header("content-length", body.len()).is_ok()
-                && header.insert_header("cache-control", "no-store").is_ok()
-                && session.write_response_header(Box::new(header)).await.is_ok();
-            if written {
-                let body = if head { Bytes::new() } else { body };
-                let _ = session.write_response_body(body, true).await;
-            }
-        };
-        let _ = timeout(REQUEST_TIMEOUT, serve).await;
-        let _ = timeout(REQUEST_TIMEOUT, session.finish()).await;
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_whole_token_opens() {
-        assert!(is_bearer(b"Bearer secret", "secret") && is_bearer(b"bearer secret", "secret"));
-        for wrong in [
-            &b"Bearer secre"[..],
-            b"Bearer secret2",
-            b"Bearer ",
-            b"secret",
-            b"Basic secret",
-            b"",
-            b"Bearer secretsecret",
-        ] {
-            assert!(!is_bearer(wrong, "secret"));
-        }
-        assert!(!is_bearer(b"Bearer ", ""));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::BytesMut;
-use http::{HeaderName, HeaderValue, Method};
+use http::Method;
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
@@ -23,18 +23,15 @@ use super::body_memory::BodyMemory;
 use super::head::{self, HeadLimits, NoHead};
 use super::listener::{Listener, NotOpened};
 use super::open_connections::OpenConnections;
-use super::relay::{Relay, RelayError, Upload, asks_for_upgrade};
 use super::request_log::{Decided, RequestLog};
+use super::respond::{Request, Response};
 use super::session;
 use crate::buffer::event::DeliveryId;
 use crate::clock::Clock;
-use crate::explain::live::Refused;
-use crate::forward::headers::for_app;
-use crate::forward::upstream::Upstream;
 use crate::gate::forgers::FailuresPerS;
 use crate::gate::peer::Peer;
-use crate::ingress::{Head, Ingress, Known, Outcome, Route};
-use crate::metrics::{Metrics, RouteMetrics};
+use crate::ingress::{Head, Ingress, Known, Route};
+use crate::metrics::Metrics;
 use crate::rejection::Rejection;
 
 /// Bounds of the public side.
@@ -209,37 +206,8 @@ impl PublicSide {
         let head = Head { method: &header.method, target: header.raw_path(), headers: &header.headers, peer, tls, id };
         let mut known = Known { client: peer_ip(peer), ..Known::default() };
         let mut body = SessionBody::new(&mut session, live.limits.body_timeout, &self.body_memory);
-        let is_health = live.is_health(&head);
-        let (route, outcome) = match live.ingress.route(&head) {
-            _ if is_health => (None, None),
-            Ok(route) => (Some(route), Some(live.ingress.accept(route, &head, &mut body, &mut known).await)),
-            Err(rejection) => (None, Some(Err(rejection))),
-        };
-        let (decided, answer) = match outcome {
-            None => (Decided::Health, Some(Answer::health(self.admin.not_ready(), id))),
-            Some(Err(rejection)) => {
-                known.hint = Self::hint(&live, route, rejection, &head, &known);
-                known.unsigned_body = None;
-                (Decided::Refused(rejection), Some(refusal(rejection, route, id)))
-            }
-            Some(Ok(Outcome::Stored(accepted))) => {
-                (Decided::of(&accepted), Some(Answer::accepted(&accepted, known.facts.event_id.as_deref(), id)))
-            }
-            Some(Ok(Outcome::Verified(verified))) => (Decided::Passed(200), Some(Answer::verified(&verified, id))),
-            Some(Ok(Outcome::Proxy(verified, upstream))) => {
-                let headers = upstream.headers_of(verified.event(), 1, self.clock.unix_ms());
-                let upload = Upload::Whole(&verified.event().body);
-                self.relay(&live, route, &head, &upstream, headers, upload, &mut body).await
-            }
-            Some(Ok(Outcome::Pass(kept, upstream))) => {
-                let mut headers = for_app(&kept, upstream.host());
-                if let Some(protocol) = asks_for_upgrade(head.headers) {
-                    headers.push((http::header::CONNECTION, HeaderValue::from_static("upgrade")));
-                    headers.push((http::header::UPGRADE, protocol.clone()));
-                }
-                self.relay(&live, route, &head, &upstream, headers, Upload::Streamed, &mut body).await
-            }
-        };
+        let request = Request { live: &live, admin: &self.admin, clock: &*self.clock, head: &head };
+        let Response { route, decided, answer } = request.respond(&mut body, &mut known).await;
         let spent = body.is_spent();
         drop(body);
         let mut written = true;
@@ -263,59 +231,9 @@ impl PublicSide {
         session::finish(session).await.ok().flatten()
     }
 
-    /// What led to a refusal, where more is known than its reason says.
-    fn hint(
-        live: &Live,
-        route: Option<&Route>,
-        rejection: Rejection,
-        head: &Head<'_>,
-        known: &Known,
-    ) -> Option<String> {
-        let keys = route?.keys();
-        let refused = Refused { rejection, headers: head.headers, body: known.unsigned_body.as_deref(), keys };
-        live.log.hints.of(refused, live.ingress.keys())
-    }
-
-    /// Sends a request on to the app; what became of it, and our own answer where the app gave none.
-    #[allow(clippy::too_many_arguments, reason = "all of one request")]
-    async fn relay(
-        &self,
-        live: &Live,
-        route: Option<&Route>,
-        head: &Head<'_>,
-        upstream: &Upstream,
-        headers: Vec<(HeaderName, HeaderValue)>,
-        upload: Upload<'_>,
-        body: &mut SessionBody<'_>,
-    ) -> (Decided, Option<Answer>) {
-        let begun_us = self.clock.uptime_us();
-        let metrics = self.metrics_of(route);
-        let relay = Relay {
-            upstream,
-            method: head.method,
-            target: head.target,
-            headers,
-            request_id: head.id,
-            tunnel_idle: live.limits.idle_timeout,
-        };
-        #[allow(clippy::cast_precision_loss, reason = "for a histogram")]
-        let answered = || metrics.delivery_duration_s.observe((self.clock.uptime_us() - begun_us) as f64 / 1e6);
-        match relay.run(body, upload, answered).await {
-            Ok(status) => (Decided::Passed(status), None),
-            Err(RelayError::CutOff(rejection)) => (Decided::CutOff(rejection), None),
-            Err(RelayError::Refused(rejection)) => {
-                (Decided::Refused(rejection), Some(Answer::refused(rejection, None, head.id)))
-            }
-        }
-    }
-
-    fn metrics_of<'m>(&'m self, route: Option<&'m Route>) -> &'m RouteMetrics {
-        route.map_or_else(|| self.metrics.no_route(), |route| &route.metrics)
-    }
-
     /// `ack_us` is the time of an answer of our own.
     fn count(&self, route: Option<&Route>, decided: Decided, known: &Known, ack_us: Option<i64>) {
-        let metrics = self.metrics_of(route);
+        let metrics = route.map_or_else(|| self.metrics.no_route(), |route| &route.metrics);
         match decided {
             Decided::Health => return,
             Decided::Accepted => {
@@ -415,18 +333,6 @@ async fn linger(session: ServerSession) {
     if let Some(mut stream) = session::abandon(session) {
         let _ = timeout(LINGER, close_in_order(&mut stream)).await;
     }
-}
-
-impl Live {
-    fn is_health(&self, head: &Head<'_>) -> bool {
-        let is_get = matches!(*head.method, Method::GET | Method::HEAD);
-        is_get && self.health_path.as_ref().is_some_and(|path| head.path() == path.as_bytes())
-    }
-}
-
-fn refusal(rejection: Rejection, route: Option<&Route>, id: DeliveryId) -> Answer {
-    let allow = (rejection == Rejection::MethodNotAllowed).then(|| route.map(Route::allow)).flatten();
-    Answer::refused(rejection, allow, id)
 }
 
 fn peer_ip(peer: Peer) -> Option<IpAddr> {

@@ -47,6 +47,14 @@ impl Storage {
     ) -> Result<Storage, ServerError> {
         let (lock, durability) = take_data_dir(config).await?;
         let (engine, recovery) = open_buffer(config).await?;
+        if let Some(damage) = &recovery.damage {
+            metrics.buffer_errors_damaged.inc();
+            tracing::error!(
+                lost_commits = damage.lost_commits,
+                copy = %damage.copy.display(),
+                "the medium has damaged the buffer's log: events in these commits were answered 200 and cannot be read; the log as it was found is kept, please report it"
+            );
+        }
         metrics.recovered_events.set(i64::try_from(recovery.pending).unwrap_or(i64::MAX));
         let lanes = Lanes::new();
         let (committer, thread) =

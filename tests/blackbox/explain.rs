@@ -97,6 +97,7 @@ fn what_a_hop_has_done_is_told_and_is_still_refused() {
         let finished = capture.explain(&at_now);
         assert_eq!(verdict(&finished, 1), format!("rejected: {reason}"));
         assert!(finished.stdout.contains(told), "{told}: {finished:?}");
+        assert_eq!(finished.stdout.matches("\n  do:").count(), 1, "one remedy is said once: {finished:?}");
     }
 }
 

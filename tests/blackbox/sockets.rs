@@ -231,6 +231,10 @@ fn the_service_manager_is_told_when_it_is_ready_and_when_it_stops() {
     };
     let mut hookward = setup.env("NOTIFY_SOCKET", &path.to_string_lossy()).start();
     assert_eq!(told().trim(), "READY=1");
+    hookward.signal(rustix::process::Signal::HUP);
+    let reloading = told();
+    assert!(reloading.starts_with("RELOADING=1") && reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    assert_eq!(told().trim(), "READY=1");
     sink.behave(|_| Reply::Hold);
     assert_eq!(hookward.post(&event()).status, 200);
     sink.wait_for(1);

@@ -13,6 +13,7 @@ const LIMITS: HeadLimits = HeadLimits {
     header_bytes: 2048,
     header_count: 20,
     uri_bytes: 200,
+    tls: false,
 };
 
 fuzz_target!(|header: &[u8]| {

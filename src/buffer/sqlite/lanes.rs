@@ -3,7 +3,7 @@
 //! event, 24 for a retry.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::super::event::Seq;
@@ -14,6 +14,9 @@ use crate::clock::RunMs;
 pub(super) struct Lanes {
     lanes: HashMap<Arc<str>, Lane>,
     in_flight: HashMap<Seq, InFlight>,
+    /// Waiting events that an operator has thrown away: skipped when their turn comes, since a queue
+    /// has no cheap way to lose one from its middle.
+    withdrawn: HashSet<Seq>,
 }
 
 #[derive(Default)]
@@ -57,10 +60,34 @@ impl Lanes {
     /// Takes the next event that is due: retries before never-tried ones, oldest first.
     pub(super) fn take_due(&mut self, route: &str, now: RunMs) -> Option<Seq> {
         let lane = self.lanes.get_mut(route)?;
-        match lane.retries.peek() {
-            Some(Reverse((due, _))) if *due <= now => lane.retries.pop().map(|Reverse((_, seq))| seq),
-            _ => lane.ready.pop_front(),
+        loop {
+            let seq = match lane.retries.peek() {
+                Some(Reverse((due, _))) if *due <= now => lane.retries.pop().map(|Reverse((_, seq))| seq),
+                _ => lane.ready.pop_front(),
+            }?;
+            if !self.withdrawn.remove(&seq) {
+                return Some(seq);
+            }
         }
+    }
+
+    /// An event is to be delivered again; due from `due` on, among the retries.
+    pub(super) fn again(&mut self, route: &str, seq: Seq, due: RunMs) {
+        self.lane(route).retries.push(Reverse((due, seq)));
+    }
+
+    /// A pending event is to be delivered no more; whether it is handed out.
+    pub(super) fn withdraw(&mut self, seq: Seq) -> bool {
+        let handed_out = self.in_flight.remove(&seq).is_some();
+        if !handed_out {
+            self.withdrawn.insert(seq);
+        }
+        handed_out
+    }
+
+    /// There is such a route, whether or not anything of it waits.
+    pub(super) fn know(&mut self, route: &str) {
+        self.lane(route);
     }
 
     /// Puts a taken event back where it was, untried.
@@ -99,7 +126,7 @@ impl Lanes {
         self.in_flight.remove(&seq)
     }
 
-    /// Routes that have events.
+    /// Routes that have or had events.
     pub(super) fn routes(&self) -> Vec<Arc<str>> {
         self.lanes.keys().cloned().collect()
     }
@@ -123,6 +150,23 @@ mod tests {
         assert_eq!(lanes.take_due("a", RunMs(99)), None);
         assert_eq!(lanes.next_due("a"), None);
         assert_eq!(lanes.take_due("b", RunMs(0)), Some(Seq(2)));
+    }
+
+    #[test]
+    fn a_withdrawn_event_is_skipped_wherever_it_waits_and_one_that_is_handed_out_is_forgotten() {
+        let mut lanes = Lanes::default();
+        for seq in 1..=3 {
+            lanes.push("a", Seq(seq));
+        }
+        lanes.again("a", Seq(9), RunMs(5));
+        assert!(!lanes.withdraw(Seq(1)) && !lanes.withdraw(Seq(9)));
+        assert_eq!(lanes.take_due("a", RunMs(5)), Some(Seq(2)));
+        lanes.hand_out(Seq(2), InFlight { route: "a".into(), bytes: 1, verified: true });
+        assert!(lanes.withdraw(Seq(2)));
+        lanes.retry(Seq(2), RunMs(0));
+        assert_eq!(lanes.take_due("a", RunMs(9)), Some(Seq(3)));
+        assert_eq!(lanes.take_due("a", RunMs(9)), None);
+        assert!(lanes.withdrawn.is_empty(), "nothing is kept of what is gone");
     }
 
     #[test]

@@ -8,13 +8,16 @@
 //! One process per data directory (a lock file), nobody else opens the file while it runs, and the
 //! disk keeps what `fdatasync` has confirmed.
 
+mod ballast;
 mod lanes;
 mod lock;
+mod operator;
 mod purge;
 mod rows;
 mod schema;
+mod wal_scan;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,8 +30,10 @@ use thiserror::Error;
 use super::durability::Space;
 use super::event::{Fingerprint, NewEvent, Outcome, Seq, Settlement, State};
 use super::index::Index;
+use super::record::{Detail, Filter, Listed, Repair, Repaired, Slice};
 use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Recovery, Stats, Work};
 use crate::clock::RunMs;
+use ballast::Ballast;
 use lanes::{InFlight, Lanes};
 pub use lock::InstanceLock;
 use purge::Sweep;
@@ -45,6 +50,10 @@ const RUN_NOTE_EVERY: Duration = Duration::from_secs(1);
 const IDLE_RUN_NOTE_EVERY: Duration = Duration::from_secs(60);
 /// Pages given back to the file system in one idle slice.
 const VACUUM_PAGES: u32 = 200;
+/// Running time after the start at which the ballast is made: not while everything else starts.
+const BALLAST_AFTER: Duration = Duration::from_secs(10);
+/// Smallest bound of the buffer that has a ballast.
+const BALLAST_MIN_BUFFER_BYTES: u64 = 128 << 20;
 /// Rows looked at in one step of the search for the oldest pending event.
 const OLDEST_SCAN_ROWS: u32 = 2_000;
 
@@ -134,6 +143,11 @@ pub struct SqliteBuffer {
     /// No pending event is older than this one.
     oldest_pending: Seq,
     oldest_pending_unix_ms: Option<i64>,
+    /// But for those before it that an operator has sent again, and when each was received.
+    pending_again: BTreeMap<Seq, i64>,
+    ballast: Ballast,
+    /// Running time at which it was opened.
+    opened: RunMs,
 }
 
 /// What is counted along with every change, so that nobody needs to count rows.
@@ -175,7 +189,11 @@ impl SqliteBuffer {
     /// # Errors
     /// See [`OpenError`]; a file that is refused is left as it was.
     pub fn open(dir: &Path, settings: Settings) -> Result<(SqliteBuffer, Recovery), OpenError> {
-        let mut db = schema::open(&dir.join(DATABASE_FILE))?;
+        let path = dir.join(DATABASE_FILE);
+        // First of all: SQLite cuts off what it cannot read.
+        let damage = wal_scan::look(&path, schema::PAGE_LEN)
+            .map_err(|error| OpenError::Io { path: path.display().to_string(), error })?;
+        let mut db = schema::open(&path)?;
         let wal_pages = Arc::new(AtomicU64::new(0));
         let seen = wal_pages.clone();
         db.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
@@ -198,9 +216,12 @@ impl SqliteBuffer {
             run_noted: RunMs::default(),
             oldest_pending: Seq(0),
             oldest_pending_unix_ms: None,
+            ballast: Ballast::of(dir),
+            opened: RunMs::default(),
+            pending_again: BTreeMap::new(),
         };
         let recovery = engine.recover()?;
-        Ok((engine, recovery))
+        Ok((engine, Recovery { damage, ..recovery }))
     }
 
     /// Rebuilds from the rows what is kept in memory: one scan in order of `seq`.
@@ -226,9 +247,12 @@ impl SqliteBuffer {
                 let bytes = u64::try_from(row.get::<_, i64>(5).or_failed()?).unwrap_or(0);
                 self.counts.add(state, bytes, row.get(4).or_failed()?);
                 newest = newest.max(stored);
-                if state == State::Pending {
-                    let route = row.get_ref(2).or_failed()?.as_str().unwrap_or_default();
-                    self.lanes.restore(route, seq, RunMs(row.get(7).or_failed()?));
+                let route = row.get_ref(2).or_failed()?.as_str().unwrap_or_default();
+                match state {
+                    State::Pending => self.lanes.restore(route, seq, RunMs(row.get(7).or_failed()?)),
+                    State::Dead => self.lanes.know(route),
+                    State::Delivered if !self.settings.delivered_keep.is_zero() => self.lanes.know(route),
+                    _ => {}
                 }
                 if let (Some(fingerprint), true) =
                     (row.get::<_, Option<[u8; 16]>>(3).or_failed()?, state != State::Quarantined)
@@ -238,6 +262,7 @@ impl SqliteBuffer {
             }
         }
         self.run_noted = newest;
+        self.opened = newest;
         self.measure()?;
         self.find_oldest_pending()?;
         Ok(Recovery {
@@ -246,6 +271,7 @@ impl SqliteBuffer {
             unclean,
             run_base: newest,
             routes: self.lanes.routes(),
+            damage: None,
             fingerprint_key,
         })
     }
@@ -325,7 +351,12 @@ impl SqliteBuffer {
         if self.space_checked.is_none_or(|at| now.since(at) >= SPACE_CHECK_EVERY) {
             self.space_checked = Some(now);
             // A kernel that cannot say is no reason to refuse; SQLITE_FULL still is.
-            self.space_low = Space::of(&self.dir).is_ok_and(Space::is_low);
+            let space = Space::of(&self.dir).ok();
+            self.space_low = space.is_some_and(Space::is_low);
+            let is_worth_it = self.settings.max_bytes >= BALLAST_MIN_BUFFER_BYTES;
+            if let Some(space) = space.filter(|_| is_worth_it && now.since(self.opened) >= BALLAST_AFTER) {
+                self.ballast.keep(space);
+            }
         }
     }
 
@@ -397,6 +428,7 @@ impl SqliteBuffer {
             Outcome::Released => return self.lanes.retry(settlement.seq, RunMs(0)),
         };
         if let Some(InFlight { bytes, verified, .. }) = self.lanes.done(settlement.seq) {
+            self.pending_again.remove(&settlement.seq);
             self.counts.remove(State::Pending, bytes, verified);
             self.counts.add(state, bytes, verified);
         }
@@ -467,7 +499,13 @@ impl Buffer for SqliteBuffer {
                 engine.set_meta("run_ms", &now.0)?;
             }
             Ok(appended)
-        })?;
+        });
+        if matches!(appended, Err(BufferError::DiskFull)) {
+            // Completions come again, and make room; new events are refused until there is some.
+            self.space_low = true;
+            self.ballast.give_up();
+        }
+        let appended = appended?;
 
         // Durable from here on; only now may memory say so.
         if now.since(self.run_noted) >= RUN_NOTE_EVERY {
@@ -509,6 +547,22 @@ impl Buffer for SqliteBuffer {
         Ok(claims)
     }
 
+    fn list(&mut self, filter: &Filter, slice: Slice, now: RunMs) -> Result<Listed, BufferError> {
+        operator::list(self, filter, slice, now)
+    }
+
+    fn get(&mut self, seq: Seq, now: RunMs) -> Result<Option<Detail>, BufferError> {
+        operator::get(self, seq, now)
+    }
+
+    fn dead_after(&mut self, after: Seq, events: usize) -> Result<Vec<Seq>, BufferError> {
+        operator::dead_after(self, after, events)
+    }
+
+    fn repair(&mut self, repairs: &[Repair], now: RunMs) -> Result<Vec<Repaired>, BufferError> {
+        operator::repair(self, repairs, now)
+    }
+
     fn is_pressed(&self) -> bool {
         self.used_bytes() > self.settings.max_bytes || self.wal_bytes() >= self.checkpoint_at_bytes()
     }
@@ -543,7 +597,10 @@ impl Buffer for SqliteBuffer {
             dedupe_entries: self.index.len() as u64,
             dedupe_window_ms: self.index.effective_window_ms(self.settings.tombstone_keep, now),
             oldest_pending_unix_ms: self
-                .oldest_pending_unix_ms
+                .pending_again
+                .first_key_value()
+                .map(|(_, received)| *received)
+                .or(self.oldest_pending_unix_ms)
                 .filter(|_| self.counts.events[State::Pending as usize] > 0),
             quarantined: self.counts.quarantined,
         }

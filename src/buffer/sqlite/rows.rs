@@ -27,7 +27,8 @@ impl SqliteBuffer {
         self.db
             .prepare_cached(
                 "UPDATE event SET state = ?2, attempts = ?3, due_run_ms = ?4, settled_run_ms = ?5, last_error = ?6,
-                 client_errors = coalesce(?7, client_errors) WHERE seq = ?1 AND state = 0",
+                 client_errors = coalesce(?7, client_errors), last_ended_ms = ?8, last_status = ?9,
+                 last_duration_ms = ?10 WHERE seq = ?1 AND state = 0",
             )
             .and_then(|mut statement| {
                 statement.execute(params![
@@ -37,7 +38,10 @@ impl SqliteBuffer {
                     due.0,
                     settled,
                     error,
-                    client_errors
+                    client_errors,
+                    settlement.last.map(|last| last.ended_unix_ms),
+                    settlement.last.and_then(|last| last.status),
+                    settlement.last.map(|last| last.duration_ms),
                 ])
             })
             .or_failed()?;
@@ -110,12 +114,13 @@ impl SqliteBuffer {
             .db
             .prepare_cached(
                 "SELECT e.delivery_id, e.received_ms, e.stored_run_ms, e.route, e.event_id, e.event_type, e.crc,
-                 e.attempts, e.client_errors, b.head, b.body, e.size
+                 e.attempts, e.client_errors, b.head, b.body, e.size, e.redriven_run_ms
                  FROM event e JOIN body b ON b.seq = e.seq WHERE e.seq = ?1",
             )
             .and_then(|mut statement| {
                 statement
                     .query_row([seq.0], |row| {
+                        let redriven_at = row.get::<_, Option<i64>>(12)?.map(RunMs);
                         Ok((
                             Event {
                                 delivery_id: DeliveryId(row.get(0)?),
@@ -130,15 +135,16 @@ impl SqliteBuffer {
                                     key: None,
                                 },
                                 body: Bytes::from(row.get::<_, Vec<u8>>(10)?),
+                                replay: redriven_at.is_some(),
                             },
                             Bytes::from(row.get::<_, Vec<u8>>(9)?),
                             row.get::<_, u32>(6)?,
-                            (RunMs(row.get(2)?), row.get(7)?, row.get(8)?, row.get::<_, i64>(11)?),
+                            (RunMs(row.get(2)?), redriven_at, row.get(7)?, row.get(8)?, row.get::<_, i64>(11)?),
                         ))
                     })
                     .optional()
             });
-        let (mut event, head, crc, (stored_at, attempts, client_errors, bytes)) = match found {
+        let (mut event, head, crc, (stored_at, redriven_at, attempts, client_errors, bytes)) = match found {
             Ok(Some(found)) => found,
             // The row or its body is gone, or a column holds what it cannot: damage of one row.
             Ok(None) => return Ok(None),
@@ -161,7 +167,8 @@ impl SqliteBuffer {
             return Ok(None);
         };
         event.head = head;
-        let claimed = Claimed { seq, event: Arc::new(event), attempts, client_errors, stored_at };
+        let tried_since = redriven_at.unwrap_or(stored_at);
+        let claimed = Claimed { seq, event: Arc::new(event), attempts, client_errors, stored_at, tried_since };
         Ok(Some((claimed, u64::try_from(bytes).unwrap_or(0))))
     }
 
@@ -187,6 +194,7 @@ impl SqliteBuffer {
         self.counts.remove(State::Pending, bytes, verified);
         self.counts.add(State::Quarantined, bytes, verified);
         self.counts.quarantined += 1;
+        self.pending_again.remove(&seq);
         if let Some(fingerprint) = fingerprint.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()) {
             self.index.remove(&Fingerprint(fingerprint));
         }

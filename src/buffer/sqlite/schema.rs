@@ -16,13 +16,15 @@ const APPLICATION_ID: i64 = 0x484b_5744;
 pub(super) const SCHEMA_VERSION: i64 = 1;
 /// Page size, bytes: 8 KiB wrote 45 KB of WAL for a single event where 16 KiB wrote 69.
 pub(super) const PAGE_BYTES: u64 = 8192;
+/// The same, for what lies in memory.
+pub(super) const PAGE_LEN: usize = 8192;
 /// A frame of the WAL: a page behind a header of 24 bytes.
 pub(super) const WAL_FRAME_BYTES: u64 = PAGE_BYTES + 24;
 
 /// `event` is narrow and stays as a tombstone for the duplicate window; `body` is deleted on
 /// settling, since a row that is merely emptied keeps its page. AUTOINCREMENT, so that a number is
 /// never used twice, even after the table has been empty.
-const TABLES: &str = "
+pub(super) const TABLES: &str = "
 CREATE TABLE event(
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
   delivery_id BLOB NOT NULL,
@@ -53,6 +55,16 @@ CREATE TABLE meta(
   value ANY NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
+
+/// Columns of `event` that later releases have added: always ones that may be NULL, so that the
+/// release before, which names the columns it writes, goes on with the same file.
+const ADDED_COLUMNS: [(&str, &str); 4] = [
+    ("last_ended_ms", "INTEGER"),
+    ("last_status", "INTEGER"),
+    ("last_duration_ms", "INTEGER"),
+    // When an operator sent it again: its age for max_age counts from then.
+    ("redriven_run_ms", "INTEGER"),
+];
 
 /// Refuses a file of a newer version before SQLite has touched it. Plain reading is safe here and
 /// only here: no connection of this process exists yet, whose locks closing the file would drop.
@@ -143,6 +155,18 @@ fn prepare(db: &Connection, path: &Path) -> Result<(), OpenError> {
             "{} is a database of another program; choose another data_dir",
             path.display()
         )));
+    }
+    add_columns(db).map_err(sql)
+}
+
+/// Brings the tables of an earlier release up to date. SQLite only notes the new columns: no row is
+/// written, however many there are.
+fn add_columns(db: &Connection) -> rusqlite::Result<()> {
+    for (name, kind) in ADDED_COLUMNS {
+        let known = db.prepare("SELECT 1 FROM pragma_table_info('event') WHERE name = ?1")?.exists([name])?;
+        if !known {
+            db.execute_batch(&format!("ALTER TABLE event ADD COLUMN {name} {kind};"))?;
+        }
     }
     Ok(())
 }

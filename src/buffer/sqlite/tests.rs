@@ -1,6 +1,6 @@
 use super::*;
 use crate::buffer::event::tests::event;
-use crate::buffer::event::{Claimed, NewEvent, Outcome};
+use crate::buffer::event::{Attempt, Claimed, NewEvent, Outcome};
 use tempfile::TempDir;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -35,7 +35,7 @@ fn store(engine: &mut SqliteBuffer, id: &str, claim: bool, now: i64) -> Appended
 }
 
 fn settle(engine: &mut SqliteBuffer, seq: Seq, outcome: Outcome, now: i64) {
-    let settlements = vec![Settlement { seq, outcome, attempts: 1 }];
+    let settlements = vec![Settlement { seq, outcome, attempts: 1, last: None }];
     engine.commit(&Work { appends: vec![], settlements }, RunMs(now)).unwrap();
 }
 
@@ -283,6 +283,8 @@ fn the_oldest_pending_event_is_found_without_counting_the_others() {
     assert_eq!(engine.stats(RunMs(4)).oldest_pending_unix_ms, None);
 }
 
+mod operator;
+
 /// What the engine promises, over a plain map.
 mod model {
     use super::*;
@@ -298,6 +300,10 @@ mod model {
         Deliver(usize),
         Retry(usize),
         Kill(usize),
+        /// An operator sends the n-th dead letter again, or tries to with what is none.
+        Redrive(usize),
+        /// An operator throws away the n-th pending, dead or handed-out event.
+        Discard(usize),
         /// Time goes on, seconds.
         Tick(u32),
         Maintain,
@@ -312,6 +318,8 @@ mod model {
             3 => (0usize..4).prop_map(Step::Deliver),
             2 => (0usize..4).prop_map(Step::Retry),
             1 => (0usize..4).prop_map(Step::Kill),
+            1 => (0usize..4).prop_map(Step::Redrive),
+            1 => (0usize..8).prop_map(Step::Discard),
             1 => (1u32..100_000).prop_map(Step::Tick),
             1 => Just(Step::Maintain),
             1 => any::<bool>().prop_map(Step::Restart),
@@ -326,12 +334,22 @@ mod model {
         handed_out: Vec<Seq>,
         /// When and as what an id was last stored.
         known: HashMap<u8, (Seq, i64)>,
-        dead: HashSet<Seq>,
+        dead: BTreeMap<Seq, u8>,
     }
 
     impl Model {
         fn take(&mut self, n: usize) -> Option<Seq> {
             (!self.handed_out.is_empty()).then(|| self.handed_out.remove(n % self.handed_out.len()))
+        }
+
+        fn nth_dead(&self, n: usize) -> Option<(Seq, u8)> {
+            self.dead.iter().nth(n % self.dead.len().max(1)).map(|(seq, id)| (*seq, *id))
+        }
+
+        fn nth_with_a_body(&self, n: usize) -> Option<Seq> {
+            let mut all: Vec<Seq> = self.pending.keys().chain(self.dead.keys()).copied().collect();
+            all.sort();
+            all.get(n % all.len().max(1)).copied()
         }
     }
 
@@ -383,8 +401,33 @@ mod model {
                     },
                     Step::Kill(n) => if let Some(seq) = model.take(n) {
                         settle(&mut engine, seq, Outcome::Dead { error: "x".into() }, now);
+                        let id = model.pending.remove(&seq);
+                        model.dead.extend(id.map(|id| (seq, id)));
+                    },
+                    Step::Redrive(n) => {
+                        if let Some((seq, id)) = model.nth_dead(n) {
+                            let repaired = engine.repair(&[Repair::Redrive(seq), Repair::Redrive(seq)], RunMs(now)).unwrap();
+                            prop_assert!(matches!(repaired[0], Repaired::Done { was: State::Dead, .. }), "{repaired:?}");
+                            prop_assert_eq!(&repaired[1], &Repaired::NotIn(State::Pending));
+                            model.dead.remove(&seq);
+                            model.pending.insert(seq, id);
+                        }
+                        let unknown = engine.repair(&[Repair::Redrive(Seq(1_000_000))], RunMs(now)).unwrap();
+                        prop_assert_eq!(unknown, vec![Repaired::Unknown]);
+                    }
+                    Step::Discard(n) => if let Some(seq) = model.nth_with_a_body(n) {
+                        let held = model.handed_out.contains(&seq);
+                        match &engine.repair(&[Repair::Discard(seq)], RunMs(now)).unwrap()[0] {
+                            Repaired::Done { handed_out, .. } => prop_assert_eq!(*handed_out, held),
+                            other => prop_assert!(false, "{other:?}"),
+                        }
+                        // Whoever holds it settles it all the same, which must change nothing.
+                        if held {
+                            settle(&mut engine, seq, Outcome::Dead { error: "late".into() }, now);
+                        }
+                        model.handed_out.retain(|held| *held != seq);
                         model.pending.remove(&seq);
-                        model.dead.insert(seq);
+                        model.dead.remove(&seq);
                     },
                     Step::Retry(n) => if let Some(seq) = model.take(n) {
                         let due = RunMs(now + 500);
@@ -407,8 +450,12 @@ mod model {
                     }
                 }
                 prop_assert_eq!(engine.stats(RunMs(now)).of(State::Pending), model.pending.len() as u64);
+                let oldest = engine.stats(RunMs(now)).oldest_pending_unix_ms;
+                prop_assert_eq!(oldest.is_some(), !model.pending.is_empty());
                 if now < 14 * 86_400_000 {
                     prop_assert_eq!(engine.stats(RunMs(now)).of(State::Dead), model.dead.len() as u64);
+                    let dead: Vec<Seq> = model.dead.keys().copied().collect();
+                    prop_assert_eq!(engine.dead_after(Seq(0), 1000).unwrap(), dead);
                 }
             }
             // Whatever happened, all that is pending comes out in the end.

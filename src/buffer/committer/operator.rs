@@ -1,0 +1,189 @@
+//! The operator's desk: looking at events and repairing them, on the thread that owns the engine,
+//! one request at a time and a slice at a time, behind the group that is being committed.
+
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use super::{Committer, Message, Owner};
+use crate::buffer::BufferError;
+use crate::buffer::event::Seq;
+use crate::buffer::record::{Detail, Filter, Listed, Record, Repair, Repaired, Slice};
+
+/// Rows of one slice: well below a millisecond.
+const SLICE_ROWS: u32 = 500;
+/// Rows that are looked at for one page, whether they match or not.
+const PAGE_ROWS: u32 = 5_000;
+/// Repairs of one transaction: some milliseconds.
+pub const REPAIRS_MAX: usize = 100;
+
+/// Why an operator's request was not served.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum DeskError {
+    /// The disk is full; nothing was changed.
+    #[error("buffer_full")]
+    Full,
+    /// The buffer cannot be trusted any more, or is being closed.
+    #[error("buffer_failed")]
+    Failed,
+}
+
+/// What the thread is asked for, and where the answer goes.
+pub(super) enum Request {
+    List(Filter, Slice, oneshot::Sender<Result<Listed, DeskError>>),
+    Get(Seq, oneshot::Sender<Result<Option<Detail>, DeskError>>),
+    DeadAfter(Seq, usize, oneshot::Sender<Result<Vec<Seq>, DeskError>>),
+    Repair(Vec<Repair>, oneshot::Sender<Result<Vec<Repaired>, DeskError>>),
+}
+
+impl Request {
+    pub(super) fn changes(&self) -> bool {
+        matches!(self, Request::Repair(..))
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// The events, newest first.
+    pub records: Vec<Record>,
+    /// Where the next page begins: before this one. `None` at the end.
+    pub next: Option<Seq>,
+}
+
+impl Committer {
+    /// Events that match, newest first, from `before` on. A page is short when many rows had to be
+    /// looked at for it; then it still has a `next`.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub async fn list(&self, filter: &Filter, before: Option<Seq>, events: usize) -> Result<Page, DeskError> {
+        let _turn = self.turn().await?;
+        let mut page = Page { records: Vec::new(), next: before };
+        let mut rows = 0;
+        while page.records.len() < events && rows < PAGE_ROWS {
+            let slice = Slice { before: page.next, events: events - page.records.len(), rows: SLICE_ROWS };
+            let listed = self.ask(|answer| Request::List(filter.clone(), slice, answer)).await?;
+            page.records.extend(listed.records);
+            page.next = listed.next;
+            rows += listed.rows;
+            if listed.next.is_none() {
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// Everything that is known of an event.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub async fn event(&self, seq: Seq) -> Result<Option<Detail>, DeskError> {
+        let _turn = self.turn().await?;
+        self.ask(|answer| Request::Get(seq, answer)).await
+    }
+
+    /// Dead letters behind `after`, oldest first.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub async fn dead_after(&self, after: Seq, events: usize) -> Result<Vec<Seq>, DeskError> {
+        let _turn = self.turn().await?;
+        self.ask(|answer| Request::DeadAfter(after, events.min(REPAIRS_MAX), answer)).await
+    }
+
+    /// Repairs events, at most [`REPAIRS_MAX`] at once; what is done is durable.
+    ///
+    /// # Errors
+    /// [`DeskError`]; after `Failed` it may be done all the same.
+    pub async fn repair(&self, repairs: Vec<Repair>) -> Result<Vec<Repaired>, DeskError> {
+        let _turn = self.turn().await?;
+        self.ask(|answer| Request::Repair(repairs, answer)).await
+    }
+
+    /// Whether an operator has thrown away an event that is handed out, so that it need not be sent.
+    pub fn is_withdrawn(&self, seq: Seq) -> bool {
+        self.shared.withdrawn.lock().contains(&seq)
+    }
+
+    async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, DeskError> {
+        self.shared.desk.acquire().await.map_err(|_| DeskError::Failed)
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, DeskError>>) -> Request,
+    ) -> Result<T, DeskError> {
+        let (answer, waiter) = oneshot::channel();
+        self.messages.send(Message::Operator(request(answer))).map_err(|_| DeskError::Failed)?;
+        waiter.await.unwrap_or(Err(DeskError::Failed))
+    }
+}
+
+impl Owner {
+    pub(super) fn serve(&mut self, request: Request) {
+        let now = self.now();
+        // Whoever asked may be gone; that changes nothing.
+        match request {
+            Request::List(filter, slice, answer) => {
+                let listed = self.attend(|owner| owner.engine.list(&filter, slice, now));
+                let _ = answer.send(listed);
+            }
+            Request::Get(seq, answer) => {
+                let found = self.attend(|owner| owner.engine.get(seq, now));
+                let _ = answer.send(found);
+            }
+            Request::DeadAfter(seq, events, answer) => {
+                let found = self.attend(|owner| owner.engine.dead_after(seq, events));
+                let _ = answer.send(found);
+            }
+            Request::Repair(repairs, answer) => {
+                let repaired = self.attend(|owner| owner.engine.repair(&repairs, now));
+                if let Ok(repaired) = &repaired {
+                    self.note_repairs(&repairs, repaired);
+                    // Before the answer, so that whoever got it sees the event counted.
+                    self.publish_stats(now);
+                }
+                let _ = answer.send(repaired);
+            }
+        }
+    }
+
+    fn attend<T>(&mut self, work: impl FnOnce(&mut Owner) -> Result<T, BufferError>) -> Result<T, DeskError> {
+        if self.failed() {
+            return Err(DeskError::Failed);
+        }
+        work(self).map_err(|error| match error {
+            BufferError::DiskFull => {
+                self.metrics.buffer_errors_full.inc();
+                DeskError::Full
+            }
+            BufferError::Failed(why) => {
+                self.fail(why);
+                DeskError::Failed
+            }
+        })
+    }
+
+    fn note_repairs(&self, repairs: &[Repair], repaired: &[Repaired]) {
+        for (repair, repaired) in repairs.iter().zip(repaired) {
+            let Repaired::Done { route, handed_out, .. } = repaired else { continue };
+            match repair {
+                Repair::Redrive(_) => self.handover.wake(route),
+                Repair::Discard(seq) => {
+                    self.metrics.route(route).discarded.inc();
+                    if *handed_out {
+                        self.shared.withdrawn.lock().insert(*seq);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A settled event is not handed out any more.
+    pub(super) fn forget_withdrawn(&self, seq: Seq) {
+        let mut withdrawn = self.shared.withdrawn.lock();
+        if !withdrawn.is_empty() {
+            withdrawn.remove(&seq);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! `hookward events`: looks at and repairs the buffer of a running instance.
+
+mod discard;
+mod export;
+mod filter;
+mod list;
+mod redrive;
+mod show;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+/// Look at the events of a running hookward, deliver them again, throw them away
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: what the app did not take, why, and once more after it is repaired
+  hookward events list --state dead
+  hookward events show 4711
+  hookward events redrive --state dead --rate 50")]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    List(list::Args),
+    Show(show::Args),
+    Redrive(redrive::Args),
+    Discard(discard::Args),
+    Export(export::Args),
+}
+
+/// Runs the command.
+#[allow(clippy::needless_pass_by_value, reason = "every command takes its flags so")]
+pub fn run(args: Args) -> ExitCode {
+    match args.command {
+        Command::List(args) => list::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Redrive(args) => redrive::run(&args),
+        Command::Discard(args) => discard::run(&args),
+        Command::Export(args) => export::run(&args),
+    }
+}
