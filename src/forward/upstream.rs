@@ -91,8 +91,7 @@ impl Upstream {
         self.host.as_deref()
     }
 
-    /// All headers of one attempt at sending a verified event, or one that was let pass as
-    /// unverified; signed at this time, if it signs.
+    /// All headers of one attempt, with the signature of this time where the app gets one.
     pub fn headers_of(&self, event: &Event, attempt: u32, now_unix_ms: i64) -> Vec<(HeaderName, HeaderValue)> {
         let mut headers = for_attempt(event, attempt, self.host());
         if let Some(signer) = &self.signer {
