@@ -39,7 +39,7 @@ fn sources() -> Vec<(String, String)> {
 
 /// The floor of a module: who is lower may be imported, who is higher may not.
 fn floor(path: &str) -> u8 {
-    const FLOORS: [(&str, u8); 25] = [
+    const FLOORS: [(&str, u8); 31] = [
         ("cli", 6),
         ("main", 6),
         ("config", 5),
@@ -51,6 +51,12 @@ fn floor(path: &str) -> u8 {
         ("forward/client", 2),
         ("forward/headers", 2),
         ("forward/backoff", 0),
+        ("forward/signal", 0),
+        ("forward/breaker", 0),
+        ("forward/window", 0),
+        ("forward/scheduler", 0),
+        ("forward/order", 0),
+        ("forward/lane", 1),
         ("forward", 3),
         ("buffer/event", 0),
         ("buffer/committer", 2),

@@ -453,7 +453,9 @@ impl Owner {
                 Appended::Stored { seq, claimed } => {
                     match (claimed, waiting.reserved) {
                         (true, Some(_)) => {
-                            self.handover.take(Claimed { seq, event, attempts: 0, client_errors: 0, stored_at: now });
+                            let claimed =
+                                Claimed { seq, event, attempts: 0, client_errors: 0, stored_at: now, due: RunMs(0) };
+                            self.handover.take(claimed);
                         }
                         (_, reserved) => {
                             if let Some(bytes) = reserved {

@@ -156,6 +156,8 @@ pub struct Claimed {
     pub client_errors: u32,
     /// When it was stored, running time.
     pub stored_at: RunMs,
+    /// Not to be tried before. Later than now only where an engine hands out events in order.
+    pub due: RunMs,
 }
 
 /// What became of a claimed event.
@@ -172,7 +174,7 @@ pub struct Settlement {
 impl Settlement {
     /// Whether the event waits for another attempt.
     pub fn waits_again(&self) -> bool {
-        matches!(self.outcome, Outcome::RetryAt { .. } | Outcome::Released)
+        matches!(self.outcome, Outcome::RetryAt { .. } | Outcome::Released | Outcome::PutBack { .. })
     }
 }
 
@@ -197,6 +199,12 @@ pub enum Outcome {
     },
     /// Not tried: goes back as it was.
     Released,
+    /// Not tried, and not to be handed out before. Kept in memory only: after a restart it is as it
+    /// was.
+    PutBack {
+        /// When, running time.
+        due: RunMs,
+    },
 }
 
 /// Why a stored head cannot be read.

@@ -2,15 +2,18 @@
 //! 5xx and no answer come again until `max_age`; 3xx and other 4xx a few times; then dead).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::Notify;
 
 use super::backoff::{Retry, retry_after};
+use super::breaker::{Change, State};
 use super::client::{Client, Destination, ExchangeError, Over, Reply, Timeouts};
 use super::headers::for_attempt;
+use super::scheduler::{LaneId, Scheduler, Slot, Wake};
+use super::signal::Signal;
 use crate::buffer::event::{Claimed, Event, Outcome};
 use crate::clock::RunMs;
 
@@ -35,14 +38,42 @@ pub struct UpstreamSettings {
     pub max_concurrency: usize,
 }
 
-/// An app, with its connections and its bound on concurrency.
+/// An app, with its connections and the scheduler of its attempts.
 pub struct Upstream {
     client: Client,
     host: Option<String>,
     max_concurrency: usize,
-    permits: Arc<Semaphore>,
-    /// The app asked to be left alone until then (`Retry-After`).
-    hold_until: Mutex<Option<Instant>>,
+    turns: Mutex<Turns>,
+    /// As the scheduler said last: the app is not tried, or only by probes.
+    is_stopped: AtomicBool,
+}
+
+struct Turns {
+    scheduler: Scheduler,
+    /// How to wake the lanes that go here.
+    lanes: Vec<(LaneId, Arc<Notify>)>,
+}
+
+impl Turns {
+    fn wake(&self, wake: Wake) {
+        let concerned = |id: LaneId| match wake {
+            Wake::None => false,
+            Wake::One(lane) => lane == id,
+            Wake::All => true,
+        };
+        self.lanes.iter().filter(|(id, _)| concerned(*id)).for_each(|(_, changed)| changed.notify_one());
+    }
+}
+
+/// How an app is doing, for status and metrics.
+#[derive(Debug, Clone, Copy)]
+pub struct Condition {
+    /// Whether it is tried.
+    pub state: State,
+    /// Attempts that may be under way at once.
+    pub concurrency: usize,
+    /// How long it still wants to be left alone (`Retry-After`).
+    pub held_for: Option<Duration>,
 }
 
 impl Upstream {
@@ -56,19 +87,88 @@ impl Upstream {
             client: Client::new(settings.destination, timeouts)?,
             host: settings.host,
             max_concurrency: settings.max_concurrency,
-            permits: Arc::new(Semaphore::new(settings.max_concurrency)),
-            hold_until: Mutex::new(None),
+            turns: Mutex::new(Turns { scheduler: Scheduler::new(settings.max_concurrency), lanes: Vec::new() }),
+            is_stopped: AtomicBool::new(false),
         })
     }
 
-    /// Attempts that may be under way at once.
+    /// Attempts that may be under way at once, at most.
     pub fn max_concurrency(&self) -> usize {
         self.max_concurrency
     }
 
-    /// One permit per attempt under way.
-    pub fn permits(&self) -> Arc<Semaphore> {
-        self.permits.clone()
+    /// A lane goes here from now on; `changed` wakes it.
+    pub fn join(&self, lane: LaneId, changed: &Arc<Notify>) {
+        self.turns.lock().lanes.push((lane, changed.clone()));
+        changed.notify_one();
+    }
+
+    /// A lane goes elsewhere from now on.
+    pub fn leave(&self, lane: LaneId) {
+        let mut turns = self.turns.lock();
+        turns.lanes.retain(|(id, _)| *id != lane);
+        turns.scheduler.forget_lane(lane);
+        // What it wanted may have been in another's way.
+        turns.wake(Wake::All);
+    }
+
+    /// Asks the scheduler.
+    pub fn schedule<T>(&self, now: RunMs, ask: impl FnOnce(&mut Scheduler) -> T) -> T {
+        let mut turns = self.turns.lock();
+        let answer = ask(&mut turns.scheduler);
+        self.is_stopped.store(turns.scheduler.is_stopped(now), Ordering::Release);
+        answer
+    }
+
+    /// Wakes a lane whose turn it is.
+    pub fn wake(&self, lane: LaneId) {
+        self.turns.lock().wake(Wake::One(lane));
+    }
+
+    /// Whether the app is not tried now, or only by probes: then events wait in the buffer.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
+    }
+
+    /// How the app is doing.
+    pub fn condition(&self, now: RunMs) -> Condition {
+        let scheduler = &self.turns.lock().scheduler;
+        Condition {
+            state: scheduler.state(),
+            concurrency: scheduler.limit(),
+            held_for: scheduler.held(now).map(|until| until.since(now)),
+        }
+    }
+
+    /// Brings a slot back: what the attempt told about the app.
+    pub fn end(&self, slot: &Slot, signal: Signal, hold: Option<Duration>, latency: Duration, now: RunMs) {
+        let mut turns = self.turns.lock();
+        let is_held = hold.is_some_and(|hold| turns.scheduler.hold(hold, now));
+        let ended = turns.scheduler.end(slot, signal, latency, now);
+        self.is_stopped.store(turns.scheduler.is_stopped(now), Ordering::Release);
+        turns.wake(if is_held { Wake::All } else { ended.wake });
+        drop(turns);
+        self.log(ended.change, hold.filter(|_| is_held));
+    }
+
+    fn log(&self, change: Option<Change>, hold: Option<Duration>) {
+        let upstream = self.client.destination();
+        match change {
+            Some(Change::Opened(why)) => tracing::warn!(
+                %upstream,
+                why,
+                "the app is not tried any more but by one event now and then; the others wait, uncharged"
+            ),
+            Some(Change::Closed(after)) => tracing::info!(
+                %upstream,
+                after_s = after.as_secs(),
+                "the app takes events again: what has waited is delivered, slowly at first"
+            ),
+            None => {}
+        }
+        if let Some(hold) = hold {
+            tracing::info!(%upstream, for_s = hold.as_secs(), "the app asks to be left alone (Retry-After)");
+        }
     }
 
     /// For exchanges that are no attempts of stored events: modes that pass the app's answer on.
@@ -81,21 +181,16 @@ impl Upstream {
         self.host.as_deref()
     }
 
-    /// How long the app still wants to be left alone.
-    pub fn held_until(&self) -> Option<Instant> {
-        self.hold_until.lock().filter(|until| *until > Instant::now())
-    }
-
     /// Sends an event; `attempts` counts every send. An idle connection that the app had closed is
     /// no answer of the app, so the event is sent once more at once, as the next attempt.
-    pub async fn attempt(&self, event: &Event, attempts: &mut u32, now_unix_ms: i64) -> Verdict {
-        match self.send(Over::Pool, event, attempts).await {
-            Err(ExchangeError::Stale) => match self.send(Over::Fresh, event, attempts).await {
-                Ok(reply) => self.judge(&reply, now_unix_ms),
-                Err(error) => Verdict::of_failure(error),
-            },
-            Ok(reply) => self.judge(&reply, now_unix_ms),
-            Err(error) => Verdict::of_failure(error),
+    pub async fn attempt(&self, event: &Event, attempts: &mut u32, now_unix_ms: i64) -> Answer {
+        let mut sent = self.send(Over::Pool, event, attempts).await;
+        if let Err(ExchangeError::Stale) = sent {
+            sent = self.send(Over::Fresh, event, attempts).await;
+        }
+        match sent {
+            Ok(reply) => Answer::of_reply(&reply, event, now_unix_ms),
+            Err(error) => Answer::of_failure(error),
         }
     }
 
@@ -105,19 +200,48 @@ impl Upstream {
         let method = event.head.method.parse().unwrap_or(http::Method::POST);
         self.client.exchange_once(over, &method, &event.head.target, &headers, &event.body).await
     }
+}
 
-    fn judge(&self, reply: &Reply, now_unix_ms: i64) -> Verdict {
-        if matches!(reply.status, 429 | 503)
-            && let Some(value) = reply.headers.get(http::header::RETRY_AFTER)
-            && let Some(wait) = value.to_str().ok().and_then(|value| retry_after(value, now_unix_ms))
-        {
-            *self.hold_until.lock() = Some(Instant::now() + wait);
-        }
-        Verdict::of_status(reply.status)
+/// What came of an attempt: for the event, and for the app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// For the event.
+    pub verdict: Verdict,
+    /// What it says about the app.
+    pub signal: Signal,
+    /// How long the app wants to be left alone.
+    pub hold: Option<Duration>,
+}
+
+impl Answer {
+    fn of_reply(reply: &Reply, event: &Event, now_unix_ms: i64) -> Answer {
+        let age = Duration::from_millis(u64::try_from(now_unix_ms - event.received_unix_ms).unwrap_or(0));
+        let retry_after = || {
+            let value = reply.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
+            retry_after(value, now_unix_ms)
+        };
+        let hold = if matches!(reply.status, 429 | 503) { retry_after() } else { None };
+        let verdict = Verdict::of_status(reply.status, age);
+        let signal = match (&verdict, reply.status) {
+            (Verdict::Delivered, _) => Signal::Good,
+            (Verdict::ClientError(_), _) => Signal::Refused,
+            (Verdict::Later(_), 429 | 503) => Signal::Busy,
+            (Verdict::Later(_), _) => Signal::Failed,
+        };
+        Answer { verdict, signal, hold }
+    }
+
+    fn of_failure(error: ExchangeError) -> Answer {
+        let signal = match error {
+            ExchangeError::Resolve | ExchangeError::Connect | ExchangeError::ConnectTimeout => Signal::Unreachable,
+            ExchangeError::Timeout => Signal::Timeout,
+            ExchangeError::Broken | ExchangeError::Stale => Signal::Failed,
+        };
+        Answer { verdict: Verdict::Later(error.to_string()), signal, hold: None }
     }
 }
 
-/// What an attempt came to.
+/// What an attempt came to for the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// 2xx.
@@ -129,7 +253,8 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    fn of_status(status: u16) -> Verdict {
+    /// What a status says of an event that was received so long ago.
+    fn of_status(status: u16, age: Duration) -> Verdict {
         let told = || match http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()) {
             Some(reason) => format!("the app answered {status} {reason}"),
             None => format!("the app answered {status}"),
@@ -137,12 +262,15 @@ impl Verdict {
         match status {
             200..=299 => Verdict::Delivered,
             408 | 425 | 429 | 500.. => Verdict::Later(told()),
+            // An app whose SDK verifies refuses what waited longer than its tolerance; say so where
+            // that is the likely cause.
+            400 | 401 | 403 if age > SDK_TOLERANCE => Verdict::ClientError(format!(
+                "{}; the event is {} s old, and an SDK that checks Telnyx's timestamp refuses anything above 300 s",
+                told(),
+                age.as_secs()
+            )),
             _ => Verdict::ClientError(told()),
         }
-    }
-
-    fn of_failure(error: ExchangeError) -> Verdict {
-        Verdict::Later(error.to_string())
     }
 
     /// What becomes of the event after this attempt.
@@ -159,7 +287,6 @@ impl Verdict {
                 error,
             },
             Verdict::ClientError(error) => {
-                let error = with_age_hint(error, age);
                 let client_errors = claimed.client_errors + 1;
                 match retry.client_error_wait(client_errors, random) {
                     Some(wait) if age < retry.max_age => Outcome::RetryAt { due: now.plus(wait), client_errors, error },
@@ -170,24 +297,13 @@ impl Verdict {
     }
 }
 
-/// An app whose SDK verifies refuses what waited longer than its tolerance; say so where that is
-/// the likely cause.
-fn with_age_hint(error: String, age: Duration) -> String {
-    let refused = ["400", "401", "403"].iter().any(|status| error.contains(status));
-    if refused && age > SDK_TOLERANCE {
-        return format!(
-            "{error}; the event is {} s old, and an SDK that checks Telnyx's timestamp refuses anything above 300 s",
-            age.as_secs()
-        );
-    }
-    error
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::buffer::event::Seq;
     use crate::buffer::event::tests::event;
+
+    const NEW: Duration = Duration::ZERO;
 
     fn retry() -> Retry {
         Retry {
@@ -199,19 +315,20 @@ mod tests {
     }
 
     fn claimed(client_errors: u32) -> Claimed {
-        Claimed { seq: Seq(1), event: Arc::new(event("e", b"")), attempts: 0, client_errors, stored_at: RunMs(0) }
+        let event = Arc::new(event("e", b""));
+        Claimed { seq: Seq(1), event, attempts: 0, client_errors, stored_at: RunMs(0), due: RunMs(0) }
     }
 
     #[test]
     fn each_status_means_what_the_contract_says() {
         for status in [200, 201, 204, 299] {
-            assert_eq!(Verdict::of_status(status), Verdict::Delivered, "{status}");
+            assert_eq!(Verdict::of_status(status, NEW), Verdict::Delivered, "{status}");
         }
         for status in [408, 425, 429, 500, 502, 503, 599] {
-            assert!(matches!(Verdict::of_status(status), Verdict::Later(_)), "{status}");
+            assert!(matches!(Verdict::of_status(status, NEW), Verdict::Later(_)), "{status}");
         }
         for status in [301, 302, 304, 400, 401, 403, 404, 410, 413, 422] {
-            assert!(matches!(Verdict::of_status(status), Verdict::ClientError(_)), "{status}");
+            assert!(matches!(Verdict::of_status(status, NEW), Verdict::ClientError(_)), "{status}");
         }
     }
 
@@ -226,27 +343,70 @@ mod tests {
 
     #[test]
     fn client_errors_are_counted_apart_and_few() {
-        let refused = || Verdict::of_status(404);
+        let refused = || Verdict::of_status(404, NEW);
         let first = refused().outcome(&claimed(0), 9, &retry(), RunMs(0), 0.5);
         assert!(matches!(first, Outcome::RetryAt { client_errors: 1, .. }), "{first:?}");
         let second = refused().outcome(&claimed(1), 10, &retry(), RunMs(0), 0.5);
         assert_eq!(second, Outcome::Dead { error: "the app answered 404 Not Found".into() });
     }
 
+    fn reply(status: u16, retry_after: Option<&'static str>) -> Reply {
+        let value = retry_after.map(http::HeaderValue::from_static);
+        let headers = value.map(|value| (http::header::RETRY_AFTER, value)).into_iter().collect();
+        Reply { status, headers, body: bytes::Bytes::new() }
+    }
+
     #[test]
-    fn an_old_event_that_is_refused_says_that_it_is_old() {
-        let told = |status, now_s: i64| match Verdict::of_status(status).outcome(
-            &claimed(0),
-            1,
-            &retry(),
-            RunMs(now_s * 1000),
-            0.5,
-        ) {
-            Outcome::RetryAt { error, .. } | Outcome::Dead { error } => error,
+    fn an_old_event_that_is_refused_says_that_it_is_old_by_the_wall_clock() {
+        let event = event("e", b"");
+        let told = |status, age_s: i64| match Answer::of_reply(
+            &reply(status, None),
+            &event,
+            event.received_unix_ms + age_s * 1000,
+        )
+        .verdict
+        {
+            Verdict::ClientError(error) => error,
             other => panic!("{other:?}"),
         };
-        assert!(told(403, 241).contains("241 s old"));
-        assert!(!told(403, 239).contains("old"));
+        for status in [400, 401, 403] {
+            assert!(told(status, 241).contains("241 s old"));
+            assert!(!told(status, 239).contains("old"));
+        }
         assert!(!told(404, 241).contains("old"));
+        assert!(!told(403, -3600).contains("old"), "a clock that was set back");
+    }
+
+    #[test]
+    fn only_429_and_503_may_ask_to_be_left_alone() {
+        let event = event("e", b"");
+        let hold = |status, value| Answer::of_reply(&reply(status, Some(value)), &event, 0).hold;
+        assert_eq!(hold(429, "7"), Some(Duration::from_secs(7)));
+        assert_eq!(hold(503, "86400"), Some(Duration::from_secs(3600)));
+        assert_eq!(hold(503, "soon"), None);
+        assert_eq!(hold(500, "7"), None);
+        assert_eq!(hold(200, "7"), None);
+    }
+
+    #[test]
+    fn each_answer_says_something_about_the_app() {
+        let event = event("e", b"");
+        let of = |status| Answer::of_reply(&reply(status, None), &event, 0).signal;
+        for (status, signal) in [
+            (200, Signal::Good),
+            (302, Signal::Refused),
+            (404, Signal::Refused),
+            (408, Signal::Failed),
+            (425, Signal::Failed),
+            (429, Signal::Busy),
+            (500, Signal::Failed),
+            (503, Signal::Busy),
+        ] {
+            assert_eq!(of(status), signal, "{status}");
+        }
+        assert_eq!(Answer::of_failure(ExchangeError::Connect).signal, Signal::Unreachable);
+        assert_eq!(Answer::of_failure(ExchangeError::ConnectTimeout).signal, Signal::Unreachable);
+        assert_eq!(Answer::of_failure(ExchangeError::Timeout).signal, Signal::Timeout);
+        assert_eq!(Answer::of_failure(ExchangeError::Broken).signal, Signal::Failed);
     }
 }

@@ -61,6 +61,9 @@ pub struct Settings {
     pub dead_letter_keep: Duration,
     /// How long delivered bodies are kept.
     pub delivered_keep: Duration,
+    /// Whether events are handed out so that their order can be kept: none from memory while older
+    /// ones of its route wait, and after a restart all of them by `seq`, due or not.
+    pub in_order: bool,
 }
 
 /// Why the database could not be opened.
@@ -187,8 +190,8 @@ impl SqliteBuffer {
             db,
             dir: dir.to_owned(),
             index: Index::new(settings.dedupe_entries),
+            lanes: Lanes::new(settings.in_order),
             settings,
-            lanes: Lanes::default(),
             counts: Counts::default(),
             sweep: Sweep::default(),
             wal_pages,
@@ -228,7 +231,8 @@ impl SqliteBuffer {
                 newest = newest.max(stored);
                 if state == State::Pending {
                     let route = row.get_ref(2).or_failed()?.as_str().unwrap_or_default();
-                    self.lanes.restore(route, seq, RunMs(row.get(7).or_failed()?));
+                    let due = RunMs(row.get(7).or_failed()?);
+                    self.lanes.restore(route, seq, if self.settings.in_order { RunMs(0) } else { due });
                 }
                 if let (Some(fingerprint), true) =
                     (row.get::<_, Option<[u8; 16]>>(3).or_failed()?, state != State::Quarantined)
@@ -364,7 +368,8 @@ impl SqliteBuffer {
             if let Some((fingerprint, _)) = &append.event.dedupe {
                 group.insert(*fingerprint, seq);
             }
-            let claimed = append.claim && self.lanes.is_clear(&append.event.event.route);
+            let may_overtake = !self.settings.in_order || self.lanes.is_clear(&append.event.event.route);
+            let claimed = append.claim && may_overtake;
             appended.push(Appended::Stored { seq, claimed });
         }
         Ok(appended)
@@ -395,6 +400,7 @@ impl SqliteBuffer {
             Outcome::Dead { .. } => State::Dead,
             Outcome::RetryAt { due, .. } => return self.lanes.retry(settlement.seq, *due),
             Outcome::Released => return self.lanes.retry(settlement.seq, RunMs(0)),
+            Outcome::PutBack { due } => return self.lanes.retry(settlement.seq, *due),
         };
         if let Some(InFlight { bytes, verified, .. }) = self.lanes.done(settlement.seq) {
             self.counts.remove(State::Pending, bytes, verified);

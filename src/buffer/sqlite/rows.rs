@@ -21,7 +21,7 @@ impl SqliteBuffer {
             Outcome::Delivered => (State::Delivered, None, RunMs(0), None),
             Outcome::Dead { error } => (State::Dead, Some(error), RunMs(0), None),
             Outcome::RetryAt { due, client_errors, error } => (State::Pending, Some(error), *due, Some(*client_errors)),
-            Outcome::Released => return Ok(()),
+            Outcome::Released | Outcome::PutBack { .. } => return Ok(()),
         };
         let settled = (state != State::Pending).then_some(now.0);
         self.db
@@ -110,7 +110,7 @@ impl SqliteBuffer {
             .db
             .prepare_cached(
                 "SELECT e.delivery_id, e.received_ms, e.stored_run_ms, e.route, e.event_id, e.event_type, e.crc,
-                 e.attempts, e.client_errors, b.head, b.body, e.size
+                 e.attempts, e.client_errors, b.head, b.body, e.size, e.due_run_ms
                  FROM event e JOIN body b ON b.seq = e.seq WHERE e.seq = ?1",
             )
             .and_then(|mut statement| {
@@ -133,12 +133,12 @@ impl SqliteBuffer {
                             },
                             Bytes::from(row.get::<_, Vec<u8>>(9)?),
                             row.get::<_, u32>(6)?,
-                            (RunMs(row.get(2)?), row.get(7)?, row.get(8)?, row.get::<_, i64>(11)?),
+                            (RunMs(row.get(2)?), RunMs(row.get(12)?), row.get(7)?, row.get(8)?, row.get::<_, i64>(11)?),
                         ))
                     })
                     .optional()
             });
-        let (mut event, head, crc, (stored_at, attempts, client_errors, bytes)) = match found {
+        let (mut event, head, crc, (stored_at, due, attempts, client_errors, bytes)) = match found {
             Ok(Some(found)) => found,
             // The row or its body is gone, or a column holds what it cannot: damage of one row.
             Ok(None) => return Ok(None),
@@ -161,7 +161,7 @@ impl SqliteBuffer {
             return Ok(None);
         };
         event.head = head;
-        let claimed = Claimed { seq, event: Arc::new(event), attempts, client_errors, stored_at };
+        let claimed = Claimed { seq, event: Arc::new(event), attempts, client_errors, stored_at, due };
         Ok(Some((claimed, u64::try_from(bytes).unwrap_or(0))))
     }
 

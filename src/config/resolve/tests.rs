@@ -283,11 +283,34 @@ fn what_is_to_come_is_refused_and_says_so() {
         "client_ip: { header: forwarded }",
         "routes: [{ provider: stripe }]",
         "upstream: { sign: { scheme: telnyx } }",
-        "delivery: { ordering: { key: /a } }",
         "buffer: { engine: postgres }",
     ] {
         assert_problem(text, &keyed(), &["h.yaml:1: ", "not available in this version"]);
     }
+}
+
+#[test]
+fn ordering_is_off_unless_it_has_a_key() {
+    let ordering = |text: &str| resolved(text, &keyed()).config.delivery.ordering;
+    for off in ["", "delivery: { ordering: off }", "delivery: {}"] {
+        assert_eq!(ordering(off), None, "{off}");
+    }
+    let defaults = ordering("delivery: { ordering: { key: /data/payload/id } }").unwrap();
+    assert_eq!(defaults.key, "/data/payload/id");
+    assert_eq!((defaults.max_block, defaults.reorder_window), (Duration::from_secs(30), Duration::ZERO));
+    let window = ordering("delivery: { ordering: { key: /a~1b, reorder_window: 2s, max_block: 0s } }").unwrap();
+    assert_eq!((window.max_block, window.reorder_window), (Duration::ZERO, Duration::from_secs(2)));
+    assert_problem("delivery: { ordering: { max_block: 1s } }", &keyed(), &["delivery.ordering", "has no key"]);
+    assert_problem("delivery: { ordering: {} }", &keyed(), &["delivery.ordering", "has no key"]);
+    for bad in ["data", "/", "/a~2", "/a~"] {
+        let text = format!("delivery: {{ ordering: {{ key: \"{bad}\" }} }}");
+        assert_problem(&text, &keyed(), &["delivery.ordering.key", "not a JSON pointer"]);
+    }
+    assert_problem(
+        "delivery: { ordering: { key: /a, reorder_window: 5m } }",
+        &keyed(),
+        &["delivery.ordering.reorder_window"],
+    );
 }
 
 #[test]
