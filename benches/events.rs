@@ -86,6 +86,7 @@ fn fill(dir: &Path, events: u64) {
         tombstone_keep: DAY,
         dead_letter_keep: 14 * DAY,
         delivered_keep: Duration::ZERO,
+        in_order: false,
     };
     let begun = Instant::now();
     let (mut engine, _) = SqliteBuffer::open(dir, settings).unwrap();

@@ -121,6 +121,51 @@ pub fn rfc3339_ms(unix_ms: i64) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string()
 }
 
+/// Reads RFC 3339 with any offset, `2026-11-24T08:15:00.123+01:00`: microseconds since the Unix
+/// epoch; finer digits are dropped.
+pub fn rfc3339_us(text: &str) -> Option<i64> {
+    let (date_time, rest) = text.split_at_checked(19)?;
+    let unsigned = |range: std::ops::Range<usize>| date_time.get(range)?.parse::<u16>().ok().map(i64::from);
+    let separators = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
+    if separators.iter().any(|(at, byte)| date_time.as_bytes()[*at] != *byte) || !text.is_ascii() {
+        return None;
+    }
+    let (year, month, day) = (unsigned(0..4)?, unsigned(5..7)?, unsigned(8..10)?);
+    let (hour, minute, second) = (unsigned(11..13)?, unsigned(14..16)?, unsigned(17..19)?);
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let zone = rest.find(|c: char| c != '.' && !c.is_ascii_digit())?;
+    let (fraction, zone) = rest.split_at(zone);
+    let digits: String =
+        fraction.strip_prefix('.').unwrap_or_default().chars().chain("000000".chars()).take(6).collect();
+    let seconds = ((days_since_epoch(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
+    Some((seconds - offset_s(zone)?) * 1_000_000 + digits.parse::<i64>().ok()?)
+}
+
+/// `Z`, `+01:00`.
+fn offset_s(zone: &str) -> Option<i64> {
+    if matches!(zone, "Z" | "z") {
+        return Some(0);
+    }
+    let sign = match zone.as_bytes().first()? {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let (hours, minutes) = zone.get(1..)?.split_once(':')?;
+    let number = |text: &str| text.parse::<u8>().ok().filter(|_| text.len() == 2).map(i64::from);
+    Some(sign * (number(hours)? * 60 + number(minutes)?) * 60)
+}
+
+/// Days from 1970-01-01 to a date of the Gregorian calendar, whose years begin in March here, so
+/// that the leap day is their last.
+fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap_days = year / 4 - year / 100 + year / 400;
+    year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - 719_468
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +174,31 @@ mod tests {
     fn a_wall_time_is_written_as_rfc_3339_with_milliseconds() {
         assert_eq!(rfc3339_ms(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
         assert_eq!(rfc3339_ms(-5), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn rfc_3339_is_read_with_any_offset() {
+        for (text, us) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2023-11-14T22:13:20.123Z", 1_700_000_000_123_000),
+            ("2023-11-14T22:13:20.123456789+00:00", 1_700_000_000_123_456),
+            ("2023-11-15T00:13:20+02:00", 1_700_000_000_000_000),
+            ("2023-11-14T17:43:20-04:30", 1_700_000_000_000_000),
+            ("2024-02-29T00:00:00Z", 1_709_164_800_000_000),
+            ("2024-03-01T00:00:00Z", 1_709_251_200_000_000),
+            ("1969-12-31T23:59:59.5Z", -500_000),
+        ] {
+            assert_eq!(rfc3339_us(text), Some(us), "{text}");
+        }
+        for ms in [0, 951_782_400_000, 1_709_251_199_999, 4_102_444_800_001] {
+            assert_eq!(rfc3339_us(&rfc3339_ms(ms)), Some(ms * 1000));
+        }
+        for bad in ["", "soon", "2023-11-14", "2023-11-14T22:13:20", "2023-13-14T22:13:20Z", "2023-11-14T22:13:20.1.2Z"]
+            .into_iter()
+            .chain(["2023-11-14T22:13:20+1:00", "2023-11-14T22:13:20+aa:00", "2023-11-14T2ä:13:20Z"])
+        {
+            assert_eq!(rfc3339_us(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -135,6 +135,8 @@ pub struct RouteMetrics {
     pub end_to_end_s: Histogram,
     /// Attempts that may be under way at once.
     pub concurrency_limit: IntGauge,
+    /// Whether the app is tried.
+    pub upstream_state: IntGauge,
 }
 
 impl RouteMetrics {
@@ -295,7 +297,10 @@ impl RouteFamilies {
                 &END_TO_END_BUCKETS_S,
             )?,
             concurrency_limit: add.add(IntGaugeVec::new(
-                opts("upstream_concurrency_limit", "Attempts that may be under way at once."),
+                opts(
+                    "upstream_concurrency_limit",
+                    "Attempts that may be under way at once, now; at most upstream.max_concurrency.",
+                ),
                 &["route"],
             ))?,
             discarded: add.counters("events_discarded_total", "Events that an operator threw away.", &["route"])?,
@@ -312,8 +317,6 @@ impl RouteFamilies {
             rejections.iter().map(|r| (r.reason(), family.with_label_values(&[name, r.reason()]))).collect()
         };
         let outcome = |outcome| self.requests.with_label_values(&[name, outcome]);
-        // Without a breaker it is always tried.
-        self.upstream_state.with_label_values(&[name]).set(0);
         let valid = |key: &Arc<str>| (key.clone(), self.verifications.with_label_values(&[name, key, "valid"]));
         RouteMetrics {
             accepted: outcome("accepted"),
@@ -343,6 +346,7 @@ impl RouteFamilies {
             delivery_duration_s: self.delivery_duration_s.with_label_values(&[name]),
             end_to_end_s: self.end_to_end_s.with_label_values(&[name]),
             concurrency_limit: self.concurrency_limit.with_label_values(&[name]),
+            upstream_state: self.upstream_state.with_label_values(&[name]),
         }
     }
 }

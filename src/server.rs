@@ -196,7 +196,12 @@ impl Server {
             let capacity_bytes = config.buffer.max_bytes;
             let durability = storage.durability.level.name();
             let committer = storage.committer.clone();
-            let _ = admin_state.buffer.set(BufferView { committer, durability, capacity_bytes });
+            let _ = admin_state.buffer.set(BufferView {
+                committer,
+                durability,
+                capacity_bytes,
+                run_base: storage.recovery.run_base,
+            });
             storage.deliver(&config, &upstreams);
         }
         if let Some(socket) = admin_socket(&config, storage.is_some())? {
@@ -301,8 +306,7 @@ impl Server {
             self.open.all_ended().await;
             drain.refuse();
             if let Some(storage) = &self.storage {
-                let mut stats = storage.committer.stats();
-                let _ = stats.wait_for(|stats| stats.of(State::Pending) == 0).await;
+                storage.delivered_within(self.shutdown.drain).await;
             }
         };
         let _ = timeout(self.shutdown.drain, draining).await;

@@ -39,7 +39,7 @@ fn sources() -> Vec<(String, String)> {
 
 /// The floor of a module: who is lower may be imported, who is higher may not.
 fn floor(path: &str) -> u8 {
-    const FLOORS: [(&str, u8); 29] = [
+    const FLOORS: [(&str, u8); 35] = [
         ("cli", 6),
         ("main", 6),
         ("config", 5),
@@ -53,6 +53,12 @@ fn floor(path: &str) -> u8 {
         ("forward/sign", 2),
         ("forward/secret_key", 2),
         ("forward/backoff", 0),
+        ("forward/signal", 0),
+        ("forward/breaker", 0),
+        ("forward/window", 0),
+        ("forward/scheduler", 0),
+        ("forward/order", 0),
+        ("forward/lane", 1),
         ("forward", 3),
         ("buffer/event", 0),
         ("buffer/committer", 2),

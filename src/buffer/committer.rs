@@ -544,8 +544,9 @@ impl Owner {
                 Appended::Stored { seq, claimed } => {
                     match (claimed, waiting.reserved) {
                         (true, Some(_)) => {
-                            let (stored_at, tried_since) = (now, now);
-                            let claimed = Claimed { seq, event, attempts: 0, client_errors: 0, stored_at, tried_since };
+                            let (stored_at, tried_since, due) = (now, now, RunMs(0));
+                            let (attempts, client_errors) = (0, 0);
+                            let claimed = Claimed { seq, event, attempts, client_errors, stored_at, tried_since, due };
                             self.handover.take(claimed);
                         }
                         (_, reserved) => {

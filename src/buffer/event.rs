@@ -165,6 +165,8 @@ pub struct Claimed {
     pub stored_at: RunMs,
     /// Since when it is tried, running time: since it was stored, or sent again by an operator.
     pub tried_since: RunMs,
+    /// Not to be tried before. Later than now only where an engine hands out events in order.
+    pub due: RunMs,
 }
 
 /// What became of a claimed event.
@@ -194,7 +196,7 @@ pub struct Attempt {
 impl Settlement {
     /// Whether the event waits for another attempt.
     pub fn waits_again(&self) -> bool {
-        matches!(self.outcome, Outcome::RetryAt { .. } | Outcome::Released)
+        matches!(self.outcome, Outcome::RetryAt { .. } | Outcome::Released | Outcome::PutBack { .. })
     }
 }
 
@@ -219,6 +221,12 @@ pub enum Outcome {
     },
     /// Not tried: goes back as it was.
     Released,
+    /// Not tried, and not to be handed out before. Kept in memory only: after a restart it is as it
+    /// was.
+    PutBack {
+        /// When, running time.
+        due: RunMs,
+    },
 }
 
 /// Why a stored head cannot be read.

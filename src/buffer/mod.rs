@@ -60,8 +60,8 @@ pub struct Work {
 pub struct Append {
     /// The event.
     pub event: NewEvent,
-    /// Whether the caller wants it claimed right away, to forward it from memory. Granted only
-    /// where no older event of its route waits.
+    /// Whether the caller wants it claimed right away, to forward it from memory. Where order
+    /// matters it is granted only if no older event of its route waits.
     pub claim: bool,
 }
 
@@ -96,7 +96,8 @@ pub struct ClaimLimit {
 /// Events handed out for an attempt.
 #[derive(Debug, Default)]
 pub struct Claims {
-    /// The events, oldest first, retries that are due before never-tried ones.
+    /// The events: retries that are due and never-tried ones, each oldest first, in turns; where
+    /// order matters the retries first.
     pub events: Vec<Claimed>,
     /// When the next one is due if nothing more is stored: at once if more wait than were handed
     /// out, `None` if none waits.

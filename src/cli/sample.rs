@@ -86,6 +86,24 @@ impl Sample {
         Sample { id, data }
     }
 
+    /// The two events of one message of ours: sent, then, so much later, finalized.
+    pub fn sent_and_finalized(
+        message: MessageType,
+        sent_unix_ms: i64,
+        later_ms: i64,
+        random: &mut Rng,
+    ) -> (Sample, Sample) {
+        let sent = Sample::new(EventType::Sent, message, sent_unix_ms, random);
+        let mut finalized = Sample::new(EventType::Finalized, message, sent_unix_ms + later_ms, random);
+        let (told, payload) = (&sent.data["payload"], &mut finalized.data["payload"]);
+        for same in ["encoding", "id", "media", "messaging_profile_id", "organization_id", "sent_at", "text"] {
+            payload[same] = told[same].clone();
+        }
+        payload["from"]["phone_number"] = told["from"]["phone_number"].clone();
+        payload["to"][0]["phone_number"] = told["to"][0]["phone_number"].clone();
+        (sent, finalized)
+    }
+
     /// `data.id`: the same on every attempt.
     pub fn id(&self) -> &str {
         &self.id
@@ -248,6 +266,18 @@ mod tests {
         assert!(payload["cost"]["amount"].is_string());
         assert_eq!(payload["from"]["status"], "delivered");
         assert_eq!(payload["to"][0]["status"], "delivered");
+    }
+
+    #[test]
+    fn the_two_events_of_a_message_have_its_id_and_the_later_one_says_so() {
+        let (sent, finalized) = Sample::sent_and_finalized(MessageType::Sms, 1_000, 500, &mut Rng::with_seed(6));
+        let (sent, finalized) = (parsed(&sent, 1), parsed(&finalized, 1));
+        assert_eq!(sent["data"]["payload"]["id"], finalized["data"]["payload"]["id"]);
+        assert_ne!(sent["data"]["id"], finalized["data"]["id"]);
+        assert_eq!(sent["data"]["event_type"], "message.sent");
+        assert_eq!(finalized["data"]["event_type"], "message.finalized");
+        assert_eq!(sent["data"]["occurred_at"], "1970-01-01T00:00:01.000+00:00");
+        assert_eq!(finalized["data"]["occurred_at"], "1970-01-01T00:00:01.500+00:00");
     }
 
     #[test]

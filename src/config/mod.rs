@@ -265,9 +265,12 @@ pub struct Delivery {
     pub dead_letter_keep: Duration,
     /// How long delivered bodies are kept, running time.
     pub delivered_keep: Duration,
+    /// How events are put in order; `None` where they are not.
+    pub ordering: Option<Ordering>,
 }
 
 pub use crate::forward::backoff::Retry;
+pub use crate::forward::order_key::Ordering;
 
 /// How to go down on SIGTERM.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -94,6 +94,17 @@ impl Destination {
     }
 }
 
+impl std::fmt::Display for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Destination::Tcp { tls, .. } => {
+                write!(f, "{}://{}", if tls.is_some() { "https" } else { "http" }, self.authority())
+            }
+            Destination::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// Bounds of one exchange.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {

@@ -2,46 +2,61 @@
 //! the buffer when it waited there.
 //!
 //! Each route is a lane with a task of its own, so that one app that is down does not stand in
-//! another's way. A lane takes an event, waits for a permit of its upstream, and lets an attempt
-//! run; what became of it goes to the committer.
+//! another's way. What a lane does next is decided by pure code ([`lane`], [`scheduler`]); this is
+//! the shell around it: memory, the committer, tasks, time.
 
 pub mod backoff;
+pub mod breaker;
 pub mod client;
 pub mod headers;
+pub mod lane;
+pub mod order;
+pub mod order_key;
+pub mod scheduler;
 pub mod secret_key;
 pub mod sign;
+pub mod signal;
 pub mod upstream;
+pub mod window;
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, watch};
+use tokio::task::{Id, JoinError, JoinSet};
 
-use crate::buffer::ClaimLimit;
 use crate::buffer::committer::{Committer, Handover};
 use crate::buffer::event::{Attempt, Claimed, Outcome, Seq, Settlement};
-use crate::clock::{Clock, RunClock, RunMs, duration_ms};
+use crate::buffer::{ClaimLimit, Claims};
+use crate::clock::{Clock, RunClock, RunMs};
 use crate::metrics::Metrics;
 use backoff::Retry;
+use scheduler::{Class, LaneId, Slot};
+use signal::Signal;
 use upstream::{Upstream, Verdict};
 
 /// Bytes of events that wait in memory for their first attempt; the others wait in the buffer.
 const MEMORY_MAX_BYTES: usize = 16 << 20;
 /// Bytes that an event costs in memory besides head and body.
 const EVENT_OVERHEAD_BYTES: usize = 512;
-/// What a lane takes from the buffer at once.
-const CLAIM: ClaimLimit = ClaimLimit { events: 64, bytes: 4 << 20 };
+/// New events that wait in memory for each attempt that their app bears at once: it may take so
+/// many times its latency, twice, until their turn comes. Beyond, they wait in the buffer.
+const FRESH_PER_ATTEMPT: usize = 8;
+/// New events that may wait in memory whatever the app bears.
+const FRESH_MIN: usize = 64;
 /// Longest a lane sleeps without looking into the buffer.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Shortest sleep, so that rounding down to milliseconds cannot spin.
 const MIN_SLEEP: Duration = Duration::from_millis(1);
 /// Wait before an attempt that panicked is repeated.
 const AFTER_PANIC: Duration = Duration::from_secs(60);
+/// Least time between two complaints that events went their way without order.
+const TELL_UNORDERED_EVERY: Duration = Duration::from_secs(60);
 
 /// Events that wait in memory, by route. The committer's side of a lane.
 pub struct Lanes {
@@ -52,17 +67,32 @@ pub struct Lanes {
 #[derive(Default)]
 struct Queue {
     events: Mutex<VecDeque<Claimed>>,
+    /// Events in memory that have not been tried yet, those that the lane has taken over included.
+    waiting: AtomicUsize,
+    /// Attempts that are not settled.
+    under_way: AtomicUsize,
+    /// The lane has nothing to do before then; zero while it has.
+    rests_until: AtomicI64,
     /// Where the events go; while there is nothing, they wait.
     upstream: ArcSwapOption<Upstream>,
     /// Something may be due in the buffer that the lane does not know of.
     look: AtomicBool,
-    changed: Notify,
+    changed: Arc<Notify>,
 }
 
 impl Queue {
     fn look_into_buffer(&self) {
         self.look.store(true, Ordering::Release);
         self.changed.notify_one();
+    }
+
+    /// Whether a new event may wait in memory: not while its app is not tried, and not so many that
+    /// their turn would not come soon.
+    fn takes_fresh(&self) -> bool {
+        self.upstream.load().as_ref().is_some_and(|upstream| {
+            let most = (upstream.max_concurrency() * FRESH_PER_ATTEMPT).max(FRESH_MIN);
+            !upstream.is_stopped() && self.waiting.load(Ordering::Acquire) < most
+        })
     }
 }
 
@@ -77,14 +107,16 @@ impl Lanes {
         self.lanes.lock().get(route).cloned()
     }
 
-    fn release_event(&self, claimed: &Claimed) {
+    /// An event leaves memory.
+    fn release_event(&self, queue: &Queue, claimed: &Claimed) {
+        queue.waiting.fetch_sub(1, Ordering::AcqRel);
         self.release(claimed.event.body.len() + claimed.event.head.encoded_len());
     }
 }
 
 impl Handover for Lanes {
     fn reserve(&self, route: &str, bytes: usize) -> bool {
-        if self.queue(route).is_none() {
+        if !self.queue(route).is_some_and(|queue| queue.takes_fresh()) {
             return false;
         }
         let bytes = bytes + EVENT_OVERHEAD_BYTES;
@@ -101,6 +133,7 @@ impl Handover for Lanes {
 
     fn take(&self, claimed: Claimed) {
         if let Some(queue) = self.queue(&claimed.event.route) {
+            queue.waiting.fetch_add(1, Ordering::AcqRel);
             queue.events.lock().push_back(claimed);
             queue.changed.notify_one();
         }
@@ -127,6 +160,8 @@ pub struct Forwarder {
     pub committer: Committer,
     /// When to try again.
     pub retry: Retry,
+    /// How events are put in order, if they are.
+    pub ordering: Option<order_key::Ordering>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// What earlier runs have added up to.
@@ -149,8 +184,6 @@ impl Forwarder {
         upstream: Option<Arc<Upstream>>,
         stop: &watch::Receiver<bool>,
     ) -> Option<Lane> {
-        let limit = upstream.as_ref().map_or(0, |upstream| upstream.max_concurrency());
-        self.metrics.route(route).concurrency_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
         if let Some(queue) = self.lanes.queue(route) {
             queue.upstream.store(upstream);
             queue.look_into_buffer();
@@ -162,83 +195,111 @@ impl Forwarder {
             forwarder: self.clone(),
             route: route.clone(),
             queue,
-            next_due: Some(RunMs(0)),
-            claimed: VecDeque::new(),
-            fresh_first: false,
+            lane: lane::Lane::new(new_lane_id(), self.ordering.as_ref()),
+            upstream: None,
+            attempts: JoinSet::new(),
+            under_way: HashMap::new(),
+            told_unordered: None,
         };
         Some(Lane { task: tokio::spawn(runner.run(stop.clone())) })
     }
 
-    fn now(&self) -> RunMs {
+    /// Whether nothing is under way and nothing can be delivered before this much time has passed.
+    pub fn rests_for(&self, time: Duration) -> bool {
+        let until = self.now().plus(time).0;
+        let rests = |queue: &Arc<Queue>| {
+            queue.waiting.load(Ordering::Acquire) == 0
+                && queue.under_way.load(Ordering::Acquire) == 0
+                && queue.rests_until.load(Ordering::Acquire) > until
+        };
+        self.lanes.lanes.lock().values().all(rests)
+    }
+
+    /// The running time now.
+    pub fn now(&self) -> RunMs {
         RunClock { clock: &*self.clock, base: self.run_base }.now()
     }
+}
 
-    /// One attempt and what becomes of the event.
-    async fn deliver(self: Arc<Self>, upstream: Arc<Upstream>, claimed: Claimed, _permit: OwnedSemaphorePermit) {
-        let begun_us = self.clock.uptime_us();
-        let mut open = Unsettled {
-            forwarder: &self,
-            seq: claimed.seq,
-            attempts: claimed.attempts,
-            client_errors: claimed.client_errors,
-            begun_us,
-            settled: false,
-        };
-        if self.committer.is_withdrawn(claimed.seq) {
+fn new_lane_id() -> LaneId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    LaneId(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// An attempt under way. Whatever happens to it, its slot goes back and the event is settled:
+/// dropped in a panic or at the end, it comes again later.
+struct UnderWay {
+    forwarder: Arc<Forwarder>,
+    queue: Arc<Queue>,
+    upstream: Arc<Upstream>,
+    slot: Option<Slot>,
+    claimed: Claimed,
+    attempts: u32,
+    begun_us: i64,
+    is_settled: bool,
+}
+
+impl UnderWay {
+    /// Sends the event; returns when it is due again, if it is.
+    async fn run(mut self) -> (Seq, Option<RunMs>) {
+        let seq = self.claimed.seq;
+        if self.forwarder.committer.is_withdrawn(seq) {
             // An operator has thrown it away while it waited here.
-            return open.settle(Outcome::Released, None);
+            self.settle(Outcome::Released, None);
+            return (seq, None);
         }
-        let metrics = self.metrics.route(&claimed.event.route).clone();
-        let (verdict, status) = upstream.attempt(&claimed.event, &mut open.attempts, self.clock.unix_ms()).await;
-        let now = self.now();
-        let outcome = verdict.clone().outcome(&claimed, open.attempts, &self.retry, now, fastrand::f64());
+        let UnderWay { forwarder, upstream, slot, claimed, attempts, begun_us, .. } = &mut self;
+        let metrics = forwarder.metrics.route(&claimed.event.route);
+        let answer = upstream.attempt(&claimed.event, attempts, forwarder.clock.unix_ms()).await;
+        let took = Duration::from_micros(u64::try_from(forwarder.clock.uptime_us() - *begun_us).unwrap_or(0));
+        let now = forwarder.now();
+        if let Some(slot) = slot.take() {
+            upstream.end(&slot, answer.signal, answer.hold, took, now);
+        }
+        let outcome = answer.verdict.clone().outcome(claimed, *attempts, &forwarder.retry, now, fastrand::f64());
+        let mut due = None;
         match &outcome {
-            Outcome::Delivered => &metrics.delivered,
-            Outcome::Dead { .. } => &metrics.dead,
-            Outcome::RetryAt { .. } | Outcome::Released => &metrics.retried,
-        }
-        .inc();
-        #[allow(clippy::cast_precision_loss, reason = "for histograms")]
-        {
-            metrics.delivery_duration_s.observe((self.clock.uptime_us() - begun_us) as f64 / 1e6);
-            if outcome == Outcome::Delivered {
-                metrics.end_to_end_s.observe(duration_ms(now.since(claimed.stored_at)) as f64 / 1e3);
+            Outcome::Delivered => metrics.delivered.inc(),
+            Outcome::Dead { .. } => metrics.dead.inc(),
+            Outcome::Released | Outcome::PutBack { .. } => {}
+            Outcome::RetryAt { due: at, .. } => {
+                metrics.retried.inc();
+                due = Some(*at);
             }
         }
-        log_attempt(&claimed, open.attempts, &verdict, &outcome);
-        open.settle(outcome, status);
+        metrics.delivery_duration_s.observe(took.as_secs_f64());
+        if outcome == Outcome::Delivered {
+            metrics.end_to_end_s.observe(now.since(claimed.stored_at).as_secs_f64());
+        }
+        log_attempt(claimed, *attempts, &answer.verdict, &outcome);
+        self.settle(outcome, answer.status);
+        (seq, due)
     }
-}
 
-/// An attempt under way. Whatever happens to it, the event is settled: dropped in a panic, it comes
-/// again later.
-struct Unsettled<'f> {
-    forwarder: &'f Forwarder,
-    seq: Seq,
-    attempts: u32,
-    /// Refusals before this attempt, which being cut off does not undo.
-    client_errors: u32,
-    begun_us: i64,
-    settled: bool,
-}
-
-impl Unsettled<'_> {
     fn settle(&mut self, outcome: Outcome, status: Option<u16>) {
-        self.settled = true;
+        self.is_settled = true;
         let clock = &self.forwarder.clock;
         let duration_ms = (clock.uptime_us() - self.begun_us) / 1000;
         let last = Some(Attempt { ended_unix_ms: clock.unix_ms(), status, duration_ms });
-        self.forwarder.committer.settle(Settlement { seq: self.seq, outcome, attempts: self.attempts, last });
+        let (seq, attempts) = (self.claimed.seq, self.attempts);
+        self.forwarder.committer.settle(Settlement { seq, outcome, attempts, last });
     }
 }
 
-impl Drop for Unsettled<'_> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
-        if !self.settled {
-            let due = self.forwarder.now().plus(if std::thread::panicking() { AFTER_PANIC } else { Duration::ZERO });
-            let error = "the attempt was cut off".to_owned();
-            self.settle(Outcome::RetryAt { due, client_errors: self.client_errors, error }, None);
+        let now = self.forwarder.now();
+        if let Some(slot) = self.slot.take() {
+            self.upstream.end(&slot, Signal::Cut, None, Duration::ZERO, now);
         }
+        if !self.is_settled {
+            let due = now.plus(if std::thread::panicking() { AFTER_PANIC } else { Duration::ZERO });
+            // Being cut off does not undo the refusals before.
+            let client_errors = self.claimed.client_errors;
+            let error = "the attempt was cut off".to_owned();
+            self.settle(Outcome::RetryAt { due, client_errors, error }, None);
+        }
+        self.queue.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -282,125 +343,184 @@ impl Lane {
     }
 }
 
+type Claiming = Pin<Box<dyn Future<Output = Claims> + Send>>;
+
 /// The task of a lane.
 struct Runner {
     forwarder: Arc<Forwarder>,
     route: Arc<str>,
     queue: Arc<Queue>,
-    /// When the buffer has something; unknown is at once.
-    next_due: Option<RunMs>,
-    /// Taken from the buffer and not tried yet.
-    claimed: VecDeque<Claimed>,
-    /// Whose turn it is.
-    fresh_first: bool,
+    lane: lane::Lane,
+    /// The app that it goes to.
+    upstream: Option<Arc<Upstream>>,
+    attempts: JoinSet<(Seq, Option<RunMs>)>,
+    /// Which attempt is which, where the lane has to know how they end.
+    under_way: HashMap<Id, Seq>,
+    told_unordered: Option<RunMs>,
 }
 
 impl Runner {
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut attempts = JoinSet::new();
+        let mut claiming: Option<Claiming> = None;
         loop {
-            let next = tokio::select! {
+            self.queue.rests_until.store(0, Ordering::Release);
+            self.follow_upstream();
+            self.lane.add_fresh(&mut self.queue.events.lock());
+            if self.queue.look.swap(false, Ordering::AcqRel) {
+                self.lane.look_into_buffer();
+            }
+            let until = self.advance(&mut claiming);
+            let now = self.forwarder.now();
+            let wait = until.map_or(LOOK_EVERY, |until| until.since(now).min(LOOK_EVERY));
+            if claiming.is_none() {
+                self.queue.rests_until.store(until.map_or(i64::MAX, |until| until.0), Ordering::Release);
+            }
+            tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => break,
-                next = self.next() => next,
-            };
-            let permit = tokio::select! {
-                biased;
-                _ = stop.wait_for(|stop| *stop) => { self.put_back(&next); break }
-                permit = self.permit() => permit,
-            };
-            let (upstream, permit) = permit;
-            attempts.spawn(self.forwarder.clone().deliver(upstream, next, permit));
-            while let Some(ended) = attempts.try_join_next() {
-                self.note_panic(&ended);
+                claims = answer(&mut claiming) => {
+                    claiming = None;
+                    // What is due at once but was not handed out now is asked for again.
+                    self.lane.claimed(claims.events, claims.next_due);
+                }
+                Some(ended) = self.attempts.join_next_with_id(), if self.lane.is_ordered() => self.note_end(ended),
+                () = self.queue.changed.notified() => {}
+                () = tokio::time::sleep(wait.max(MIN_SLEEP)) => {
+                    if until.is_none_or(|until| until.since(now) > LOOK_EVERY) {
+                        self.lane.look_into_buffer();
+                    }
+                }
+            }
+            while let Some(ended) = self.attempts.try_join_next_with_id() {
+                self.note_end(ended);
             }
         }
-        // The time to end in order is over: what is cut off is settled as to be tried again.
-        attempts.shutdown().await;
-        for claimed in std::mem::take(&mut self.claimed) {
-            self.put_back(&claimed);
-        }
-        let waiting = std::mem::take(&mut *self.queue.events.lock());
-        for claimed in waiting {
-            self.forwarder.lanes.release_event(&claimed);
-            self.put_back(&claimed);
+        self.end().await;
+    }
+
+    /// The time to end in order is over: what is cut off is settled as to be tried again, the rest
+    /// stays as it was.
+    async fn end(mut self) {
+        self.attempts.shutdown().await;
+        self.lane.add_fresh(&mut self.queue.events.lock());
+        for (claimed, class) in self.lane.drain() {
+            self.put_back(&claimed, class, Outcome::Released);
         }
     }
 
-    fn note_panic(&self, ended: &Result<(), tokio::task::JoinError>) {
-        if ended.is_err() {
-            tracing::error!(route = %self.route, "an attempt panicked; its event is tried again later");
+    /// Does what there is to do now; returns when there is more, if time alone brings it.
+    fn advance(&mut self, claiming: &mut Option<Claiming>) -> Option<RunMs> {
+        let upstream = self.upstream.clone()?;
+        loop {
+            let now = self.forwarder.now();
+            match upstream.schedule(now, |scheduler| self.lane.step(scheduler, now)) {
+                lane::Step::Begin(claimed, slot) => self.begin(&upstream, claimed, slot),
+                lane::Step::Claim(limit) => *claiming = Some(self.claim(limit)),
+                lane::Step::PutBack(claimed, class, due) => self.put_back(&claimed, class, Outcome::PutBack { due }),
+                lane::Step::Rest { until, wake } => {
+                    if let Some(other) = wake {
+                        upstream.wake(other);
+                    }
+                    self.tell_unordered(now);
+                    return until;
+                }
+            }
         }
+    }
+
+    /// Goes where the configuration says.
+    fn follow_upstream(&mut self) {
+        let set = self.queue.upstream.load();
+        let same = match (&self.upstream, &*set) {
+            (Some(known), Some(set)) => Arc::ptr_eq(known, set),
+            (None, None) => true,
+            _ => false,
+        };
+        if same {
+            return;
+        }
+        if let Some(left) = self.upstream.take() {
+            left.leave(self.lane.id());
+        }
+        if let Some(joined) = &*set {
+            joined.join(self.lane.id(), &self.queue.changed);
+            self.upstream = Some(joined.clone());
+        }
+    }
+
+    fn begin(&mut self, upstream: &Arc<Upstream>, claimed: Claimed, slot: Slot) {
+        if slot.class == Class::Fresh {
+            self.forwarder.lanes.release_event(&self.queue, &claimed);
+        }
+        self.queue.under_way.fetch_add(1, Ordering::AcqRel);
+        let (seq, attempts) = (claimed.seq, claimed.attempts);
+        let attempt = UnderWay {
+            forwarder: self.forwarder.clone(),
+            queue: self.queue.clone(),
+            upstream: upstream.clone(),
+            slot: Some(slot),
+            claimed,
+            attempts,
+            begun_us: self.forwarder.clock.uptime_us(),
+            is_settled: false,
+        };
+        let task = self.attempts.spawn(attempt.run());
+        if self.lane.is_ordered() {
+            self.under_way.insert(task.id(), seq);
+        }
+    }
+
+    fn claim(&self, limit: ClaimLimit) -> Claiming {
+        let (committer, route) = (self.forwarder.committer.clone(), self.route.clone());
+        Box::pin(async move { committer.claim(route, limit).await })
     }
 
     /// Untried, so it stays as it was.
-    fn put_back(&self, claimed: &Claimed) {
-        let (seq, attempts) = (claimed.seq, claimed.attempts);
-        self.forwarder.committer.settle(Settlement { seq, outcome: Outcome::Released, attempts, last: None });
-    }
-
-    /// The app in force and leave to try it.
-    async fn permit(&self) -> (Arc<Upstream>, OwnedSemaphorePermit) {
-        loop {
-            let Some(upstream) = self.queue.upstream.load_full() else {
-                self.queue.changed.notified().await;
-                continue;
-            };
-            let Ok(permit) = upstream.permits().acquire_owned().await else { continue };
-            while let Some(until) = upstream.held_until().filter(|_| self.is_in_force(&upstream)) {
-                tokio::time::sleep_until(until).await;
-            }
-            // Another one may have been set while this one was waited for.
-            if self.is_in_force(&upstream) {
-                return (upstream, permit);
-            }
+    fn put_back(&self, claimed: &Claimed, class: Class, outcome: Outcome) {
+        if class == Class::Fresh {
+            self.forwarder.lanes.release_event(&self.queue, claimed);
         }
+        let (seq, attempts) = (claimed.seq, claimed.attempts);
+        self.forwarder.committer.settle(Settlement { seq, outcome, attempts, last: None });
     }
 
-    fn is_in_force(&self, upstream: &Arc<Upstream>) -> bool {
-        self.queue.upstream.load().as_ref().is_some_and(|set| Arc::ptr_eq(set, upstream))
-    }
-
-    /// The next event: what waited in the buffer and what came in memory take turns, so that
-    /// neither a backlog nor a storm of new events starves the other.
-    async fn next(&mut self) -> Claimed {
-        loop {
-            self.fresh_first = !self.fresh_first;
-            if self.fresh_first
-                && let Some(fresh) = self.pop_fresh()
-            {
-                return fresh;
+    fn note_end(&mut self, ended: Result<(Id, (Seq, Option<RunMs>)), JoinError>) {
+        let now = self.forwarder.now();
+        match ended {
+            Ok((id, (seq, retry))) => {
+                self.under_way.remove(&id);
+                self.lane.ended(seq, retry, now);
             }
-            if let Some(claimed) = self.claimed.pop_front() {
-                return claimed;
-            }
-            if self.queue.look.swap(false, Ordering::AcqRel) {
-                self.next_due = Some(RunMs(0));
-            }
-            let now = self.forwarder.now();
-            if self.next_due.is_some_and(|due| due <= now) {
-                let claims = self.forwarder.committer.claim(self.route.clone(), CLAIM).await;
-                // What is due at once but was not handed out now is asked for again after this.
-                self.next_due = claims.next_due;
-                self.claimed.extend(claims.events);
-                if !self.claimed.is_empty() {
-                    continue;
+            Err(error) => {
+                tracing::error!(route = %self.route, "an attempt panicked; its event is tried again later");
+                if let Some(seq) = self.under_way.remove(&error.id()) {
+                    self.lane.ended(seq, Some(now.plus(AFTER_PANIC)), now);
                 }
             }
-            if let Some(fresh) = self.pop_fresh() {
-                return fresh;
-            }
-            let wait = self.next_due.map_or(LOOK_EVERY, |due| due.since(now).min(LOOK_EVERY));
-            tokio::select! {
-                () = self.queue.changed.notified() => {}
-                () = tokio::time::sleep(wait.max(MIN_SLEEP)) => self.queue.look.store(true, Ordering::Release),
-            }
         }
     }
 
-    fn pop_fresh(&self) -> Option<Claimed> {
-        let claimed = self.queue.events.lock().pop_front()?;
-        self.forwarder.lanes.release_event(&claimed);
-        Some(claimed)
+    fn tell_unordered(&mut self, now: RunMs) {
+        let events = self.lane.take_unordered();
+        if events > 0 && self.told_unordered.is_none_or(|told| now.since(told) >= TELL_UNORDERED_EVERY) {
+            self.told_unordered = Some(now);
+            tracing::warn!(
+                route = %self.route,
+                most = order::EVENTS_MAX,
+                "more events wait for others of their key than can be kept in order; these go as they come"
+            );
+        }
     }
 }
+
+/// The answer to a claim under way, if there is one.
+async fn answer(claiming: &mut Option<Claiming>) -> Claims {
+    match claiming {
+        Some(claiming) => claiming.await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+#[path = "simulation_tests.rs"]
+mod simulation;

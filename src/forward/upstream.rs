@@ -2,17 +2,20 @@
 //! 5xx and no answer come again until `max_age`; 3xx and other 4xx a few times; then dead).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::Notify;
 
 use super::backoff::{Retry, retry_after};
+use super::breaker::{Change, State};
 use super::client::{Client, Destination, ExchangeError, Over, Reply, Timeouts};
 use super::headers::for_attempt;
+use super::scheduler::{LaneId, Scheduler, Slot, Wake};
 use super::sign::Signer;
+use super::signal::Signal;
 use crate::buffer::event::{Claimed, Event, Outcome};
 use crate::clock::RunMs;
 
@@ -43,15 +46,43 @@ pub struct UpstreamSettings {
     pub max_concurrency: usize,
 }
 
-/// An app, with its connections and its bound on concurrency.
+/// An app, with its connections and the scheduler of its attempts.
 pub struct Upstream {
     client: Client,
     host: Option<String>,
     signer: Option<Arc<Signer>>,
     max_concurrency: usize,
-    permits: Arc<Semaphore>,
-    /// The app asked to be left alone until then (`Retry-After`).
-    hold_until: Mutex<Option<Instant>>,
+    turns: Mutex<Turns>,
+    /// As the scheduler said last: the app is not tried, or only by probes.
+    is_stopped: AtomicBool,
+}
+
+struct Turns {
+    scheduler: Scheduler,
+    /// How to wake the lanes that go here.
+    lanes: Vec<(LaneId, Arc<Notify>)>,
+}
+
+impl Turns {
+    fn wake(&self, wake: Wake) {
+        let concerned = |id: LaneId| match wake {
+            Wake::None => false,
+            Wake::One(lane) => lane == id,
+            Wake::All => true,
+        };
+        self.lanes.iter().filter(|(id, _)| concerned(*id)).for_each(|(_, changed)| changed.notify_one());
+    }
+}
+
+/// How an app is doing, for status and metrics.
+#[derive(Debug, Clone, Copy)]
+pub struct Condition {
+    /// Whether it is tried.
+    pub state: State,
+    /// Attempts that may be under way at once.
+    pub concurrency: usize,
+    /// How long it still wants to be left alone (`Retry-After`).
+    pub held_for: Option<Duration>,
 }
 
 impl Upstream {
@@ -66,19 +97,88 @@ impl Upstream {
             host: settings.host,
             signer: settings.signer,
             max_concurrency: settings.max_concurrency,
-            permits: Arc::new(Semaphore::new(settings.max_concurrency)),
-            hold_until: Mutex::new(None),
+            turns: Mutex::new(Turns { scheduler: Scheduler::new(settings.max_concurrency), lanes: Vec::new() }),
+            is_stopped: AtomicBool::new(false),
         })
     }
 
-    /// Attempts that may be under way at once.
+    /// Attempts that may be under way at once, at most.
     pub fn max_concurrency(&self) -> usize {
         self.max_concurrency
     }
 
-    /// One permit per attempt under way.
-    pub fn permits(&self) -> Arc<Semaphore> {
-        self.permits.clone()
+    /// A lane goes here from now on; `changed` wakes it.
+    pub fn join(&self, lane: LaneId, changed: &Arc<Notify>) {
+        self.turns.lock().lanes.push((lane, changed.clone()));
+        changed.notify_one();
+    }
+
+    /// A lane goes elsewhere from now on.
+    pub fn leave(&self, lane: LaneId) {
+        let mut turns = self.turns.lock();
+        turns.lanes.retain(|(id, _)| *id != lane);
+        turns.scheduler.forget_lane(lane);
+        // What it wanted may have been in another's way.
+        turns.wake(Wake::All);
+    }
+
+    /// Asks the scheduler.
+    pub fn schedule<T>(&self, now: RunMs, ask: impl FnOnce(&mut Scheduler) -> T) -> T {
+        let mut turns = self.turns.lock();
+        let answer = ask(&mut turns.scheduler);
+        self.is_stopped.store(turns.scheduler.is_stopped(now), Ordering::Release);
+        answer
+    }
+
+    /// Wakes a lane whose turn it is.
+    pub fn wake(&self, lane: LaneId) {
+        self.turns.lock().wake(Wake::One(lane));
+    }
+
+    /// Whether the app is not tried now, or only by probes: then events wait in the buffer.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
+    }
+
+    /// How the app is doing.
+    pub fn condition(&self, now: RunMs) -> Condition {
+        let scheduler = &self.turns.lock().scheduler;
+        Condition {
+            state: scheduler.state(),
+            concurrency: scheduler.limit(),
+            held_for: scheduler.held(now).map(|until| until.since(now)),
+        }
+    }
+
+    /// Brings a slot back: what the attempt told about the app.
+    pub fn end(&self, slot: &Slot, signal: Signal, hold: Option<Duration>, latency: Duration, now: RunMs) {
+        let mut turns = self.turns.lock();
+        let is_held = hold.is_some_and(|hold| turns.scheduler.hold(hold, now));
+        let ended = turns.scheduler.end(slot, signal, latency, now);
+        self.is_stopped.store(turns.scheduler.is_stopped(now), Ordering::Release);
+        turns.wake(if is_held { Wake::All } else { ended.wake });
+        drop(turns);
+        self.log(ended.change, hold.filter(|_| is_held));
+    }
+
+    fn log(&self, change: Option<Change>, hold: Option<Duration>) {
+        let upstream = self.client.destination();
+        match change {
+            Some(Change::Opened(why)) => tracing::warn!(
+                %upstream,
+                why,
+                "the app is not tried any more but by one event now and then; the others wait, uncharged"
+            ),
+            Some(Change::Closed(after)) => tracing::info!(
+                %upstream,
+                after_s = after.as_secs(),
+                "the app takes events again: what has waited is delivered, slowly at first"
+            ),
+            None => {}
+        }
+        if let Some(hold) = hold {
+            tracing::info!(%upstream, for_s = hold.as_secs(), "the app asks to be left alone (Retry-After)");
+        }
     }
 
     /// For exchanges that are no attempts of stored events: modes that pass the app's answer on.
@@ -100,22 +200,19 @@ impl Upstream {
         headers
     }
 
-    /// How long the app still wants to be left alone.
-    pub fn held_until(&self) -> Option<Instant> {
-        self.hold_until.lock().filter(|until| *until > Instant::now())
-    }
-
     /// Sends an event; `attempts` counts every send. An idle connection that the app had closed is
-    /// no answer of the app, so the event is sent once more at once, as the next attempt. Returns
-    /// what it came to, and the status of the app's answer if there was one.
-    pub async fn attempt(&self, event: &Event, attempts: &mut u32, now_unix_ms: i64) -> (Verdict, Option<u16>) {
-        let answer = match self.send(Over::Pool, event, attempts, now_unix_ms).await {
-            Err(ExchangeError::Stale) => self.send(Over::Fresh, event, attempts, now_unix_ms).await,
-            done => done,
-        };
-        match answer {
-            Ok(reply) => (self.judge(&reply, event, now_unix_ms), Some(reply.status)),
-            Err(error) => (Verdict::of_failure(error), None),
+    /// no answer of the app, so the event is sent once more at once, as the next attempt.
+    pub async fn attempt(&self, event: &Event, attempts: &mut u32, now_unix_ms: i64) -> Answer {
+        let mut sent = self.send(Over::Pool, event, attempts, now_unix_ms).await;
+        if let Err(ExchangeError::Stale) = sent {
+            sent = self.send(Over::Fresh, event, attempts, now_unix_ms).await;
+        }
+        match sent {
+            Ok(reply) => {
+                let why = || why_refused(self.signer.is_some(), event, now_unix_ms);
+                Answer::of_reply(&reply, why, now_unix_ms)
+            }
+            Err(error) => Answer::of_failure(error),
         }
     }
 
@@ -131,32 +228,66 @@ impl Upstream {
         let method = event.head.method.parse().unwrap_or(http::Method::POST);
         self.client.exchange_once(over, &method, &event.head.target, &headers, &event.body).await
     }
+}
 
-    fn judge(&self, reply: &Reply, event: &Event, now_unix_ms: i64) -> Verdict {
-        if matches!(reply.status, 429 | 503)
-            && let Some(value) = reply.headers.get(http::header::RETRY_AFTER)
-            && let Some(wait) = value.to_str().ok().and_then(|value| retry_after(value, now_unix_ms))
-        {
-            *self.hold_until.lock() = Some(Instant::now() + wait);
-        }
-        match Verdict::of_status(reply.status) {
-            Verdict::ClientError(error) => Verdict::ClientError(self.with_signature_hint(error, event)),
-            verdict => verdict,
-        }
-    }
-
-    /// An app that refuses hookward's own signature has another key, whatever the event's age.
-    fn with_signature_hint(&self, error: String, event: &Event) -> String {
-        match &self.signer {
-            Some(_) if !is_refusal(&error) => error,
-            Some(_) if event.is_verified() => format!("{error}; {SIGNED_ANEW}"),
-            Some(_) => format!("{error}; {UNSIGNED}"),
-            None => error,
-        }
+/// Why an app may refuse an event that is genuine, as far as that can be guessed.
+fn why_refused(is_signer: bool, event: &Event, now_unix_ms: i64) -> Option<String> {
+    let age = Duration::from_millis(u64::try_from(now_unix_ms - event.received_unix_ms).unwrap_or(0));
+    match is_signer {
+        // An app that refuses hookward's own signature has another key, whatever the event's age.
+        true if event.is_verified() => Some(SIGNED_ANEW.to_owned()),
+        true => Some(UNSIGNED.to_owned()),
+        // An app whose SDK verifies refuses what waited longer than its tolerance.
+        false => (age > SDK_TOLERANCE).then(|| {
+            format!(
+                "the event is {} s old, and an SDK that checks Telnyx's timestamp refuses anything above 300 s",
+                age.as_secs()
+            )
+        }),
     }
 }
 
-/// What an attempt came to.
+/// What came of an attempt: for the event, and for the app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The app's status, if it answered.
+    pub status: Option<u16>,
+    /// For the event.
+    pub verdict: Verdict,
+    /// What it says about the app.
+    pub signal: Signal,
+    /// How long the app wants to be left alone.
+    pub hold: Option<Duration>,
+}
+
+impl Answer {
+    fn of_reply(reply: &Reply, why_refused: impl FnOnce() -> Option<String>, now_unix_ms: i64) -> Answer {
+        let retry_after = || {
+            let value = reply.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
+            retry_after(value, now_unix_ms)
+        };
+        let hold = if matches!(reply.status, 429 | 503) { retry_after() } else { None };
+        let verdict = Verdict::of_status(reply.status, why_refused);
+        let signal = match (&verdict, reply.status) {
+            (Verdict::Delivered, _) => Signal::Good,
+            (Verdict::ClientError(_), _) => Signal::Refused,
+            (Verdict::Later(_), 429 | 503) => Signal::Busy,
+            (Verdict::Later(_), _) => Signal::Failed,
+        };
+        Answer { status: Some(reply.status), verdict, signal, hold }
+    }
+
+    fn of_failure(error: ExchangeError) -> Answer {
+        let signal = match error {
+            ExchangeError::Resolve | ExchangeError::Connect | ExchangeError::ConnectTimeout => Signal::Unreachable,
+            ExchangeError::Timeout => Signal::Timeout,
+            ExchangeError::Broken | ExchangeError::Stale => Signal::Failed,
+        };
+        Answer { status: None, verdict: Verdict::Later(error.to_string()), signal, hold: None }
+    }
+}
+
+/// What an attempt came to for the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// 2xx.
@@ -168,7 +299,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    fn of_status(status: u16) -> Verdict {
+    fn of_status(status: u16, why_refused: impl FnOnce() -> Option<String>) -> Verdict {
         let told = || match http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()) {
             Some(reason) => format!("the app answered {status} {reason}"),
             None => format!("the app answered {status}"),
@@ -176,12 +307,12 @@ impl Verdict {
         match status {
             200..=299 => Verdict::Delivered,
             408 | 425 | 429 | 500.. => Verdict::Later(told()),
+            400 | 401 | 403 => match why_refused() {
+                Some(why) => Verdict::ClientError(format!("{}; {why}", told())),
+                None => Verdict::ClientError(told()),
+            },
             _ => Verdict::ClientError(told()),
         }
-    }
-
-    fn of_failure(error: ExchangeError) -> Verdict {
-        Verdict::Later(error.to_string())
     }
 
     /// What becomes of the event after this attempt.
@@ -198,7 +329,6 @@ impl Verdict {
                 error,
             },
             Verdict::ClientError(error) => {
-                let error = with_age_hint(error, now.since(claimed.stored_at));
                 let client_errors = claimed.client_errors + 1;
                 match retry.client_error_wait(client_errors, random) {
                     Some(wait) if tried_for < retry.max_age => {
@@ -211,30 +341,11 @@ impl Verdict {
     }
 }
 
-/// Whether an answer is what an app gives to a signature that it does not believe.
-fn is_refusal(error: &str) -> bool {
-    ["400", "401", "403"].iter().any(|status| error.contains(status))
-}
-
-/// An app whose SDK verifies refuses what waited longer than its tolerance; say so where that is
-/// the likely cause.
-fn with_age_hint(error: String, age: Duration) -> String {
-    let is_explained = error.contains(SIGNED_ANEW) || error.contains(UNSIGNED);
-    if is_refusal(&error) && !is_explained && age > SDK_TOLERANCE {
-        return format!(
-            "{error}; the event is {} s old, and an SDK that checks Telnyx's timestamp refuses anything above 300 s",
-            age.as_secs()
-        );
-    }
-    error
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::buffer::event::Seq;
     use crate::buffer::event::tests::event;
-    use crate::forward::sign::Scheme;
 
     fn retry() -> Retry {
         Retry {
@@ -246,20 +357,21 @@ mod tests {
     }
 
     fn claimed(client_errors: u32) -> Claimed {
-        let (stored_at, tried_since) = (RunMs(0), RunMs(0));
-        Claimed { seq: Seq(1), event: Arc::new(event("e", b"")), attempts: 0, client_errors, stored_at, tried_since }
+        let event = Arc::new(event("e", b""));
+        let (stored_at, tried_since, due) = (RunMs(0), RunMs(0), RunMs(0));
+        Claimed { seq: Seq(1), event, attempts: 0, client_errors, stored_at, tried_since, due }
     }
 
     #[test]
     fn each_status_means_what_the_contract_says() {
         for status in [200, 201, 204, 299] {
-            assert_eq!(Verdict::of_status(status), Verdict::Delivered, "{status}");
+            assert_eq!(Verdict::of_status(status, || None), Verdict::Delivered, "{status}");
         }
         for status in [408, 425, 429, 500, 502, 503, 599] {
-            assert!(matches!(Verdict::of_status(status), Verdict::Later(_)), "{status}");
+            assert!(matches!(Verdict::of_status(status, || None), Verdict::Later(_)), "{status}");
         }
         for status in [301, 302, 304, 400, 401, 403, 404, 410, 413, 422] {
-            assert!(matches!(Verdict::of_status(status), Verdict::ClientError(_)), "{status}");
+            assert!(matches!(Verdict::of_status(status, || None), Verdict::ClientError(_)), "{status}");
         }
     }
 
@@ -282,30 +394,26 @@ mod tests {
 
     #[test]
     fn client_errors_are_counted_apart_and_few() {
-        let refused = || Verdict::of_status(404);
+        let refused = || Verdict::of_status(404, || None);
         let first = refused().outcome(&claimed(0), 9, &retry(), RunMs(0), 0.5);
         assert!(matches!(first, Outcome::RetryAt { client_errors: 1, .. }), "{first:?}");
         let second = refused().outcome(&claimed(1), 10, &retry(), RunMs(0), 0.5);
         assert_eq!(second, Outcome::Dead { error: "the app answered 404 Not Found".into() });
     }
 
+    fn reply(status: u16, retry_after: Option<&'static str>) -> Reply {
+        let value = retry_after.map(http::HeaderValue::from_static);
+        let headers = value.map(|value| (http::header::RETRY_AFTER, value)).into_iter().collect();
+        Reply { status, headers, body: bytes::Bytes::new() }
+    }
+
     #[test]
     fn an_app_that_refuses_our_own_signature_is_told_apart_from_one_that_finds_it_old() {
-        let destination = Destination::parse("http://127.0.0.1:1").unwrap();
-        let seed = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
-        let upstream = Upstream::new(UpstreamSettings {
-            destination,
-            host: None,
-            signer: Some(Arc::new(Signer::parse(Scheme::Telnyx, seed).unwrap())),
-            connect_timeout: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
-            max_concurrency: 1,
-        });
-        let upstream = upstream.unwrap();
         let told = |status, event: &Event| {
-            let reply = Reply { status, headers: http::HeaderMap::new(), body: bytes::Bytes::new() };
-            match upstream.judge(&reply, event, 0).outcome(&claimed(0), 1, &retry(), RunMs(600_000), 0.5) {
-                Outcome::RetryAt { error, .. } | Outcome::Dead { error } => error,
+            let now_unix_ms = event.received_unix_ms + 600_000;
+            match Answer::of_reply(&reply(status, None), || why_refused(true, event, now_unix_ms), now_unix_ms).verdict
+            {
+                Verdict::ClientError(error) => error,
                 other => panic!("{other:?}"),
             }
         };
@@ -319,19 +427,51 @@ mod tests {
     }
 
     #[test]
-    fn an_old_event_that_is_refused_says_that_it_is_old() {
-        let told = |status, now_s: i64| match Verdict::of_status(status).outcome(
-            &claimed(0),
-            1,
-            &retry(),
-            RunMs(now_s * 1000),
-            0.5,
-        ) {
-            Outcome::RetryAt { error, .. } | Outcome::Dead { error } => error,
+    fn an_old_event_that_is_refused_says_that_it_is_old_by_the_wall_clock() {
+        let event = event("e", b"");
+        let verdict = |status, now_unix_ms| {
+            Answer::of_reply(&reply(status, None), || why_refused(false, &event, now_unix_ms), now_unix_ms).verdict
+        };
+        let told = |status, age_s: i64| match verdict(status, event.received_unix_ms + age_s * 1000) {
+            Verdict::ClientError(error) => error,
             other => panic!("{other:?}"),
         };
-        assert!(told(403, 241).contains("241 s old"));
-        assert!(!told(403, 239).contains("old"));
+        for status in [400, 401, 403] {
+            assert!(told(status, 241).contains("241 s old"));
+            assert!(!told(status, 239).contains("old"));
+        }
         assert!(!told(404, 241).contains("old"));
+        assert!(!told(403, -3600).contains("old"), "a clock that was set back");
+    }
+
+    #[test]
+    fn only_429_and_503_may_ask_to_be_left_alone() {
+        let hold = |status, value| Answer::of_reply(&reply(status, Some(value)), || None, 0).hold;
+        assert_eq!(hold(429, "7"), Some(Duration::from_secs(7)));
+        assert_eq!(hold(503, "86400"), Some(Duration::from_secs(3600)));
+        assert_eq!(hold(503, "soon"), None);
+        assert_eq!(hold(500, "7"), None);
+        assert_eq!(hold(200, "7"), None);
+    }
+
+    #[test]
+    fn each_answer_says_something_about_the_app() {
+        let of = |status| Answer::of_reply(&reply(status, None), || None, 0).signal;
+        for (status, signal) in [
+            (200, Signal::Good),
+            (302, Signal::Refused),
+            (404, Signal::Refused),
+            (408, Signal::Failed),
+            (425, Signal::Failed),
+            (429, Signal::Busy),
+            (500, Signal::Failed),
+            (503, Signal::Busy),
+        ] {
+            assert_eq!(of(status), signal, "{status}");
+        }
+        assert_eq!(Answer::of_failure(ExchangeError::Connect).signal, Signal::Unreachable);
+        assert_eq!(Answer::of_failure(ExchangeError::ConnectTimeout).signal, Signal::Unreachable);
+        assert_eq!(Answer::of_failure(ExchangeError::Timeout).signal, Signal::Timeout);
+        assert_eq!(Answer::of_failure(ExchangeError::Broken).signal, Signal::Failed);
     }
 }

@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use crate::buffer::committer::{Committer, Health};
 use crate::buffer::event::State;
 use crate::buffer::redrive::Redrives;
-use crate::clock::{Clock, rfc3339_ms};
+use crate::clock::{Clock, RunClock, RunMs, rfc3339_ms};
+use crate::forward::upstream::{Condition, Upstream};
 use crate::metrics::Metrics;
 pub use app::{Access, AdminApp};
 use drain::Drain;
@@ -71,14 +72,38 @@ pub struct BufferView {
     pub durability: &'static str,
     /// Bound, bytes.
     pub capacity_bytes: u64,
+    /// What earlier runs have added up to.
+    pub run_base: RunMs,
 }
 
 /// An app as the status shows it.
 pub struct UpstreamView {
-    /// Routes that go there.
-    pub routes: Vec<String>,
-    /// Attempts that may be under way at once.
-    pub concurrency: usize,
+    /// Routes that go there, and whether their events are stored first.
+    pub routes: Vec<(Arc<str>, bool)>,
+    /// What knows how it is doing.
+    pub upstream: Arc<Upstream>,
+}
+
+impl UpstreamView {
+    fn status(&self, now: RunMs) -> serde_json::Value {
+        let routes: Vec<_> = self.routes.iter().map(|(route, _)| &**route).collect();
+        let Condition { state, concurrency, held_for } = self.upstream.condition(now);
+        json!({
+            "routes": routes,
+            "state": state.name(),
+            "concurrency": concurrency,
+            "retry_after_s": held_for.map(|held| held.as_secs()),
+        })
+    }
+
+    fn measure(&self, metrics: &Metrics, now: RunMs) {
+        let Condition { state, concurrency, .. } = self.upstream.condition(now);
+        for (route, _) in self.routes.iter().filter(|(_, is_stored)| *is_stored) {
+            let route = metrics.route(route);
+            route.upstream_state.set(state.code());
+            route.concurrency_limit.set(i64::try_from(concurrency).unwrap_or(i64::MAX));
+        }
+    }
 }
 
 impl AdminState {
@@ -94,6 +119,11 @@ impl AdminState {
             Readiness::Draining => Some("draining"),
             Readiness::Ready => None,
         }
+    }
+
+    fn now(&self) -> RunMs {
+        let base = self.buffer.get().map(|buffer| buffer.run_base).unwrap_or_default();
+        RunClock { clock: &*self.clock, base }.now()
     }
 
     fn configuration_status(&self) -> serde_json::Value {
@@ -123,10 +153,8 @@ impl AdminState {
         let redrive = self.redrives.progress();
         let redrive = redrive.map(|run| json!({"matched": run.matched, "redriven": run.redriven}));
         let upstreams = self.upstreams.load();
-        let upstreams: Vec<_> = upstreams
-            .iter()
-            .map(|upstream| json!({"routes": upstream.routes, "state": "closed", "concurrency": upstream.concurrency}))
-            .collect();
+        let now = self.now();
+        let upstreams: Vec<_> = upstreams.iter().map(|upstream| upstream.status(now)).collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_s": self.clock.uptime_ms() / 1000,

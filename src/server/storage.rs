@@ -15,6 +15,7 @@ use super::upstreams::Upstreams;
 use crate::buffer::Recovery;
 use crate::buffer::committer::{Committer, Reopen};
 use crate::buffer::durability;
+use crate::buffer::event::State;
 use crate::buffer::sqlite::{InstanceLock, Settings, SqliteBuffer};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -25,6 +26,11 @@ use crate::metrics::Metrics;
 const LOCK_WITHIN: Duration = Duration::from_secs(30);
 /// Time between two tries to take the lock.
 const LOCK_RETRY: Duration = Duration::from_millis(50);
+
+/// Time between two looks whether anything can still be delivered.
+const REST_CHECK_EVERY: Duration = Duration::from_millis(50);
+/// How long the lanes must have been at rest to believe it.
+const REST_FOR: Duration = Duration::from_millis(300);
 
 /// An open buffer and the lanes that deliver from it.
 pub(super) struct Storage {
@@ -70,6 +76,7 @@ impl Storage {
             lanes,
             committer: committer.clone(),
             retry: config.delivery.retry.clone(),
+            ordering: config.delivery.ordering.clone(),
             clock: clock.clone(),
             run_base: recovery.run_base,
             metrics: metrics.clone(),
@@ -121,6 +128,26 @@ impl Storage {
         stop: &watch::Receiver<bool>,
     ) {
         self.lanes.lock().extend(self.forwarder.set_lane(route, upstream, stop));
+    }
+
+    /// Waits until everything is delivered, or nothing more can be before the end of this time.
+    pub(super) async fn delivered_within(&self, time: Duration) {
+        let mut stats = self.committer.stats();
+        let all = stats.wait_for(|stats| stats.of(State::Pending) == 0);
+        let rest = async {
+            let mut left = time;
+            let mut at_rest = Duration::ZERO;
+            // What has just been settled is known to the lanes a commit later.
+            while at_rest < REST_FOR {
+                tokio::time::sleep(REST_CHECK_EVERY).await;
+                left = left.saturating_sub(REST_CHECK_EVERY);
+                at_rest = if self.forwarder.rests_for(left) { at_rest + REST_CHECK_EVERY } else { Duration::ZERO };
+            }
+        };
+        tokio::select! {
+            _ = all => {}
+            () = rest => {}
+        }
     }
 
     /// Settles every attempt, writes everything and closes the buffer.
@@ -183,6 +210,7 @@ fn engine_settings(config: &Config) -> Settings {
         tombstone_keep: longest_window(config),
         dead_letter_keep: config.delivery.dead_letter_keep,
         delivered_keep: config.delivery.delivered_keep,
+        in_order: config.delivery.ordering.is_some(),
     }
 }
 

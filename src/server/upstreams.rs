@@ -39,14 +39,14 @@ impl Upstreams {
         let goes_there = |settings: &config::Upstream, route: &&config::Route| {
             route.upstream().is_some_and(|upstream| **upstream == *settings)
         };
-        let view = |(settings, _): &(Arc<config::Upstream>, Arc<Upstream>)| UpstreamView {
+        let view = |(settings, upstream): &(Arc<config::Upstream>, Arc<Upstream>)| UpstreamView {
             routes: config
                 .routes
                 .iter()
                 .filter(|route| goes_there(settings, route))
-                .map(|r| r.name.to_string())
+                .map(|r| (r.name.clone(), r.ack().is_some()))
                 .collect(),
-            concurrency: settings.max_concurrency,
+            upstream: upstream.clone(),
         };
         self.0.iter().map(view).collect()
     }
@@ -61,4 +61,33 @@ fn connect(settings: &config::Upstream) -> Result<Upstream, ClientError> {
         timeout: settings.timeout,
         max_concurrency: settings.max_concurrency,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::resolve::{Overrides, SourceFile, resolve};
+
+    fn upstreams(text: &str, earlier: &Upstreams) -> (Upstreams, Vec<Arc<Upstream>>) {
+        let key = "jrMBoswHlhhVx2W2Www72WU/xn4UMpjreslD0m2u0qs=";
+        let flags = Overrides { public_key: vec![key.into()], ..Overrides::default() };
+        let file = SourceFile { name: "h.yaml".into(), text: text.into() };
+        let config = resolve(Some(&file), &flags, &|_| None).unwrap().config;
+        let upstreams = Upstreams::of(&config, earlier).unwrap();
+        let of = |route: &config::Route| upstreams.find(route.upstream().unwrap()).unwrap();
+        let of_routes = config.routes.iter().map(of).collect();
+        (upstreams, of_routes)
+    }
+
+    #[test]
+    fn equal_settings_share_an_app_that_outlives_reloads_and_others_start_anew() {
+        let routes = "routes: [{ name: a, path: /a }, { name: b, path: /b }]";
+        let at = |timeout| format!("upstream: {{ url: \"http://127.0.0.1:1\", timeout: {timeout} }}\n{routes}");
+        let (first, before) = upstreams(&at("5s"), &Upstreams::default());
+        assert!(Arc::ptr_eq(&before[0], &before[1]));
+        let (second, same) = upstreams(&format!("{}\nlimits: {{ header_bytes: 16KiB }}", at("5s")), &first);
+        assert!(Arc::ptr_eq(&before[0], &same[0]), "with its breaker, its window and its connections");
+        let (_, changed) = upstreams(&at("6s"), &second);
+        assert!(!Arc::ptr_eq(&before[0], &changed[0]));
+    }
 }

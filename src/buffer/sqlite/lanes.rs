@@ -10,19 +10,22 @@ use super::super::event::Seq;
 use crate::clock::RunMs;
 
 /// All events that are not settled.
-#[derive(Default)]
 pub(super) struct Lanes {
     lanes: HashMap<Arc<str>, Lane>,
     in_flight: HashMap<Seq, InFlight>,
     /// Waiting events that an operator has thrown away: skipped when their turn comes, since a queue
     /// has no cheap way to lose one from its middle.
     withdrawn: HashSet<Seq>,
+    /// Whether retries that are due go before all never-tried events; else they take turns, so that
+    /// neither starve.
+    retries_first: bool,
 }
 
 #[derive(Default)]
 struct Lane {
     ready: VecDeque<Seq>,
     retries: BinaryHeap<Reverse<(RunMs, Seq)>>,
+    retry_was_last: bool,
 }
 
 /// A pending event that is handed out, with what settling it needs to know.
@@ -34,6 +37,11 @@ pub(super) struct InFlight {
 }
 
 impl Lanes {
+    /// Nothing waits.
+    pub(super) fn new(retries_first: bool) -> Lanes {
+        Lanes { lanes: HashMap::new(), in_flight: HashMap::new(), withdrawn: HashSet::new(), retries_first }
+    }
+
     fn lane(&mut self, route: &str) -> &mut Lane {
         if !self.lanes.contains_key(route) {
             self.lanes.insert(route.into(), Lane::default());
@@ -57,13 +65,17 @@ impl Lanes {
         self.lanes.get(route).is_none_or(|lane| lane.ready.is_empty())
     }
 
-    /// Takes the next event that is due: retries before never-tried ones, oldest first.
+    /// Takes the next event that is due: of the retries the one that is due longest, of the
+    /// never-tried ones the oldest.
     pub(super) fn take_due(&mut self, route: &str, now: RunMs) -> Option<Seq> {
         let lane = self.lanes.get_mut(route)?;
         loop {
-            let seq = match lane.retries.peek() {
-                Some(Reverse((due, _))) if *due <= now => lane.retries.pop().map(|Reverse((_, seq))| seq),
-                _ => lane.ready.pop_front(),
+            let is_due = lane.retries.peek().is_some_and(|Reverse((due, _))| *due <= now);
+            let is_its_turn = self.retries_first || !lane.retry_was_last || lane.ready.is_empty();
+            lane.retry_was_last = is_due && is_its_turn;
+            let seq = match lane.retry_was_last {
+                true => lane.retries.pop().map(|Reverse((_, seq))| seq),
+                false => lane.ready.pop_front(),
             }?;
             if !self.withdrawn.remove(&seq) {
                 return Some(seq);
@@ -142,8 +154,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn due_retries_go_before_never_tried_events_and_routes_do_not_mix() {
-        let mut lanes = Lanes::default();
+    fn retries_and_never_tried_events_take_turns_unless_order_matters() {
+        for (retries_first, expected) in [(false, [1, 3, 2, 4]), (true, [1, 2, 3, 4])] {
+            let mut lanes = Lanes::new(retries_first);
+            for seq in [1, 2] {
+                lanes.restore("a", Seq(seq), RunMs(seq));
+                lanes.push("a", Seq(seq + 2));
+            }
+            let taken: Vec<_> = std::iter::from_fn(|| lanes.take_due("a", RunMs(9))).map(|seq| seq.0).collect();
+            assert_eq!(taken, expected);
+        }
+    }
+
+    #[test]
+    fn a_retry_goes_when_it_is_due_and_routes_do_not_mix() {
+        let mut lanes = Lanes::new(true);
         lanes.push("a", Seq(3));
         lanes.restore("a", Seq(1), RunMs(50));
         lanes.restore("b", Seq(2), RunMs(0));
@@ -159,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_withdrawn_event_is_skipped_wherever_it_waits_and_one_that_is_handed_out_is_forgotten() {
-        let mut lanes = Lanes::default();
+        let mut lanes = Lanes::new(true);
         for seq in 1..=3 {
             lanes.push("a", Seq(seq));
         }
@@ -176,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_retry_of_what_is_not_handed_out_changes_nothing() {
-        let mut lanes = Lanes::default();
+        let mut lanes = Lanes::new(true);
         lanes.push("a", Seq(1));
         lanes.take_due("a", RunMs(0));
         lanes.retry(Seq(1), RunMs(5));

@@ -70,6 +70,9 @@ pub struct Settings {
     pub dead_letter_keep: Duration,
     /// How long delivered bodies are kept.
     pub delivered_keep: Duration,
+    /// Whether events are handed out so that their order can be kept: none from memory while older
+    /// ones of its route wait, and after a restart all of them by `seq`, due or not.
+    pub in_order: bool,
 }
 
 /// Why the database could not be opened.
@@ -228,8 +231,8 @@ impl SqliteBuffer {
             db,
             dir: dir.to_owned(),
             index: Index::new(settings.dedupe_entries),
+            lanes: Lanes::new(settings.in_order),
             settings,
-            lanes: Lanes::default(),
             counts: Counts::default(),
             sweep: Sweep::default(),
             wal_pages,
@@ -276,7 +279,10 @@ impl SqliteBuffer {
                     State::Pending if handed_out.contains(&seq) => {
                         self.lanes.hand_out(seq, InFlight { route: route.into(), bytes, verified });
                     }
-                    State::Pending => self.lanes.restore(route, seq, RunMs(row.get(7).or_failed()?)),
+                    State::Pending => {
+                        let due = RunMs(row.get(7).or_failed()?);
+                        self.lanes.restore(route, seq, if self.settings.in_order { RunMs(0) } else { due });
+                    }
                     State::Dead => self.lanes.know(route),
                     State::Delivered if !self.settings.delivered_keep.is_zero() => self.lanes.know(route),
                     _ => {}
@@ -422,7 +428,8 @@ impl SqliteBuffer {
             if let Some((fingerprint, _)) = &append.event.dedupe {
                 group.insert(*fingerprint, seq);
             }
-            let claimed = append.claim && self.lanes.is_clear(&append.event.event.route);
+            let may_overtake = !self.settings.in_order || self.lanes.is_clear(&append.event.event.route);
+            let claimed = append.claim && may_overtake;
             appended.push(Appended::Stored { seq, claimed });
         }
         Ok(appended)
@@ -453,6 +460,7 @@ impl SqliteBuffer {
             Outcome::Dead { .. } => State::Dead,
             Outcome::RetryAt { due, .. } => return self.lanes.retry(settlement.seq, *due),
             Outcome::Released => return self.lanes.retry(settlement.seq, RunMs(0)),
+            Outcome::PutBack { due } => return self.lanes.retry(settlement.seq, *due),
         };
         if let Some(InFlight { bytes, verified, .. }) = self.lanes.done(settlement.seq) {
             self.pending_again.remove(&settlement.seq);

@@ -21,7 +21,7 @@ impl SqliteBuffer {
             Outcome::Delivered => (State::Delivered, None, RunMs(0), None),
             Outcome::Dead { error } => (State::Dead, Some(error), RunMs(0), None),
             Outcome::RetryAt { due, client_errors, error } => (State::Pending, Some(error), *due, Some(*client_errors)),
-            Outcome::Released => return Ok(()),
+            Outcome::Released | Outcome::PutBack { .. } => return Ok(()),
         };
         let settled = (state != State::Pending).then_some(now.0);
         self.db
@@ -114,7 +114,7 @@ impl SqliteBuffer {
             .db
             .prepare_cached(
                 "SELECT e.delivery_id, e.received_ms, e.stored_run_ms, e.route, e.event_id, e.event_type, e.crc,
-                 e.attempts, e.client_errors, b.head, b.body, e.size, e.redriven_run_ms
+                 e.attempts, e.client_errors, b.head, b.body, e.size, e.redriven_run_ms, e.due_run_ms
                  FROM event e JOIN body b ON b.seq = e.seq WHERE e.seq = ?1",
             )
             .and_then(|mut statement| {
@@ -139,12 +139,13 @@ impl SqliteBuffer {
                             },
                             Bytes::from(row.get::<_, Vec<u8>>(9)?),
                             row.get::<_, u32>(6)?,
-                            (RunMs(row.get(2)?), redriven_at, row.get(7)?, row.get(8)?, row.get::<_, i64>(11)?),
+                            (RunMs(row.get(2)?), redriven_at, RunMs(row.get(13)?), row.get(7)?, row.get(8)?),
+                            row.get::<_, i64>(11)?,
                         ))
                     })
                     .optional()
             });
-        let (mut event, head, crc, (stored_at, redriven_at, attempts, client_errors, bytes)) = match found {
+        let (mut event, head, crc, (stored_at, redriven_at, due, attempts, client_errors), bytes) = match found {
             Ok(Some(found)) => found,
             // The row or its body is gone, or a column holds what it cannot: damage of one row.
             Ok(None) => return Ok(None),
@@ -168,7 +169,8 @@ impl SqliteBuffer {
         };
         event.head = head;
         let tried_since = redriven_at.unwrap_or(stored_at);
-        let claimed = Claimed { seq, event: Arc::new(event), attempts, client_errors, stored_at, tried_since };
+        let event = Arc::new(event);
+        let claimed = Claimed { seq, event, attempts, client_errors, stored_at, tried_since, due };
         Ok(Some((claimed, u64::try_from(bytes).unwrap_or(0))))
     }
 

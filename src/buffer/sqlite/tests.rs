@@ -12,6 +12,7 @@ fn settings() -> Settings {
         tombstone_keep: DAY,
         dead_letter_keep: 14 * DAY,
         delivered_keep: Duration::ZERO,
+        in_order: false,
     }
 }
 
@@ -467,4 +468,44 @@ mod model {
             prop_assert!(left.is_empty(), "lost: {left:?}");
         }
     }
+}
+
+#[test]
+fn a_new_event_goes_past_those_that_wait_unless_order_matters() {
+    for in_order in [false, true] {
+        let dir = TempDir::new().unwrap();
+        let (mut engine, _) = SqliteBuffer::open(dir.path(), Settings { in_order, ..settings() }).unwrap();
+        store(&mut engine, "waits", false, 0);
+        let new = store(&mut engine, "new", true, 0);
+        assert_eq!(new, Appended::Stored { seq: Seq(2), claimed: !in_order });
+    }
+}
+
+#[test]
+fn where_order_matters_a_restart_hands_out_everything_by_seq_and_says_what_is_not_due() {
+    let dir = TempDir::new().unwrap();
+    let in_order = || SqliteBuffer::open(dir.path(), Settings { in_order: true, ..settings() }).unwrap().0;
+    let mut engine = in_order();
+    for id in ["one", "two"] {
+        store(&mut engine, id, false, 0);
+    }
+    let claimed = claim_all(&mut engine, 0);
+    settle(&mut engine, Seq(1), Outcome::RetryAt { due: RunMs(500), client_errors: 0, error: "503".into() }, 1);
+    settle(&mut engine, Seq(2), Outcome::Released, 1);
+    assert_eq!(claimed.len(), 2);
+    drop(engine);
+    let mut engine = in_order();
+    let claimed = claim_all(&mut engine, 2);
+    let found: Vec<_> = claimed.iter().map(|claimed| (claimed.seq, claimed.due)).collect();
+    assert_eq!(found, [(Seq(1), RunMs(500)), (Seq(2), RunMs(0))]);
+}
+
+#[test]
+fn what_was_put_back_is_handed_out_when_it_is_due_and_as_it_was() {
+    let dir = TempDir::new().unwrap();
+    let (mut engine, _) = open(&dir);
+    let Appended::Stored { seq, .. } = store(&mut engine, "one", true, 0) else { panic!() };
+    settle(&mut engine, seq, Outcome::PutBack { due: RunMs(500) }, 1);
+    assert!(claim_all(&mut engine, 499).is_empty());
+    assert_eq!(claim_all(&mut engine, 500)[0].attempts, 0);
 }

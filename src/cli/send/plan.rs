@@ -13,13 +13,15 @@ pub enum Scenario {
     Ok,
     /// Every event twice, at once or one after the other; accepted, then known as a duplicate
     Duplicate,
+    /// The two events of a message (whatever --event says), the later one first; both accepted
+    OutOfOrder,
     /// Signed by another key; refused
     BadSignature,
     /// Signed more than five minutes ago; refused
     Stale,
     /// Signed more than five minutes ahead; refused
     Future,
-    /// All of these, shuffled
+    /// All of these but out-of-order, shuffled
     Mixed,
 }
 
@@ -32,6 +34,8 @@ pub enum Case {
     DuplicateTogether,
     /// Delivered once more after it was answered, as after an answer that was lost.
     DuplicateAfter,
+    /// message.finalized, and when that was answered, the message.sent that happened before it.
+    OutOfOrder,
     /// Signed by a key that nobody trusts.
     BadSignature,
     /// Signed too long ago.
@@ -46,6 +50,7 @@ impl Scenario {
         let cycle: &[Case] = match self {
             Scenario::Ok => &[Case::Ok],
             Scenario::Duplicate => &[Case::DuplicateTogether, Case::DuplicateAfter],
+            Scenario::OutOfOrder => &[Case::OutOfOrder],
             Scenario::BadSignature => &[Case::BadSignature],
             Scenario::Stale => &[Case::Stale],
             Scenario::Future => &[Case::Future],
@@ -76,6 +81,7 @@ impl Case {
         match self {
             Case::Ok => "ok",
             Case::DuplicateTogether | Case::DuplicateAfter => "duplicate",
+            Case::OutOfOrder => "out-of-order",
             Case::BadSignature => "bad-signature",
             Case::Stale => "stale",
             Case::Future => "future",
@@ -87,6 +93,7 @@ impl Case {
         match self {
             Case::Ok => &[Expected::Accepted],
             Case::DuplicateTogether | Case::DuplicateAfter => &[Expected::Accepted, Expected::Duplicate],
+            Case::OutOfOrder => &[Expected::Accepted, Expected::Accepted],
             Case::BadSignature => &[Expected::Refused(Rejection::SignatureMismatch)],
             Case::Stale => &[Expected::Refused(Rejection::TimestampStale { skew_s: 0 })],
             Case::Future => &[Expected::Refused(Rejection::TimestampFuture { skew_s: 0 })],
@@ -222,6 +229,7 @@ mod tests {
         };
         assert_eq!(labels(Scenario::Ok), [["200 accepted"], ["200 accepted"]]);
         assert_eq!(labels(Scenario::Duplicate), [["200 accepted", "200 duplicate"], ["200 accepted", "200 duplicate"]]);
+        assert_eq!(labels(Scenario::OutOfOrder), [["200 accepted", "200 accepted"], ["200 accepted", "200 accepted"]]);
         assert_eq!(labels(Scenario::BadSignature), [["403 signature_mismatch"], ["403 signature_mismatch"]]);
         assert_eq!(labels(Scenario::Stale), [["403 timestamp_stale"], ["403 timestamp_stale"]]);
         assert_eq!(labels(Scenario::Future), [["403 timestamp_future"], ["403 timestamp_future"]]);

@@ -20,6 +20,9 @@ use crate::gate::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, sign};
 /// Attempts at each URL.
 const ATTEMPTS_PER_URL: u32 = 3;
 
+/// Time from the sending of a message to its last state.
+const SENT_TO_FINALIZED_MS: i64 = 800;
+
 /// How fast events are begun.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
@@ -120,6 +123,9 @@ impl Player {
 
     async fn play(&self, case: Case, index: u32, due: Option<Instant>, slot: OwnedSemaphorePermit) -> Vec<Answer> {
         let message = MessageType::nth(usize::try_from(index).unwrap_or_default());
+        if case == Case::OutOfOrder {
+            return self.play_out_of_order(message, due, slot).await;
+        }
         let sample = Sample::new(self.event_type, message, self.clock.unix_ms(), &mut Rng::new());
         let first = self.deliver(&sample, case, 1, due, Some(slot));
         match case {
@@ -135,6 +141,20 @@ impl Player {
             }
             _ => vec![first.await],
         }
+    }
+
+    /// `occurred_at` tells the truth, the order of sending does not.
+    async fn play_out_of_order(
+        &self,
+        message: MessageType,
+        due: Option<Instant>,
+        slot: OwnedSemaphorePermit,
+    ) -> Vec<Answer> {
+        let now = self.clock.unix_ms();
+        let (sent, finalized) =
+            Sample::sent_and_finalized(message, now - SENT_TO_FINALIZED_MS, SENT_TO_FINALIZED_MS, &mut Rng::new());
+        let first = self.deliver(&finalized, Case::OutOfOrder, 1, due, Some(slot)).await;
+        vec![first, self.deliver(&sent, Case::OutOfOrder, 1, None, None).await]
     }
 
     /// Tries until it is answered 2xx or there is nothing left to try. `attempt` is what

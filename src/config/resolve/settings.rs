@@ -12,7 +12,7 @@ use crate::config::reader::problem::Fault;
 use crate::config::reader::schema::Kind;
 use crate::config::reader::section::Section;
 use crate::config::reader::value::{self, parse_rate_per_s};
-use crate::config::{Buffer, ClientIpLog, Delivery, Durability, Limits, Log, LogFormat, Retry, Shutdown};
+use crate::config::{Buffer, ClientIpLog, Delivery, Durability, Limits, Log, LogFormat, Ordering, Retry, Shutdown};
 
 const LEVELS: [(&str, Level); 5] = [
     ("error", Level::ERROR),
@@ -130,9 +130,9 @@ pub(super) fn delivery(root: &Section<'_>) -> Delivery {
     };
     let dead_letter = section.section("dead_letter", "Events that were given up.");
     let delivered = section.section("delivered", "Events that the app took.");
-    section.to_come("ordering", None);
     Delivery {
         retry,
+        ordering: ordering(&section),
         dead_letter_keep: dead_letter.duration(
             "keep",
             HOUR * 336,
@@ -146,6 +146,51 @@ pub(super) fn delivery(root: &Section<'_>) -> Delivery {
             "How long their bodies are kept, running time.",
         ),
     }
+}
+
+/// Off when absent, so that the defaults are those of an order that is asked for.
+fn ordering(delivery: &Section<'_>) -> Option<Ordering> {
+    let is_written = delivery.has("ordering");
+    let section = delivery.section_or_off(
+        "ordering",
+        "Events with the same key go one at a time, in order; off when absent. Others are not ordered.",
+    )?;
+    let key = section.parsed(
+        "key",
+        Kind::Text,
+        None,
+        "JSON pointer to what events have in common that must stay in order, such as `/data/payload/id`.",
+        parse_pointer,
+    );
+    let max_block = section.duration(
+        "max_block",
+        SECOND * 30,
+        Duration::ZERO..=HOUR,
+        "Longest time that an event which fails holds up those behind it.",
+    );
+    let reorder_window = section.duration(
+        "reorder_window",
+        Duration::ZERO,
+        Duration::ZERO..=SECOND * 60,
+        "How long an event waits for one whose `data.occurred_at` is before its own; `0s` is the order of arrival.",
+    );
+    if is_written && !section.is_broken() && !section.has("key") {
+        section.own_fault(Fault::new("has no key", "write `key: /data/payload/id`, or leave ordering out"));
+    }
+    Some(Ordering { key: key?, max_block, reorder_window })
+}
+
+/// A JSON pointer (RFC 6901) to something within an object.
+fn parse_pointer(text: &str) -> Result<String, Fault> {
+    let is_pointer = text.strip_prefix('/').is_some_and(|rest| !rest.is_empty())
+        && text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+    if is_pointer {
+        return Ok(text.to_owned());
+    }
+    Err(Fault::new(
+        format!("{} is not a JSON pointer", value::shown(text)),
+        "write the member names from the outside in, such as /data/payload/id",
+    ))
 }
 
 pub(super) fn shutdown(root: &Section<'_>) -> Shutdown {

@@ -397,9 +397,7 @@ fn a_listener_that_could_take_nobody_is_a_problem_or_a_warning() {
 
 #[test]
 fn what_is_to_come_is_refused_and_says_so() {
-    for text in
-        ["routes: [{ provider: stripe }]", "delivery: { ordering: { key: /a } }", "buffer: { engine: postgres }"]
-    {
+    for text in ["routes: [{ provider: stripe }]", "buffer: { engine: postgres }"] {
         assert_problem(text, &keyed(), &["h.yaml:1: ", "not available in this version"]);
     }
 }
@@ -491,6 +489,30 @@ h.yaml:33: routes[6].upstream.sign.keys: is an unknown key; did you mean `key`?
 h.yaml:33: routes[6].upstream.sign: is not used in mode pass: what is not verified is not signed; leave it out, or choose mode proxy or ack";
     let shown = problems(&text.replace("SEED", SEED), &keyed()).join("\n");
     assert_eq!(shown, expected);
+}
+
+#[test]
+fn ordering_is_off_unless_it_has_a_key() {
+    let ordering = |text: &str| resolved(text, &keyed()).config.delivery.ordering;
+    for off in ["", "delivery: { ordering: off }", "delivery: {}"] {
+        assert_eq!(ordering(off), None, "{off}");
+    }
+    let defaults = ordering("delivery: { ordering: { key: /data/payload/id } }").unwrap();
+    assert_eq!(defaults.key, "/data/payload/id");
+    assert_eq!((defaults.max_block, defaults.reorder_window), (Duration::from_secs(30), Duration::ZERO));
+    let window = ordering("delivery: { ordering: { key: /a~1b, reorder_window: 2s, max_block: 0s } }").unwrap();
+    assert_eq!((window.max_block, window.reorder_window), (Duration::ZERO, Duration::from_secs(2)));
+    assert_problem("delivery: { ordering: { max_block: 1s } }", &keyed(), &["delivery.ordering", "has no key"]);
+    assert_problem("delivery: { ordering: {} }", &keyed(), &["delivery.ordering", "has no key"]);
+    for bad in ["data", "/", "/a~2", "/a~"] {
+        let text = format!("delivery: {{ ordering: {{ key: \"{bad}\" }} }}");
+        assert_problem(&text, &keyed(), &["delivery.ordering.key", "not a JSON pointer"]);
+    }
+    assert_problem(
+        "delivery: { ordering: { key: /a, reorder_window: 5m } }",
+        &keyed(),
+        &["delivery.ordering.reorder_window"],
+    );
 }
 
 #[test]

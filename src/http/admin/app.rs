@@ -99,6 +99,8 @@ impl AdminApp {
         if let Some(buffer) = self.state.buffer.get() {
             self.state.metrics.set_buffer(&buffer.committer.stats().borrow());
         }
+        let now = self.state.now();
+        self.state.upstreams.load().iter().for_each(|upstream| upstream.measure(&self.state.metrics, now));
         self.state.metrics.encode().map_or_else(|_| Reply::error(500, "metrics could not be encoded"), Reply::text)
     }
 

@@ -27,6 +27,11 @@ pub fn public_key() -> String {
     public_key_of(&telnyx_key())
 }
 
+/// Its secret, as the commands take it.
+pub fn secret_key() -> String {
+    STANDARD.encode(TELNYX)
+}
+
 pub fn public_key_of(key: &SigningKey) -> String {
     STANDARD.encode(key.verifying_key().as_bytes())
 }

@@ -1,0 +1,330 @@
+//! What waits on one route, and what is done about it next. Pure: time is handed in, and the shell
+//! in `mod.rs` carries out each step.
+//!
+//! New events come from memory, the others are claimed from the buffer, a few at a time. While the
+//! app is not tried, what waits waits in the buffer; only an ordered lane keeps what it has, since
+//! it has taken it up in order.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use super::breaker::Leave;
+use super::order::Order;
+use super::order_key::{Ordering, PlaceReader};
+use super::scheduler::{Class, LaneId, Scheduler, Slot, Turn, Wants};
+use super::signal::Signal;
+use crate::buffer::ClaimLimit;
+use crate::buffer::event::{Claimed, Seq};
+use crate::clock::RunMs;
+
+/// What a lane takes from the buffer at once.
+const CLAIM: ClaimLimit = ClaimLimit { events: 64, bytes: 4 << 20 };
+/// What it takes for a probe.
+const CLAIM_PROBE: ClaimLimit = ClaimLimit { events: 1, bytes: 1 };
+/// It takes more as soon as it has fewer than this.
+const CLAIM_BELOW: usize = 16;
+/// Events of an ordered lane that are kept in memory though they may begin.
+const READY_MAX: usize = 64;
+/// Bytes of events of an ordered lane that wait in memory for others; more wait in the buffer.
+const PARKED_MAX_BYTES: usize = 8 << 20;
+/// How long an event for which there is no room waits in the buffer, if nobody knows better.
+const PUT_BACK_FOR: Duration = Duration::from_secs(1);
+
+/// What is to be done next.
+#[derive(Debug)]
+pub enum Step {
+    /// Try this event.
+    Begin(Claimed, Slot),
+    /// Claim from the buffer and tell [`Lane::claimed`].
+    Claim(ClaimLimit),
+    /// Give an untried event back to the buffer until it is due.
+    PutBack(Claimed, Class, RunMs),
+    /// Nothing, until then or until something happens.
+    Rest {
+        /// When time alone brings something to do.
+        until: Option<RunMs>,
+        /// A lane whose turn it is.
+        wake: Option<LaneId>,
+    },
+}
+
+/// One route's side of the scheduler.
+#[derive(Debug)]
+pub struct Lane {
+    id: LaneId,
+    /// From memory, not looked at yet.
+    fresh: VecDeque<Claimed>,
+    /// From the buffer, not looked at yet.
+    backlog: VecDeque<Claimed>,
+    /// When the buffer has something, as it said last.
+    next_due: Option<RunMs>,
+    /// Whether the buffer may have something that it has not said.
+    look: bool,
+    is_claiming: bool,
+    sequence: Option<Sequence>,
+}
+
+impl Lane {
+    /// A lane that has yet to look into the buffer.
+    pub fn new(id: LaneId, ordering: Option<&Ordering>) -> Lane {
+        Lane {
+            id,
+            fresh: VecDeque::new(),
+            backlog: VecDeque::new(),
+            next_due: None,
+            look: true,
+            is_claiming: false,
+            sequence: ordering.map(Sequence::new),
+        }
+    }
+
+    /// Its name among the lanes of an app.
+    pub fn id(&self) -> LaneId {
+        self.id
+    }
+
+    /// Whether it needs to know how its attempts end.
+    pub fn is_ordered(&self) -> bool {
+        self.sequence.is_some()
+    }
+
+    /// Whether an answer to [`Step::Claim`] is to come.
+    pub fn is_claiming(&self) -> bool {
+        self.is_claiming
+    }
+
+    /// New events, in order of their storing.
+    pub fn add_fresh(&mut self, events: &mut VecDeque<Claimed>) {
+        self.fresh.append(events);
+    }
+
+    /// Something may be due in the buffer.
+    pub fn look_into_buffer(&mut self) {
+        self.look = true;
+    }
+
+    /// The answer to [`Step::Claim`].
+    pub fn claimed(&mut self, events: Vec<Claimed>, next_due: Option<RunMs>) {
+        self.is_claiming = false;
+        self.next_due = next_due;
+        self.backlog.extend(events);
+    }
+
+    /// An attempt of this lane has ended: with a retry at some time, or for good. Only an ordered
+    /// lane needs to know.
+    pub fn ended(&mut self, seq: Seq, retry: Option<RunMs>, now: RunMs) {
+        if let Some(sequence) = &mut self.sequence {
+            sequence.order.ended(seq, retry, now);
+        }
+    }
+
+    /// What is to be done next. To be asked until it says [`Step::Rest`].
+    pub fn step(&mut self, scheduler: &mut Scheduler, now: RunMs) -> Step {
+        let leave = scheduler.leave(now);
+        let is_stopped = scheduler.is_stopped(now);
+        let put_back = match is_stopped {
+            true => self.put_back_one(leave),
+            false => None,
+        };
+        if let Some(step) = put_back.or_else(|| self.arrange(is_stopped, now)) {
+            return step;
+        }
+        let (until, wake) = match scheduler.ask(self.id, self.wants(), now) {
+            Turn::Yours(slot) => match self.take(slot.class) {
+                Some(claimed) => return Step::Begin(claimed, slot),
+                // Cannot be: it wants what it has.
+                None => {
+                    scheduler.end(&slot, Signal::Cut, Duration::ZERO, now);
+                    (None, None)
+                }
+            },
+            Turn::Wait { until, instead } => (until, instead),
+        };
+        let may_claim = match leave {
+            Leave::Free => self.ready_backlog() < CLAIM_BELOW,
+            Leave::Probe => self.wants() == Wants::default(),
+            Leave::NotBefore(_) | Leave::AfterProbe => false,
+        };
+        if may_claim && !self.is_claiming && (self.look || self.next_due.is_some_and(|due| due <= now)) {
+            (self.is_claiming, self.look) = (true, false);
+            let is_for_probe = leave == Leave::Probe && !self.is_ordered();
+            return Step::Claim(if is_for_probe { CLAIM_PROBE } else { CLAIM });
+        }
+        let due = self.next_due.filter(|_| may_claim && !self.is_claiming);
+        let tick = self.sequence.as_ref().and_then(|sequence| sequence.order.next_tick());
+        // A lane that wants nothing now may have to let go of the app's wish to be left alone.
+        let stop_ends = match leave {
+            Leave::NotBefore(at) => Some(at),
+            _ => None,
+        };
+        Step::Rest { until: [until, due, tick, stop_ends].into_iter().flatten().min(), wake }
+    }
+
+    /// Everything that it holds, to be given back at the end.
+    pub fn drain(&mut self) -> Vec<(Claimed, Class)> {
+        let fresh = self.fresh.drain(..).map(|claimed| (claimed, Class::Fresh));
+        let mut all: Vec<_> = fresh.chain(self.backlog.drain(..).map(|claimed| (claimed, Class::Backlog))).collect();
+        if let Some(sequence) = &mut self.sequence {
+            all.extend(sequence.drain());
+        }
+        all
+    }
+
+    /// Events that were delivered without their place, since too many were known; since the last
+    /// time this was asked.
+    pub fn take_unordered(&mut self) -> u64 {
+        self.sequence.as_mut().map_or(0, |sequence| std::mem::take(&mut sequence.unordered))
+    }
+
+    /// In an ordered lane, finds out what may begin.
+    fn arrange(&mut self, is_stopped: bool, now: RunMs) -> Option<Step> {
+        let sequence = self.sequence.as_mut()?;
+        if is_stopped {
+            sequence.order.pause(now);
+        } else {
+            sequence.order.resume(now);
+        }
+        while sequence.ready.iter().map(VecDeque::len).sum::<usize>() < READY_MAX {
+            // In order of their storing.
+            let (from, class) = match (self.fresh.front(), self.backlog.front()) {
+                (None, None) => break,
+                (Some(fresh), Some(backlog)) if backlog.seq < fresh.seq => (&mut self.backlog, Class::Backlog),
+                (None, Some(_)) => (&mut self.backlog, Class::Backlog),
+                // A claim under way may bring older ones than memory has.
+                (Some(_), _) if self.is_claiming => break,
+                (Some(_), _) => (&mut self.fresh, Class::Fresh),
+            };
+            let claimed = from.pop_front()?;
+            if let Some((claimed, due)) = sequence.arrive(claimed, class, now) {
+                return Some(Step::PutBack(claimed, class, due));
+            }
+        }
+        let buffer_has_more = self.look || self.is_claiming || self.next_due == Some(RunMs(0));
+        sequence.order.tick(!buffer_has_more && self.fresh.is_empty() && self.backlog.is_empty(), now);
+        sequence.settle_ready();
+        None
+    }
+
+    /// While the app is not tried, events wait in the buffer, but for the one of a probe.
+    fn put_back_one(&mut self, leave: Leave) -> Option<Step> {
+        if self.is_ordered() {
+            return None;
+        }
+        if let Some(claimed) = self.fresh.pop_back() {
+            return Some(Step::PutBack(claimed, Class::Fresh, RunMs(0)));
+        }
+        let kept = usize::from(leave == Leave::Probe);
+        let claimed = if self.backlog.len() > kept { self.backlog.pop_back()? } else { return None };
+        Some(Step::PutBack(claimed, Class::Backlog, RunMs(0)))
+    }
+
+    fn wants(&self) -> Wants {
+        match &self.sequence {
+            None => Wants { fresh: !self.fresh.is_empty(), backlog: !self.backlog.is_empty() },
+            Some(Sequence { ready: [fresh, backlog], .. }) => {
+                Wants { fresh: !fresh.is_empty(), backlog: !backlog.is_empty() }
+            }
+        }
+    }
+
+    fn ready_backlog(&self) -> usize {
+        self.backlog.len() + self.sequence.as_ref().map_or(0, |sequence| sequence.ready[1].len())
+    }
+
+    fn take(&mut self, class: Class) -> Option<Claimed> {
+        match (&mut self.sequence, class) {
+            (Some(sequence), class) => sequence.ready[index(class)].pop_front(),
+            (None, Class::Fresh) => self.fresh.pop_front(),
+            (None, Class::Backlog) => self.backlog.pop_front(),
+        }
+    }
+}
+
+fn index(class: Class) -> usize {
+    match class {
+        Class::Fresh => 0,
+        Class::Backlog => 1,
+    }
+}
+
+/// The events of an ordered lane that are in memory.
+#[derive(Debug)]
+struct Sequence {
+    places: PlaceReader,
+    order: Order,
+    /// What waits for another one, or for time to pass.
+    parked: HashMap<Seq, (Claimed, Class)>,
+    parked_bytes: usize,
+    /// What may begin, by class.
+    ready: [VecDeque<Claimed>; 2],
+    unordered: u64,
+}
+
+impl Sequence {
+    fn new(ordering: &Ordering) -> Sequence {
+        Sequence {
+            places: PlaceReader::new(ordering),
+            order: Order::new(ordering.max_block, ordering.reorder_window),
+            parked: HashMap::new(),
+            parked_bytes: 0,
+            ready: Default::default(),
+            unordered: 0,
+        }
+    }
+
+    /// Takes an event up. What can neither begin nor wait here is returned, with the time until
+    /// which it waits in the buffer.
+    fn arrive(&mut self, claimed: Claimed, class: Class, now: RunMs) -> Option<(Claimed, RunMs)> {
+        let Claimed { seq, due, stored_at, .. } = claimed;
+        let place = self.places.place(&claimed.event);
+        let is_placed = place.is_some_and(|place| self.order.arrive(seq, place, stored_at, due, now));
+        if !is_placed {
+            self.unordered += u64::from(place.is_some());
+            if due > now {
+                return Some((claimed, due));
+            }
+            self.ready[index(class)].push_back(claimed);
+            return None;
+        }
+        self.park(claimed, class);
+        self.settle_ready();
+        let has_room = self.parked_bytes <= PARKED_MAX_BYTES && due <= now;
+        if has_room || !self.parked.contains_key(&seq) {
+            return None;
+        }
+        let due = if due > now { due } else { self.back_until(seq, now) };
+        self.order.put_back(seq, due, now);
+        self.unpark(seq).map(|(claimed, _)| (claimed, due))
+    }
+
+    /// Moves to the ready ones what its order lets go.
+    fn settle_ready(&mut self) {
+        while let Some(seq) = self.order.next_ready() {
+            if let Some((claimed, class)) = self.unpark(seq) {
+                self.ready[index(class)].push_back(claimed);
+            }
+        }
+    }
+
+    fn park(&mut self, claimed: Claimed, class: Class) {
+        self.parked_bytes += claimed.event.body.len();
+        self.parked.insert(claimed.seq, (claimed, class));
+    }
+
+    fn unpark(&mut self, seq: Seq) -> Option<(Claimed, Class)> {
+        let (claimed, class) = self.parked.remove(&seq)?;
+        self.parked_bytes -= claimed.event.body.len();
+        Some((claimed, class))
+    }
+
+    fn back_until(&self, seq: Seq, now: RunMs) -> RunMs {
+        self.order.not_before(seq, now).unwrap_or(now.plus(PUT_BACK_FOR))
+    }
+
+    fn drain(&mut self) -> Vec<(Claimed, Class)> {
+        let [fresh, backlog] = std::mem::take(&mut self.ready);
+        let ready = fresh.into_iter().map(|claimed| (claimed, Class::Fresh));
+        let ready = ready.chain(backlog.into_iter().map(|claimed| (claimed, Class::Backlog)));
+        ready.chain(std::mem::take(&mut self.parked).into_values()).collect()
+    }
+}

@@ -1,0 +1,32 @@
+//! What an attempt says about the app, whatever it says about the event. Pure.
+
+/// How an app answered, as far as it tells how much can be asked of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// 2xx.
+    Good,
+    /// An answer that finds fault with the event: the app is up.
+    Refused,
+    /// 429 or 503: less at once, please.
+    Busy,
+    /// Another answer that means "again later", or half of one.
+    Failed,
+    /// No complete answer in time.
+    Timeout,
+    /// No connection.
+    Unreachable,
+    /// The attempt was cut off by us, which says nothing.
+    Cut,
+}
+
+impl Signal {
+    /// Whether the app has judged the event.
+    pub fn is_answer(self) -> bool {
+        matches!(self, Signal::Good | Signal::Refused)
+    }
+
+    /// Whether fewer attempts at once may help.
+    pub fn asks_for_less(self) -> bool {
+        matches!(self, Signal::Busy | Signal::Timeout)
+    }
+}

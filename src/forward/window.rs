@@ -1,0 +1,240 @@
+//! How many attempts may be under way at once: additive increase, multiplicative decrease, with a
+//! slow start and an eye on the latency. Pure.
+//!
+//! Latency tells before an answer does that an app has enough. What is normal is learnt from
+//! attempts that were as good as alone; a window that is worked at several times that shrinks, until
+//! the latency is normal again or the window so small that its latency is the new normal.
+
+use std::time::Duration;
+
+use super::signal::Signal;
+
+/// Attempts at once (itself included) up to which an attempt counts as alone.
+const ALONE: usize = 2;
+/// Weight of a new latency in the moving averages.
+const WEIGHT: f64 = 1.0 / 16.0;
+/// Beyond this multiple of the normal latency the window shrinks.
+const SLOW: f64 = 1.6;
+/// Below this multiple it may grow.
+const FAST: f64 = 1.3;
+/// Below this multiple, of attempts that are alone, the normal is learnt and it may grow.
+const LEARNT: f64 = 1.15;
+/// A latency above normal by less than this is noise of our own, microseconds.
+const NOISE_US: f64 = 3_000.0;
+/// What is left of the window after an answer that asks for less.
+const CUT_BUSY: f64 = 0.5;
+/// What is left of it when the app has become slow.
+const CUT_SLOW: f64 = 0.9;
+
+/// The window of one app.
+#[derive(Debug)]
+pub struct Window {
+    max: f64,
+    limit: f64,
+    /// Up to here it doubles.
+    threshold: f64,
+    /// Good answers since it last grew.
+    good: f64,
+    /// Goes up with every cut, so that one cause cuts once.
+    epoch: u32,
+    normal_us: Option<f64>,
+    recent_us: f64,
+}
+
+/// What an attempt remembers of the window that it began in.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun {
+    epoch: u32,
+    /// Attempts under way, itself included.
+    alongside: usize,
+}
+
+impl Window {
+    /// Half open: whether the app is slow is not known yet, and usually it is not.
+    pub fn new(max: usize) -> Window {
+        #[allow(clippy::cast_precision_loss, reason = "a small number")]
+        let max = max.max(1) as f64;
+        let half = (max / 2.0).max(1.0);
+        Window { max, limit: half, threshold: max, good: 0.0, epoch: 0, normal_us: None, recent_us: 0.0 }
+    }
+
+    /// Attempts that may be under way at once, at least one.
+    pub fn limit(&self) -> usize {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and max")]
+        let limit = self.limit as usize;
+        limit
+    }
+
+    /// Slow start: the app is back, and may not bear everything at once.
+    pub fn restart(&mut self) {
+        self.limit = 1.0;
+        self.threshold = (self.max / 2.0).max(1.0);
+        self.forget();
+    }
+
+    /// An attempt begins, as one of so many.
+    pub fn begin(&self, alongside: usize) -> Begun {
+        Begun { epoch: self.epoch, alongside }
+    }
+
+    /// An attempt has ended after so long.
+    pub fn end(&mut self, signal: Signal, begun: Begun, latency: Duration) {
+        if signal.asks_for_less() {
+            return self.cut(CUT_BUSY, begun);
+        }
+        if !signal.is_answer() {
+            return;
+        }
+        let slowness = self.note_latency(latency, begun);
+        let is_alone = begun.alongside <= ALONE;
+        if slowness > SLOW && !is_alone {
+            return self.cut(CUT_SLOW, begun);
+        }
+        // A window that nobody fills tells nothing about its size. The backlog fills half of it.
+        let filled = begun.alongside * 2 + 1 >= self.limit();
+        if filled && begun.epoch == self.epoch {
+            self.good += 1.0;
+        }
+        if self.good >= self.limit.floor() && slowness < if is_alone { LEARNT } else { FAST } {
+            let doubled = (self.limit * 2.0).min(self.threshold);
+            let grown = if self.limit < self.threshold { doubled } else { self.limit + 1.0 };
+            self.limit = grown.min(self.max);
+            self.good = 0.0;
+        }
+    }
+
+    /// Takes a latency in; returns how many times the normal the latest ones are, 1 if that is
+    /// within the noise.
+    fn note_latency(&mut self, latency: Duration, begun: Begun) -> f64 {
+        let sample_us = latency.as_secs_f64() * 1e6;
+        let Some(normal_us) = &mut self.normal_us else {
+            self.normal_us = Some(sample_us);
+            self.recent_us = sample_us;
+            return 1.0;
+        };
+        self.recent_us += (sample_us - self.recent_us) * WEIGHT;
+        if begun.alongside <= ALONE || sample_us < *normal_us {
+            *normal_us += (sample_us - *normal_us) * WEIGHT;
+        }
+        if self.recent_us - *normal_us < NOISE_US { 1.0 } else { self.recent_us / *normal_us }
+    }
+
+    fn cut(&mut self, to: f64, begun: Begun) {
+        if begun.epoch != self.epoch {
+            return;
+        }
+        self.limit = (self.limit * to).max(1.0);
+        self.threshold = self.limit;
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        self.good = 0.0;
+        self.epoch += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAST_APP: Duration = Duration::from_millis(10);
+
+    /// A full window of answers.
+    fn round(window: &mut Window, signal: Signal, latency: Duration) {
+        let limit = window.limit();
+        let begun: Vec<_> = (1..=limit).map(|alongside| window.begin(alongside.max(limit))).collect();
+        for begun in begun {
+            window.end(signal, begun, latency);
+        }
+    }
+
+    #[test]
+    fn after_a_restart_it_doubles_up_to_half_and_grows_by_one_from_there() {
+        let mut window = Window::new(16);
+        window.restart();
+        let mut limits = vec![window.limit()];
+        for _ in 0..6 {
+            round(&mut window, Signal::Good, FAST_APP);
+            limits.push(window.limit());
+        }
+        assert_eq!(limits, [1, 2, 4, 8, 9, 10, 11]);
+        for _ in 0..100 {
+            round(&mut window, Signal::Good, FAST_APP);
+        }
+        assert_eq!(window.limit(), 16, "and no further");
+    }
+
+    #[test]
+    fn a_busy_app_halves_it_once_for_all_that_was_under_way() {
+        let mut window = Window::new(32);
+        round(&mut window, Signal::Busy, FAST_APP);
+        assert_eq!(window.limit(), 8);
+        round(&mut window, Signal::Timeout, FAST_APP);
+        assert_eq!(window.limit(), 4);
+        for _ in 0..10 {
+            round(&mut window, Signal::Busy, FAST_APP);
+        }
+        assert_eq!(window.limit(), 1, "never nothing");
+    }
+
+    #[test]
+    fn failures_that_do_not_ask_for_less_leave_it() {
+        let mut window = Window::new(32);
+        for signal in [Signal::Failed, Signal::Unreachable, Signal::Cut] {
+            round(&mut window, signal, FAST_APP);
+        }
+        assert_eq!(window.limit(), 16);
+        round(&mut window, Signal::Refused, FAST_APP);
+        assert_eq!(window.limit(), 32, "a refusal is an answer");
+    }
+
+    #[test]
+    fn a_window_that_is_not_filled_does_not_grow() {
+        let mut window = Window::new(32);
+        for _ in 0..1000 {
+            let begun = window.begin(3);
+            window.end(Signal::Good, begun, FAST_APP);
+        }
+        assert_eq!(window.limit(), 16);
+    }
+
+    /// An app with so many workers: beyond them an attempt waits.
+    fn latency(workers: usize, alongside: usize, service: Duration) -> Duration {
+        service.mul_f64((alongside as f64 / workers as f64).max(1.0))
+    }
+
+    #[test]
+    fn it_settles_where_the_app_is_not_slower_than_twice_its_normal() {
+        let mut window = Window::new(64);
+        window.restart();
+        let mut worst = Duration::ZERO;
+        for n in 0..2000 {
+            let slow = latency(8, window.limit(), FAST_APP);
+            round(&mut window, Signal::Good, slow);
+            if n > 20 {
+                worst = worst.max(slow);
+            }
+        }
+        assert!(worst <= FAST_APP * 2, "{worst:?}");
+        assert!(window.limit() >= 6, "{} of 8 workers are used", window.limit());
+    }
+
+    #[test]
+    fn an_app_that_has_become_slower_for_good_gets_its_window_back() {
+        let mut window = Window::new(32);
+        for _ in 0..50 {
+            let begun = window.begin(1);
+            window.end(Signal::Good, begun, FAST_APP);
+        }
+        round(&mut window, Signal::Good, FAST_APP);
+        assert_eq!(window.limit(), 32);
+        let mut limits = Vec::new();
+        for _ in 0..400 {
+            round(&mut window, Signal::Good, FAST_APP * 10);
+            limits.push(window.limit());
+        }
+        assert!(limits.contains(&2), "it looked whether less at once helps");
+        assert_eq!(window.limit(), 32, "and it did not");
+    }
+}

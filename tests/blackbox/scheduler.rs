@@ -1,0 +1,161 @@
+//! An app that is down, overloaded or wants to be left alone: when it is tried, and with how much.
+
+use std::time::{Duration, Instant};
+
+use super::harness::*;
+
+fn post_event(hookward: &Hookward) -> String {
+    let id = new_id();
+    assert_accepted(&hookward.post(&signed(body(&id))), &id);
+    id
+}
+
+fn status(hookward: &Hookward) -> serde_json::Value {
+    hookward.admin_socket(&Request::get("/api/v1/status")).json()["upstream"][0].clone()
+}
+
+fn attempts(hookward: &Hookward) -> f64 {
+    hookward.metrics().value("hookward_delivery_attempts_total", &[])
+}
+
+/// Hookward in front of an app that has been found to be down.
+fn with_open_breaker() -> (Sink, Hookward) {
+    let mut sink = Sink::start();
+    sink.stop();
+    let hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
+    for _ in 0..5 {
+        post_event(&hookward);
+    }
+    hookward.await_metrics("not closed", |m| m.value("hookward_upstream_state", &[("route", "default")]) > 0.0);
+    (sink, hookward)
+}
+
+#[test]
+fn an_app_that_is_down_is_tried_by_a_probe_now_and_then_and_what_waits_is_charged_nothing() {
+    let (mut sink, hookward) = with_open_breaker();
+    let before = attempts(&hookward);
+    for _ in 0..200 {
+        post_event(&hookward);
+    }
+    // A probe after 0.25 s, 0.5 s, 1 s: without the breaker it would be hundreds of attempts.
+    hookward.await_metrics("another probe", |m| m.value("hookward_delivery_attempts_total", &[]) > before);
+    assert!(attempts(&hookward) - before < 10.0, "{} attempts", attempts(&hookward) - before);
+    assert_ne!(status(&hookward)["state"], "closed");
+    sink.start_again();
+    let received = sink.wait_for(205);
+    hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
+    hookward.await_metric("hookward_upstream_state", &[("route", "default")], 0.0);
+    let first_attempts = received.iter().filter(|received| received.attempt() == 1).count();
+    assert!(first_attempts >= 190, "{first_attempts} of 205 came at their first attempt");
+    assert_eq!(status(&hookward)["state"], "closed");
+    let log = hookward.stderr();
+    assert_eq!(log.matches("the app is not tried any more").count(), 1, "one line for the change\n{log}");
+    assert_eq!(log.matches("the app takes events again").count(), 1, "{log}");
+}
+
+#[test]
+fn the_window_that_is_shown_grows_while_the_app_is_well_and_halves_when_it_is_busy() {
+    let (sink, hookward) = pair();
+    let limit = |m: &metrics::Metrics| m.value("hookward_upstream_concurrency_limit", &[("route", "default")]);
+    assert_eq!(limit(&hookward.metrics()), 16.0, "half of max_concurrency at the start");
+    assert_eq!(status(&hookward)["concurrency"], 16);
+    sink.replies([Reply::status(429)]);
+    post_event(&hookward);
+    hookward.await_metrics("halved", |m| limit(m) == 8.0);
+}
+
+#[test]
+fn a_busy_app_that_recovers_gets_its_window_back() {
+    let sink = Sink::start();
+    sink.behave(|_| Reply::Hold);
+    let yaml = format!("upstream: {{ url: \"{}\", max_concurrency: 4 }}\n", sink.url());
+    let hookward = Setup::new(&sink).without_flag("--upstream").config(&yaml).start();
+    for _ in 0..20 {
+        post_event(&hookward);
+    }
+    // Two at once are answered together, then four.
+    sink.wait_for(2);
+    sink.release();
+    hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], 20.0);
+    hookward.await_metrics("more than at the start", |m| {
+        m.value("hookward_upstream_concurrency_limit", &[("route", "default")]) > 2.0
+    });
+}
+
+#[test]
+fn routes_with_equal_upstreams_share_one_breaker() {
+    let mut sink = Sink::start();
+    sink.stop();
+    let yaml = format!(
+        "{QUICK_RETRIES}routes: [ {{ name: one, path: /one }}, {{ name: two, path: /two }}, \
+         {{ name: other, path: /other, upstream: {{ url: \"{}\", timeout: 9s }} }} ]\n",
+        sink.url()
+    );
+    let hookward = Setup::new(&sink).config(&yaml).start();
+    for _ in 0..5 {
+        let id = new_id();
+        assert_accepted(&hookward.post(&signed(body(&id)).target("/one")), &id);
+    }
+    let state = |m: &metrics::Metrics, route| m.value("hookward_upstream_state", &[("route", route)]);
+    let metrics = hookward.await_metrics("both are not closed", |m| state(m, "one") > 0.0 && state(m, "two") > 0.0);
+    assert_eq!(state(&metrics, "other"), 0.0, "another upstream by its timeout");
+}
+
+#[test]
+fn retry_after_shows_in_the_status_and_in_the_log() {
+    let sink = Sink::start();
+    sink.replies([Reply::Answer(503, vec![("Retry-After", "60".to_owned())])]);
+    let hookward = Setup::new(&sink).start();
+    post_event(&hookward);
+    let left = poll("held", || status(&hookward)["retry_after_s"].as_u64());
+    assert!((50..=60).contains(&left), "{left}");
+    assert!(hookward.stderr().contains("the app asks to be left alone"), "{}", hookward.stderr());
+    post_event(&hookward);
+    hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 2.0);
+    assert_eq!(sink.count(), 1);
+}
+
+#[test]
+fn new_events_go_past_a_backlog_that_hangs() {
+    let sink = Sink::start();
+    sink.behave(|received| if received.target == "/slow" { Reply::Hold } else { Reply::status(200) });
+    let yaml = format!("upstream: {{ url: \"{}\", max_concurrency: 8 }}\n", sink.url());
+    let mut hookward = Setup::new(&sink).without_flag("--upstream").config(&yaml).start();
+    for _ in 0..30 {
+        let id = new_id();
+        assert_accepted(&hookward.post(&signed(body(&id)).target("/slow")), &id);
+    }
+    sink.wait_for(1);
+    // After the restart they are a backlog, whose attempts hang and so fill the half that is theirs.
+    hookward.kill9();
+    hookward.start_again();
+    sink.wait_for(3);
+    let begun = Instant::now();
+    let id = post_sentinel_to("/quick", &hookward, &sink);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{id} waited {:?} of the 15 s timeout", begun.elapsed());
+}
+
+#[test]
+fn a_stop_does_not_wait_for_what_cannot_be_delivered_within_it() {
+    let sink = Sink::start();
+    sink.replies([Reply::Answer(503, vec![("Retry-After", "3600".to_owned())])]);
+    let mut hookward = Setup::new(&sink).config("shutdown: { drain: 60s }\n").start();
+    let id = post_event(&hookward);
+    hookward.await_metric("hookward_delivery_attempts_total", &[("result", "retry")], 1.0);
+    let begun = Instant::now();
+    hookward.stop();
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    hookward.start_again();
+    assert_eq!(sink.wait_for(2)[1].event_id(), id, "it is there after the restart");
+}
+
+#[test]
+fn a_stop_waits_for_a_retry_that_is_due_within_it() {
+    let sink = Sink::start();
+    sink.replies([Reply::Answer(503, vec![("Retry-After", "1".to_owned())])]);
+    let mut hookward = Setup::new(&sink).config("shutdown: { drain: 60s }\n").start();
+    post_event(&hookward);
+    hookward.await_metric("hookward_delivery_attempts_total", &[("result", "retry")], 1.0);
+    hookward.stop();
+    assert_eq!(sink.count(), 2, "{}", hookward.stderr());
+}
