@@ -98,6 +98,11 @@ impl ManualClock {
         ManualClock { unix_ms: AtomicI64::new(seconds * 1000), uptime_ms: AtomicI64::new(0) }
     }
 
+    /// Sets the wall clock, as an administrator or NTP does.
+    pub fn step_to_unix_s(&self, seconds: i64) {
+        self.unix_ms.store(seconds * 1000, Ordering::SeqCst);
+    }
+
     /// Moves both clocks forward.
     pub fn advance(&self, by: Duration) {
         self.unix_ms.fetch_add(duration_ms(by), Ordering::SeqCst);

@@ -317,6 +317,76 @@ async fn what_an_operator_has_thrown_away_is_known_until_it_is_settled() {
 }
 
 #[tokio::test]
+async fn nothing_is_repaired_before_what_became_of_events_is_written() {
+    let gate = Arc::new(Gate::default());
+    gate.outcomes.lock().push(Some(BufferError::DiskFull));
+    gate.open();
+    let (committer, _) = start(&gate);
+    committer.settle(Settlement { seq: Seq(9), outcome: Outcome::Delivered, attempts: 1, last: None });
+    assert_eq!(committer.repair(vec![Repair::Discard(Seq(9))]).await, Err(DeskError::Full));
+    assert!(!committer.is_withdrawn(Seq(9)));
+    assert!(committer.repair(vec![Repair::Discard(Seq(8))]).await.is_ok(), "once there is room");
+}
+
+const DAY_S: u64 = 86_400;
+
+/// The real engine on this clock, with a keep of 14 days for dead letters.
+fn start_engine(dir: &std::path::Path, clock: &Arc<ManualClock>, metrics: &Arc<Metrics>) -> Committer {
+    let settings = crate::buffer::sqlite::Settings {
+        max_bytes: 1 << 30,
+        dedupe_entries: 1_000,
+        tombstone_keep: Duration::from_secs(DAY_S),
+        dead_letter_keep: Duration::from_secs(14 * DAY_S),
+        delivered_keep: Duration::ZERO,
+        in_order: false,
+    };
+    let (engine, recovery) = crate::buffer::sqlite::SqliteBuffer::open(dir, settings).unwrap();
+    let handover = Arc::new(Taken::default());
+    let reopen: Reopen = Box::new(|_| Err("not in this test".to_owned()));
+    Committer::start(Box::new(engine), reopen, &recovery, handover, clock.clone(), metrics.clone()).unwrap().0
+}
+
+async fn await_dead(committer: &Committer, dead: u64) {
+    committer.stats().wait_for(|stats| stats.of(State::Dead) == dead).await.unwrap();
+}
+
+#[tokio::test]
+async fn neither_a_clock_step_nor_a_downtime_expires_a_dead_letter_but_its_keep_does_and_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(metrics());
+    let clock = Arc::new(ManualClock::at_unix_s(1_000_000_000));
+    let committer = start_engine(dir.path(), &clock, &metrics);
+    let Ok(Accepted::New(stored)) = store(&committer, "one").await else { panic!("not stored") };
+    let outcome = Outcome::Dead { error: "400".into() };
+    committer.settle(Settlement { seq: stored.seq(), outcome, attempts: 1, last: None });
+    // Rides on the next commit: the clock stands still, so that no quiet passes.
+    store(&committer, "two").await.unwrap();
+    await_dead(&committer, 1).await;
+    // Ten years ahead, a year back.
+    for unix_s in [1_315_360_000, 970_000_000] {
+        clock.step_to_unix_s(unix_s);
+        clock.advance(Duration::from_secs(DAY_S));
+        // Answered behind a slice of housekeeping that saw the new time.
+        store(&committer, &unix_s.to_string()).await.unwrap();
+        committer.event(stored.seq()).await.unwrap().unwrap();
+    }
+    committer.close().await;
+
+    // Down for a year; the uptime begins at zero.
+    let clock = Arc::new(ManualClock::at_unix_s(1_032_000_000));
+    let committer = start_engine(dir.path(), &clock, &metrics);
+    clock.advance(Duration::from_secs(11 * DAY_S));
+    store(&committer, "three").await.unwrap();
+    assert_eq!(committer.event(stored.seq()).await.unwrap().unwrap().record.state, State::Dead);
+    assert_eq!(metrics.route("default").expired.get(), 0);
+    clock.advance(Duration::from_secs(2 * DAY_S));
+    await_dead(&committer, 0).await;
+    assert_eq!(committer.event(stored.seq()).await.unwrap(), None);
+    assert_eq!(metrics.route("default").expired.get(), 1);
+    committer.close().await;
+}
+
+#[tokio::test]
 async fn scopes_and_ids_do_not_run_into_each_other() {
     let gate = Arc::new(Gate::default());
     let (committer, _) = start(&gate);

@@ -1,11 +1,15 @@
 //! `hookward health`: the readiness probe of an image without a shell or curl.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use http::Method;
 
 use super::admin::{AdminArgs, Trouble, converse, said};
 use super::output::finish;
+
+/// A probe that takes longer is a failed one.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Ask a running hookward whether it takes events (exit 0) or not (exit 1)
 #[derive(Debug, clap::Args)]
@@ -22,7 +26,9 @@ pub struct Args {
 #[allow(clippy::needless_pass_by_value, reason = "every command takes its flags so")]
 pub fn run(args: Args) -> ExitCode {
     converse(async {
-        let answer = args.admin.client()?.ask(Method::GET, "/readyz", None).await?;
+        let admin = args.admin.client()?;
+        let answer = tokio::time::timeout(TIMEOUT, admin.ask(Method::GET, "/readyz", None)).await;
+        let answer = answer.map_err(|_| Trouble::Failed(format!("no answer within {TIMEOUT:?}")))??;
         match answer.status {
             200 => Ok(finish("ready\n", ExitCode::SUCCESS)),
             _ => Err(Trouble::Failed(format!("not ready: {}", said(&answer.json())))),

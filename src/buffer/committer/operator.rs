@@ -137,7 +137,11 @@ impl Owner {
                 let _ = answer.send(found);
             }
             Request::Repair(repairs, answer) => {
-                let repaired = self.attend(|engine| engine.repair(&repairs, now));
+                // What could not be written before would be forgotten by what is repaired now.
+                let repaired = match self.settlements.is_empty() {
+                    true => self.attend(|engine| engine.repair(&repairs, now)),
+                    false => Err(DeskError::Full),
+                };
                 if let Ok(repaired) = &repaired {
                     self.note_repairs(&repairs, repaired);
                     // Before the answer, so that whoever got it sees the event counted.
