@@ -1,6 +1,6 @@
 # Two commands: `make demo` shows hookward at work, `make test` is everything a contributor runs.
 # Each installs what is missing, or says what to install.
-.PHONY: demo test lint bench build tools clean
+.PHONY: demo test lint bench bench-outage build tools clean
 
 CARGO ?= cargo
 
@@ -20,6 +20,11 @@ lint: tools
 # Prints ack latency at 1,000 events/s, memory and the time to be ready.
 bench: tools
 	$(CARGO) bench --bench load
+
+# Takes the app down for HOOKWARD_BENCH_OUTAGE_S seconds at HOOKWARD_BENCH_RATE events/s and prints
+# what its return is like.
+bench-outage: tools
+	$(CARGO) bench --bench outage
 
 # pingora's zlib needs cmake and a C compiler, SQLite the compiler.
 tools:
