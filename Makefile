@@ -1,6 +1,6 @@
 # Two commands: `make demo` shows hookward at work, `make test` is everything a contributor runs.
 # Each installs what is missing, or says what to install.
-.PHONY: demo test test-sdk lint bench bench-events fuzz build tools test-tools clean
+.PHONY: demo test test-sdk lint bench bench-events bench-outage fuzz build tools test-tools clean
 
 CARGO ?= cargo
 
@@ -37,6 +37,11 @@ fuzz:
 # Prints how long lists of a buffer of a million events take while 2,000 events/s come in; needs 2 GB.
 bench-events: tools
 	$(CARGO) bench --bench events
+
+# Takes the app down for HOOKWARD_BENCH_OUTAGE_S seconds at HOOKWARD_BENCH_RATE events/s and prints
+# what its return is like.
+bench-outage: tools
+	$(CARGO) bench --bench outage
 
 # pingora's zlib needs cmake and a C compiler, SQLite the compiler.
 tools:
