@@ -1,6 +1,6 @@
 # Two commands: `make demo` shows hookward at work, `make test` is everything a contributor runs.
 # Each installs what is missing, or says what to install.
-.PHONY: demo test lint bench bench-events build tools clean
+.PHONY: demo test test-sdk lint bench bench-events fuzz build tools test-tools clean
 
 CARGO ?= cargo
 
@@ -10,8 +10,15 @@ demo: tools
 build: tools
 	$(CARGO) build --release
 
-test: lint
+test: test-tools lint
 	$(CARGO) test --lib --bins --tests
+
+# The official Telnyx SDKs and libraries of Standard Webhooks against the real binary: the only tests
+# that install packages of theirs (pinned, below target/sdk).
+test-sdk: tools
+	@./.ci/tools sdk
+	./tests/sdk/install
+	$(CARGO) test --test blackbox -- --ignored sdk::
 
 lint: tools
 	$(CARGO) fmt --check
@@ -21,6 +28,12 @@ lint: tools
 bench: tools
 	$(CARGO) bench --bench load
 
+# Every fuzz target for 30 s; another time with `make fuzz SECONDS=300`.
+SECONDS ?= 30
+fuzz:
+	@./.ci/tools fuzz
+	./fuzz/run $(SECONDS)
+
 # Prints how long lists of a buffer of a million events take while 2,000 events/s come in; needs 2 GB.
 bench-events: tools
 	$(CARGO) bench --bench events
@@ -28,6 +41,10 @@ bench-events: tools
 # pingora's zlib needs cmake and a C compiler, SQLite the compiler.
 tools:
 	@./.ci/tools
+
+# The smuggling check runs between a real nginx and a server in Python; strace lets syncs fail.
+test-tools:
+	@./.ci/tools test
 
 clean:
 	$(CARGO) clean

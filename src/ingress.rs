@@ -16,6 +16,7 @@ use crate::gate::allowlist::{Admitted, Allowlist};
 use crate::gate::delivery::{BodySource, Delivery};
 use crate::gate::forgers::{FailuresPerS, Forgers};
 use crate::gate::identity::{Facts, Identified, Identity};
+use crate::gate::keys::NamedKey;
 use crate::gate::peer::{ClientAddr, Peer, TrustedProxies};
 use crate::gate::signature::{Signed, Verifier};
 use crate::gate::timestamp::Tolerance;
@@ -72,6 +73,14 @@ impl Route {
     /// Whether its requests are verified before anything is done with them.
     pub fn verifies(&self) -> bool {
         matches!(self.handling, Handling::Verified(..))
+    }
+
+    /// Whose signature counts; nobody's where nothing is verified.
+    pub fn keys(&self) -> &[NamedKey] {
+        match &self.handling {
+            Handling::Verified(gates, _) => &gates.verifier.keys,
+            Handling::Passed(_) => &[],
+        }
     }
 
     /// The `Allow` header of a 405.
@@ -141,6 +150,10 @@ pub struct Known {
     pub skew_s: Option<i64>,
     /// What checks in `report` mode would have refused.
     pub reports: Reports,
+    /// The body that no key has signed, to find out why.
+    pub unsigned_body: Option<Bytes>,
+    /// What led to the refusal, where more is known than its reason says.
+    pub hint: Option<String>,
 }
 
 impl Known {
@@ -180,6 +193,16 @@ impl Ingress {
         Ingress { router, trusted_proxies, forgery, clock, draining }
     }
 
+    /// Whether this peer may name the client.
+    pub fn trusts(&self, peer: Peer) -> bool {
+        self.trusted_proxies.trusts(peer)
+    }
+
+    /// The keys of all routes.
+    pub fn keys(&self) -> impl Iterator<Item = &NamedKey> {
+        self.router.targets().iter().flat_map(Route::keys)
+    }
+
     /// The route of a request.
     ///
     /// # Errors
@@ -190,6 +213,13 @@ impl Ingress {
             Found::Route(route) => Ok(route),
             Found::Nowhere | Found::Confusable => Err(Rejection::NoRoute),
         }
+    }
+
+    /// Why a request has no route, where it is not just that none has its path.
+    pub fn path_hint(&self, head: &Head<'_>) -> Option<&'static str> {
+        matches!(self.router.find(head.path()), Found::Confusable).then_some(
+            "an app may take this path for one that is verified, so it is not passed; send to the path as it is configured",
+        )
     }
 
     /// Takes a request through every gate in their order; the types see to it that none is left
@@ -217,7 +247,9 @@ impl Ingress {
         let claimed = gates.verifier.claim(&admitted, head.headers, &mut known.reports)?;
         let delivery = Delivery::read(claimed, body, gates.max_body_bytes).await?;
         known.body_bytes = Some(delivery.len());
+        let unsigned = delivery.body();
         let signed = gates.verifier.verify(delivery, &mut known.reports);
+        known.unsigned_body = signed.is_err().then_some(unsigned);
         self.note_verification(route, gates, &admitted, &signed);
         let fresh = gates.tolerance.check(signed?, self.clock.unix_ms(), &mut known.reports)?;
         let identified = gates.identity.name(fresh, &known.reports);
@@ -274,7 +306,9 @@ impl Ingress {
     /// The sender's headers that go to the app.
     fn headers(&self, head: &Head<'_>, client: Option<IpAddr>) -> Vec<(Bytes, Bytes)> {
         let peer_is_trusted = self.trusted_proxies.trusts(head.peer);
-        end_to_end(head.headers, &Origin { peer: head.peer, peer_is_trusted, client, tls: head.tls })
+        let client_ip_header = self.trusted_proxies.header.name();
+        let origin = Origin { peer: head.peer, peer_is_trusted, client, tls: head.tls, client_ip_header };
+        end_to_end(head.headers, &origin)
     }
 }
 

@@ -6,6 +6,7 @@ pub mod buffer;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod explain;
 pub mod forward;
 pub mod gate;
 pub mod http;

@@ -64,6 +64,9 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections beyond `limits.connections`.
     pub connections_refused: IntCounter,
+    /// Connections that did not get through the TLS handshake.
+    pub tls_handshake_failures: IntCounter,
+    tls_not_after_s: IntGaugeVec,
     /// Time of one commit.
     pub commit_duration_s: Histogram,
     /// Events of one commit.
@@ -72,6 +75,8 @@ pub struct Metrics {
     pub buffer_errors_full: IntCounter,
     /// Commits that failed.
     pub buffer_errors_failed: IntCounter,
+    /// Logs that the medium has damaged, found at start.
+    pub buffer_errors_damaged: IntCounter,
     /// Events that an earlier run has left.
     pub recovered_events: IntGauge,
     /// Bound of the buffer.
@@ -374,6 +379,12 @@ impl Metrics {
             requests_in_flight: add.gauge("requests_in_flight", "Requests being handled.")?,
             connections: add.gauge("connections", "Open connections of the public side.")?,
             connections_refused: add.counter("connections_refused_total", "Connections beyond limits.connections.")?,
+            tls_handshake_failures: add
+                .counter("tls_handshake_failures_total", "Connections that did not get through the TLS handshake.")?,
+            tls_not_after_s: add.add(IntGaugeVec::new(
+                opts("tls_certificate_not_after_timestamp_seconds", "When the certificate ends, Unix time."),
+                &["listener"],
+            ))?,
             commit_duration_s: add.histogram(
                 "buffer_commit_duration_seconds",
                 "Time of one commit, the sync included.",
@@ -382,6 +393,7 @@ impl Metrics {
             commit_events: add.histogram("buffer_commit_events", "Events of one commit.", &GROUP_BUCKETS)?,
             buffer_errors_full: errors.with_label_values(&["full"]),
             buffer_errors_failed: errors.with_label_values(&["failed"]),
+            buffer_errors_damaged: errors.with_label_values(&["damaged"]),
             recovered_events: add.gauge("buffer_recovered_events", "Undelivered events that the last start found.")?,
             capacity_bytes: add.gauge("buffer_capacity_bytes", "Bound of the buffer, buffer.max_bytes.")?,
             panics: add.counter("process_panics_total", "Panics; each costs one connection or attempt.")?,
@@ -415,6 +427,11 @@ impl Metrics {
     /// The series of a route; those of `none` for a route that has never been.
     pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
         self.routes.load().get(name).unwrap_or(&self.none).clone()
+    }
+
+    /// When the certificate of a listener ends, Unix time; the label is its address as configured.
+    pub fn tls_not_after_s(&self, listener: &str) -> IntGauge {
+        self.tls_not_after_s.with_label_values(&[listener])
     }
 
     /// The series of requests that match no route.

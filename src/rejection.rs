@@ -178,7 +178,7 @@ impl Rejection {
                 "the address is on no allowlist; behind a proxy set --trusted-proxy, else add it with --ip-allowlist"
             }
             Rejection::ClientIpUndetermined => {
-                "a trusted proxy sent no usable X-Forwarded-For; make it append the client's address"
+                "no trusted proxy names a usable client (client_ip.header, PROXY header, unix peers); make it append the address"
             }
             Rejection::SignatureMissing => "no Telnyx-Signature-Ed25519 header: not from Telnyx, or a hop dropped it",
             Rejection::SignatureMalformed => "the signature is not base64 of 64 bytes: a hop changed the header",

@@ -5,7 +5,9 @@
 //! for at most `shutdown.drain`, the buffer is closed. Nothing depends on the stop being reached.
 
 mod live;
+mod open_files;
 mod reload;
+mod sockets;
 mod storage;
 mod upstreams;
 
@@ -13,15 +15,16 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora_core::apps::ServerApp;
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
+use pingora_core::protocols::l4::stream::Stream as Socket;
 use pingora_core::server::Fds;
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service;
@@ -35,17 +38,21 @@ use crate::buffer::event::State;
 use crate::buffer::redrive::Redrives;
 use crate::buffer::sqlite::OpenError;
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ListenAddress};
 use crate::forward::client::ClientError;
 use crate::gate::allowlist::Allowlist;
 use crate::http::admin::drain::Drain;
 use crate::http::admin::{Access, AdminApp, AdminState, BufferView, ConfigurationView, Readiness};
 use crate::http::body_memory::BodyMemory;
-use crate::http::connection::PublicApp;
+use crate::http::connection::{PublicApp, PublicSide};
+use crate::http::listener::Listener;
 use crate::http::open_connections::OpenConnections;
+use crate::http::tls::Keeper;
 use crate::metrics::Metrics;
 use live::Assembly;
 pub use reload::{ReloadError, Reloader};
+pub use sockets::Passed;
+use sockets::{Bound, PublicSocket, SocketFile, bind_tcp, local_addr};
 use storage::Storage;
 use upstreams::Upstreams;
 
@@ -53,6 +60,8 @@ use upstreams::Upstreams;
 pub const ADMIN_SOCKET: &str = "admin.sock";
 /// Read buffer of a connection; an idle one costs 31 KB with it, 40 with pingora's default.
 const CONNECTION_READ_BUFFER_BYTES: usize = 1460;
+/// Pause after an accept that failed, for want of descriptors as a rule.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why hookward could not start or go on (exit code 1). Texts say where and what to do.
 #[derive(Debug, Error)]
@@ -64,6 +73,14 @@ pub enum ServerError {
         address: String,
         /// What the system says.
         error: io::Error,
+    },
+    /// A socket that was handed over cannot be served.
+    #[error(
+        "socket {number} of LISTEN_FDS does not listen for TCP or unix stream connections; give the .socket unit only ListenStream="
+    )]
+    Passed {
+        /// Which one, from 1.
+        number: usize,
     },
     /// The data directory cannot be used.
     #[error(
@@ -103,9 +120,9 @@ pub enum ServerError {
     /// A client to an app cannot be made.
     #[error("upstream: {0}")]
     Upstream(#[from] ClientError),
-    /// The buffer failed for good.
-    #[error("the buffer failed: {0}; nothing unstored was acknowledged; start again to recover")]
-    BufferFailed(String),
+    /// The buffer's thread has ended in a panic.
+    #[error("the buffer's thread has panicked; nothing unstored was acknowledged; start again to recover")]
+    BufferGone,
     /// A part that cannot be missing.
     #[error("{0}")]
     Internal(String),
@@ -122,7 +139,8 @@ fn hint(error: &io::Error) -> &'static str {
 
 /// A hookward that is bound, with its buffer open.
 pub struct Server {
-    listen: Vec<SocketAddr>,
+    listen: Vec<ListenAddress>,
+    socket_files: Vec<SocketFile>,
     admin: SocketAddr,
     shutdown: config::Shutdown,
     admin_state: Arc<AdminState>,
@@ -134,12 +152,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the admin side, opens the buffer, binds the public side.
+    /// Binds the admin side, opens the buffer, binds the public side; `passed` sockets take the
+    /// places of the first public listeners.
     ///
     /// # Errors
     /// See [`ServerError`].
-    pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Server, ServerError> {
+    pub async fn start(config: Config, passed: Passed, clock: Arc<dyn Clock>) -> Result<Server, ServerError> {
         pingora_rustls::install_default_crypto_provider();
+        open_files::raise(config.limits.connections);
         let metrics = Arc::new(new_metrics(&config)?);
         count_panics(&metrics);
         metrics.capacity_bytes.set(i64::try_from(config.buffer.max_bytes).unwrap_or(i64::MAX));
@@ -159,14 +179,14 @@ impl Server {
             redrives: Redrives::default(),
         });
         let (admin_stop, admin_stopped) = watch::channel(false);
-        let admin_listener = bind(config.admin.address)?;
+        let admin_listener = bind_tcp(config.admin.address)?;
         let admin = local_addr(&admin_listener)?;
         let access = match &config.admin.token {
             Some(token) => Access::Token(token.0.clone()),
             None => Access::Closed,
         };
         let admin_app = AdminApp { state: admin_state.clone(), access };
-        serve("admin", vec![admin_listener.into()], admin_app, admin_stopped.clone());
+        serve("admin", Bound::Tcp(admin_listener), admin_app, admin_stopped.clone())?;
 
         let storage = match config.routes.iter().any(|route| route.ack().is_some()) {
             true => Some(Arc::new(Storage::open(&config, &clock, &metrics).await?)),
@@ -181,7 +201,7 @@ impl Server {
         }
         if let Some(socket) = admin_socket(&config, storage.is_some())? {
             let socket_app = AdminApp { state: admin_state.clone(), access: Access::Open };
-            serve("admin socket", vec![socket], socket_app, admin_stopped);
+            serve("admin socket", socket, socket_app, admin_stopped)?;
         }
 
         let assembly = Assembly {
@@ -196,29 +216,25 @@ impl Server {
         let body_memory = Arc::new(BodyMemory::new(config.limits.body_memory_bytes));
         let open = OpenConnections::new(metrics.connections.clone());
         let (public_stop, public_stopped) = watch::channel(false);
-        let mut listen = Vec::new();
-        let mut listeners = Vec::new();
-        for address in &config.listen {
-            let listener = bind(*address)?;
-            listen.push(local_addr(&listener)?);
-            listeners.push(listener.into());
-        }
-        let app = PublicApp {
+        let side = Arc::new(PublicSide {
             live: live.clone(),
             open: open.clone(),
             body_memory: body_memory.clone(),
             admin: admin_state.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),
-        };
-        serve("public", listeners, app, public_stopped);
+        });
+        let mut public = Public::default();
+        for socket in sockets::open(&config.listen, passed)? {
+            public.serve(socket, &side, &public_stopped)?;
+        }
         // Unless somebody has asked it to drain meanwhile.
         admin_state.readiness.send_if_modified(|readiness| {
             let starting = *readiness == Readiness::Starting;
             *readiness = if starting { Readiness::Ready } else { *readiness };
             starting
         });
-        log_start(&config, &listen, admin, storage.as_deref(), clock.uptime_ms());
+        log_start(&config, &public.listen, admin, storage.as_deref(), clock.uptime_ms());
         let shutdown = config.shutdown.clone();
         let reloader = Arc::new(Reloader {
             assembly,
@@ -226,9 +242,21 @@ impl Server {
             storage: storage.clone(),
             body_memory,
             admin: admin_state.clone(),
+            tls: public.tls,
             current: Mutex::new((config, upstreams)),
         });
-        Ok(Server { listen, admin, shutdown, admin_state, admin_stop, public_stop, open, storage, reloader })
+        Ok(Server {
+            listen: public.listen,
+            socket_files: public.socket_files,
+            admin,
+            shutdown,
+            admin_state,
+            admin_stop,
+            public_stop,
+            open,
+            storage,
+            reloader,
+        })
     }
 
     /// Puts other configurations in force while this one runs.
@@ -237,7 +265,7 @@ impl Server {
     }
 
     /// The public addresses, in the order of the configuration, with real ports.
-    pub fn listen(&self) -> &[SocketAddr] {
+    pub fn listen(&self) -> &[ListenAddress] {
         &self.listen
     }
 
@@ -249,11 +277,11 @@ impl Server {
     /// Serves until `shutdown` completes, then drains.
     ///
     /// # Errors
-    /// [`ServerError::BufferFailed`] as soon as the buffer cannot be trusted any more.
+    /// [`ServerError::BufferGone`] as soon as nothing can be stored any more.
     pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
         let served = tokio::select! {
             () = shutdown => Ok(()),
-            failed = buffer_failed(self.storage.as_deref()) => Err(ServerError::BufferFailed(failed)),
+            () = buffer_is_gone(self.storage.as_deref()) => Err(ServerError::BufferGone),
         };
         if served.is_ok() {
             self.drain().await;
@@ -282,6 +310,7 @@ impl Server {
     }
 
     async fn close(self) {
+        drop(self.socket_files);
         if let Some(storage) = &self.storage {
             storage.close().await;
             let pending = storage.committer.stats().borrow().of(State::Pending);
@@ -291,16 +320,12 @@ impl Server {
     }
 }
 
-/// Why the buffer cannot be trusted any more, as soon as that is so.
-async fn buffer_failed(storage: Option<&Storage>) -> String {
-    let Some(storage) = storage else { return std::future::pending().await };
-    let mut health = storage.committer.health();
-    match health.wait_for(|health| *health != Health::Good).await {
-        Ok(health) => match &*health {
-            Health::Failed(why) => why.clone(),
-            Health::Good => String::new(),
-        },
-        Err(_) => "its thread ended".to_owned(),
+/// Waits for the end of the buffer's thread, which nothing but a panic brings about. After an I/O
+/// error it opens the buffer again.
+async fn buffer_is_gone(storage: Option<&Storage>) {
+    match storage {
+        Some(storage) => drop(storage.committer.health().wait_for(|health| *health == Health::Gone).await),
+        None => std::future::pending().await,
     }
 }
 
@@ -319,27 +344,45 @@ fn new_metrics(config: &Config) -> Result<Metrics, ServerError> {
     Metrics::new(&live::labels(config)).map_err(|error| ServerError::Internal(format!("metrics: {error}")))
 }
 
-/// A socket that is bound and not yet served.
-enum Bound {
-    Tcp(TcpListener),
-    Unix(UnixListener, String),
+/// The admin socket, for this user alone. A socket file that an earlier run has left is replaced:
+/// the lock says that nobody serves it.
+fn bind_admin_socket(data_dir: &Path) -> Result<UnixListener, ServerError> {
+    let path = data_dir.join(ADMIN_SOCKET);
+    let _ = std::fs::remove_file(&path);
+    sockets::bind_private(&path)
 }
 
-impl From<TcpListener> for Bound {
-    fn from(listener: TcpListener) -> Bound {
-        Bound::Tcp(listener)
+/// The public listeners that are served, in the order of the configuration.
+#[derive(Default)]
+struct Public {
+    listen: Vec<ListenAddress>,
+    tls: Vec<Option<Arc<Keeper>>>,
+    socket_files: Vec<SocketFile>,
+}
+
+impl Public {
+    fn serve(
+        &mut self,
+        socket: PublicSocket,
+        side: &Arc<PublicSide>,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<(), ServerError> {
+        let PublicSocket { bound, address, settings, file } = socket;
+        let name = settings.address.to_string();
+        if settings.tls.as_ref().is_some_and(|tls| tls.not_after_unix_s() < side.clock.unix_ms() / 1000) {
+            tracing::warn!(listener = name, "the TLS certificate has expired; clients will refuse it: renew it");
+        }
+        let tls = settings.tls.map(|identity| Keeper::new(&identity, side.metrics.tls_not_after_s(&name)));
+        let tls = tls.map(Arc::new);
+        let is_unix = matches!(bound, Bound::Unix(_));
+        let failures = side.metrics.tls_handshake_failures.clone();
+        let listener = Listener::new(name, is_unix, settings.proxy_protocol, tls.clone(), failures, side.clock.clone());
+        serve("public", bound, PublicApp { side: side.clone(), listener }, stop.clone())?;
+        self.listen.push(address);
+        self.tls.push(tls);
+        self.socket_files.extend(file);
+        Ok(())
     }
-}
-
-fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
-    let failed = |error| ServerError::Bind { address: address.to_string(), error };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(listener)
-}
-
-fn local_addr(listener: &TcpListener) -> Result<SocketAddr, ServerError> {
-    listener.local_addr().map_err(|error| ServerError::Internal(format!("a listener has no address: {error}")))
 }
 
 /// The admin socket. It is only worth having where there is a data directory anyway; without stored
@@ -353,51 +396,66 @@ fn admin_socket(config: &Config, required: bool) -> Result<Option<Bound>, Server
             tracing::warn!(%error, "there is no admin socket, so that `hookward health` needs --admin");
             Ok(None)
         }
-        bound => bound.map(Some),
+        bound => Ok(Some(Bound::Unix(bound?))),
     }
 }
 
-/// The admin socket, for this user alone. A socket file that an earlier run has left is replaced:
-/// the lock says that nobody serves it.
-fn bind_admin_socket(data_dir: &Path) -> Result<Bound, ServerError> {
-    let path = data_dir.join(ADMIN_SOCKET);
-    let shown = path.display().to_string();
-    let failed = |error| ServerError::Bind { address: shown.clone(), error };
-    let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path).map_err(failed)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(Bound::Unix(listener, shown.clone()))
-}
-
-/// Lets pingora accept on sockets that we have bound: its own binding would retry for 30 s and then
-/// panic, and could not tell the port.
-fn serve<A>(name: &str, listeners: Vec<Bound>, app: A, stop: watch::Receiver<bool>)
+/// Serves a socket until it is told to stop.
+fn serve<A>(name: &str, bound: Bound, app: A, stop: watch::Receiver<bool>) -> Result<(), ServerError>
 where
     A: ServerApp + Send + Sync + 'static,
 {
-    let mut fds = Fds::new();
-    let mut service = Service::new(name.to_owned(), app);
-    for listener in listeners {
-        let (key, fd, config) = match listener {
-            Bound::Tcp(listener) => {
-                let key = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
-                (key.clone(), listener.into_raw_fd(), ListenerConfig::tcp(key))
-            }
-            Bound::Unix(listener, path) => {
-                // Without this pingora opens the socket to everybody.
-                let config = ListenerConfig::uds(path.clone()).permissions(std::fs::Permissions::from_mode(0o600));
-                (path, listener.into_raw_fd(), config)
-            }
-        };
-        fds.add(key, fd);
-        service.add_listener(config.l4_buffer(L4BufferSettings::new(0, CONNECTION_READ_BUFFER_BYTES)));
+    match bound {
+        Bound::Tcp(listener) => serve_tcp(name, listener, app, stop),
+        Bound::Unix(listener) => {
+            let listener = tokio::net::UnixListener::from_std(listener)
+                .map_err(|error| ServerError::Internal(format!("a unix socket cannot be served: {error}")))?;
+            tokio::spawn(serve_unix(listener, Arc::new(app), stop));
+            Ok(())
+        }
     }
-    let fds = Arc::new(Mutex::new(fds));
-    tokio::spawn(async move { service.start_service(Some(fds), stop, 1).await });
 }
 
-fn log_start(config: &Config, listen: &[SocketAddr], admin: SocketAddr, storage: Option<&Storage>, took_ms: i64) {
+/// Lets pingora accept on a socket that we have bound: its own binding would retry for 30 s and then
+/// panic, and could not tell the port.
+fn serve_tcp<A>(name: &str, listener: TcpListener, app: A, stop: watch::Receiver<bool>) -> Result<(), ServerError>
+where
+    A: ServerApp + Send + Sync + 'static,
+{
+    let key = local_addr(&listener)?.to_string();
+    let config = ListenerConfig::tcp(key.clone()).l4_buffer(L4BufferSettings::new(0, CONNECTION_READ_BUFFER_BYTES));
+    let mut fds = Fds::new();
+    fds.add(key, listener.into_raw_fd());
+    let fds = Arc::new(Mutex::new(fds));
+    let mut service = Service::new(name.to_owned(), app);
+    service.add_listener(config);
+    tokio::spawn(async move { service.start_service(Some(fds), stop, 1).await });
+    Ok(())
+}
+
+/// Accepts on a unix socket. Not by pingora, which sets the mode of the file anew: a socket that
+/// systemd has passed belongs to root, and the failure would be a panic.
+async fn serve_unix<A>(listener: tokio::net::UnixListener, app: Arc<A>, mut stop: watch::Receiver<bool>)
+where
+    A: ServerApp + Send + Sync + 'static,
+{
+    let shutdown = stop.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (app, shutdown) = (app.clone(), shutdown.clone());
+                tokio::spawn(async move { app.process_new(Box::new(Socket::from(stream)), &shutdown).await });
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+fn log_start(config: &Config, listen: &[ListenAddress], admin: SocketAddr, storage: Option<&Storage>, took_ms: i64) {
     let durability = storage.map(|storage| &storage.durability);
     let recovery = storage.map(|storage| &storage.recovery);
     tracing::info!(

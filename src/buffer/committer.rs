@@ -116,9 +116,20 @@ pub trait Handover: Send + Sync {
 pub enum Health {
     /// It does.
     Good,
-    /// It cannot be trusted any more; why.
+    /// Not until it has been opened again, which is tried; why.
     Failed(String),
+    /// Never again: its thread has ended in a panic.
+    Gone,
 }
+
+/// Opens an engine again after it has failed. Gets the events that are handed out, which it must
+/// not hand out once more.
+pub type Reopen = Box<dyn FnMut(&[Seq]) -> Result<Box<dyn Buffer>, String> + Send>;
+
+/// Wait before a failed engine is first opened again; doubles up to the next.
+const REOPEN_BASE: Duration = Duration::from_millis(100);
+/// Longest wait between two tries to open it: a disk that heals is taken up again within it.
+const REOPEN_MAX: Duration = Duration::from_secs(5);
 
 enum Message {
     Append { event: NewEvent, ticket: Arc<Ticket>, answer: oneshot::Sender<Result<Accepted, Rejection>> },
@@ -171,6 +182,7 @@ impl Committer {
     /// When the system gives no thread.
     pub fn start(
         engine: Box<dyn Buffer>,
+        reopen: Reopen,
         recovery: &Recovery,
         handover: Arc<dyn Handover>,
         clock: Arc<dyn Clock>,
@@ -188,7 +200,9 @@ impl Committer {
             withdrawn: Mutex::default(),
         });
         let owner = Owner {
-            engine,
+            engine: Some(engine),
+            reopen,
+            failure: None,
             inbox,
             shared: shared.clone(),
             handover,
@@ -286,9 +300,22 @@ struct Waiting {
     reserved: Option<usize>,
 }
 
+/// An engine that has failed.
+struct Failure {
+    /// Events that it had handed out.
+    handed_out: Vec<Seq>,
+    /// When it is opened again.
+    reopen_at: RunMs,
+    /// The wait after that, if it fails.
+    wait: Duration,
+}
+
 /// The thread's side.
 struct Owner {
-    engine: Box<dyn Buffer>,
+    /// Nothing after a failure, until it is opened again.
+    engine: Option<Box<dyn Buffer>>,
+    reopen: Reopen,
+    failure: Option<Failure>,
     inbox: Receiver<Message>,
     shared: Arc<Shared>,
     handover: Arc<dyn Handover>,
@@ -314,12 +341,14 @@ struct Gathered {
 
 impl Owner {
     fn run(mut self) {
+        let _watchman = Watchman(self.shared.clone());
         loop {
             let Some(gathered) = self.gather() else {
                 return self.close();
             };
             let Gathered { appends, waiting, claims, requests, close, .. } = gathered;
             let now = self.now();
+            self.reopen_when_due(now);
             // A repair acts on events as they stand: what has become of them is written first.
             let repairs = requests.iter().any(Request::changes);
             if !appends.is_empty() || self.settling_is_due(now) || repairs || close.is_some() {
@@ -331,7 +360,7 @@ impl Owner {
             for request in requests {
                 self.serve(request);
             }
-            if now >= self.maintain_at || self.engine.is_pressed() {
+            if now >= self.maintain_at || self.engine.as_ref().is_some_and(|engine| engine.is_pressed()) {
                 self.maintain(now);
             }
             self.publish_stats(now);
@@ -348,7 +377,8 @@ impl Owner {
     }
 
     fn publish_stats(&self, now: RunMs) {
-        let stats = self.engine.stats(now);
+        // Those of a failed one stay as they were.
+        let Some(stats) = self.engine.as_ref().map(|engine| engine.stats(now)) else { return };
         self.shared.stats.send_if_modified(|shown| {
             let changed = *shown != stats;
             *shown = stats;
@@ -356,8 +386,49 @@ impl Owner {
         });
     }
 
-    fn failed(&self) -> bool {
-        matches!(*self.shared.health.borrow(), Health::Failed(_))
+    /// Works on the engine, if there is one. A failure is noted, and what it was given counts as
+    /// unknown.
+    fn on_engine<T>(&mut self, work: impl FnOnce(&mut dyn Buffer) -> Result<T, BufferError>) -> Result<T, BufferError> {
+        let Some(engine) = &mut self.engine else {
+            return Err(BufferError::Failed("it has failed and is being opened again".to_owned()));
+        };
+        let done = work(&mut **engine);
+        match &done {
+            Ok(_) => {}
+            Err(BufferError::DiskFull) => self.metrics.buffer_errors_full.inc(),
+            Err(BufferError::Failed(why)) => self.fail(why),
+        }
+        done
+    }
+
+    fn fail(&mut self, why: &str) {
+        let now = self.now();
+        self.publish_stats(now);
+        self.metrics.buffer_errors_failed.inc();
+        tracing::error!(error = why, "the buffer failed; nothing is acknowledged until it has been opened again");
+        self.shared.health.send_replace(Health::Failed(why.to_owned()));
+        let handed_out = self.engine.take().map(Buffer::abandon).unwrap_or_default();
+        self.failure = Some(Failure { handed_out, reopen_at: now.plus(REOPEN_BASE), wait: REOPEN_BASE });
+    }
+
+    fn reopen_when_due(&mut self, now: RunMs) {
+        let Some(failure) = self.failure.as_mut().filter(|failure| now >= failure.reopen_at) else { return };
+        match (self.reopen)(&failure.handed_out) {
+            Ok(engine) => {
+                self.engine = Some(engine);
+                self.failure = None;
+                tracing::info!("the buffer has been opened again and takes events");
+                self.publish_stats(now);
+                self.shared.health.send_replace(Health::Good);
+                self.settling_since = (!self.settlements.is_empty()).then_some(now);
+                self.handover.wake_all();
+            }
+            Err(why) => {
+                tracing::warn!(error = %why, "the buffer cannot be opened again yet");
+                failure.wait = (failure.wait * 2).min(REOPEN_MAX);
+                failure.reopen_at = now.plus(failure.wait);
+            }
+        }
     }
 
     /// Waits for something to do, then takes what has gathered, within the bounds of a group;
@@ -367,6 +438,9 @@ impl Owner {
         let mut until = self.maintain_at;
         if let Some(since) = self.settling_since {
             until = until.min(since.plus(SETTLE_WITHIN));
+        }
+        if let Some(failure) = &self.failure {
+            until = until.min(failure.reopen_at);
         }
         let mut gathered = Gathered::default();
         let mut message = match self.inbox.recv_timeout(until.since(now)) {
@@ -420,16 +494,17 @@ impl Owner {
     }
 
     fn commit(&mut self, appends: Vec<Append>, waiting: Vec<Waiting>, now: RunMs) {
-        let work = Work { appends, settlements: std::mem::take(&mut self.settlements) };
         self.settling_since = None;
-        if self.failed() {
+        if self.engine.is_none() {
+            // Completions wait for the engine.
             return self.refuse(waiting, Rejection::BufferFailed);
         }
+        let work = Work { appends, settlements: std::mem::take(&mut self.settlements) };
         if work.appends.is_empty() && work.settlements.is_empty() {
             return;
         }
         let begun = self.clock.uptime_us();
-        let done = self.engine.commit(&work, now);
+        let done = self.on_engine(|engine| engine.commit(&work, now));
         if !work.appends.is_empty() {
             self.last_append = now;
             self.maintain_at = self.maintain_at.min(now.plus(MAINTAIN_EVERY));
@@ -446,23 +521,17 @@ impl Owner {
                 self.answer(work, waiting, &appended, now);
             }
             Err(BufferError::DiskFull) => {
-                self.metrics.buffer_errors_full.inc();
                 self.refuse(waiting, Rejection::BufferFull);
                 // Nothing of it happened: the completions are tried again.
                 self.settlements = work.settlements;
                 self.settling_since = (!self.settlements.is_empty()).then_some(now);
             }
-            Err(BufferError::Failed(why)) => {
+            Err(BufferError::Failed(_)) => {
                 self.refuse(waiting, Rejection::BufferFailed);
-                self.fail(why);
+                // Whether or not they were written: writing them twice comes to the same.
+                self.settlements = work.settlements;
             }
         }
-    }
-
-    fn fail(&self, why: String) {
-        self.metrics.buffer_errors_failed.inc();
-        tracing::error!(error = %why, "the buffer failed; nothing more is acknowledged until it is opened again");
-        self.shared.health.send_replace(Health::Failed(why));
     }
 
     fn answer(&mut self, work: Work, waiting: Vec<Waiting>, appended: &[Appended], now: RunMs) {
@@ -516,16 +585,9 @@ impl Owner {
     }
 
     fn claim(&mut self, route: &str, limit: ClaimLimit) -> Claims {
-        if self.failed() {
-            return Claims::default();
-        }
         let now = self.now();
-        self.engine.claim(route, limit, now).unwrap_or_else(|error| {
-            match error {
-                BufferError::DiskFull => self.metrics.buffer_errors_full.inc(),
-                BufferError::Failed(why) => self.fail(why),
-            }
-            // Asked again later: the disk may have room by then.
+        self.on_engine(|engine| engine.claim(route, limit, now)).unwrap_or_else(|_| {
+            // Asked again later: the disk may have room by then, or the engine be open again.
             Claims { events: vec![], next_due: Some(now.plus(IDLE_AFTER)) }
         })
     }
@@ -533,13 +595,10 @@ impl Owner {
     fn maintain(&mut self, now: RunMs) {
         let idle = now.since(self.last_append) >= IDLE_AFTER;
         self.maintain_at = now.plus(if idle { IDLE_AFTER } else { MAINTAIN_EVERY });
-        if self.failed() {
-            return;
-        }
-        match self.engine.maintain(now, idle) {
-            Ok(expired) => self.note_expired(&expired),
-            Err(BufferError::DiskFull) => self.metrics.buffer_errors_full.inc(),
-            Err(BufferError::Failed(why)) => self.fail(why),
+        if self.engine.is_some()
+            && let Ok(expired) = self.on_engine(|engine| engine.maintain(now, idle))
+        {
+            self.note_expired(&expired);
         }
     }
 
@@ -556,12 +615,22 @@ impl Owner {
 
     fn close(&mut self) {
         let now = self.now();
-        if self.failed() {
-            return;
-        }
         self.commit(vec![], vec![], now);
-        if let Err(error) = self.engine.close(now) {
+        if let Some(engine) = &mut self.engine
+            && let Err(error) = engine.close(now)
+        {
             tracing::warn!(%error, "the buffer could not be closed cleanly; what is committed is safe");
+        }
+    }
+}
+
+/// Tells everybody when the thread ends in a panic, which nothing can be expected after.
+struct Watchman(Arc<Shared>);
+
+impl Drop for Watchman {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.health.send_replace(Health::Gone);
         }
     }
 }

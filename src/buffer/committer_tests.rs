@@ -96,6 +96,10 @@ impl Buffer for Engine {
         stats
     }
 
+    fn abandon(self: Box<Self>) -> Vec<Seq> {
+        vec![Seq(self.1)]
+    }
+
     fn close(&mut self, _: RunMs) -> Result<(), BufferError> {
         Ok(())
     }
@@ -117,13 +121,26 @@ impl Handover for Taken {
 }
 
 fn start(gate: &Arc<Gate>) -> (Committer, Arc<Taken>) {
-    let recovery =
-        Recovery { pending: 0, dead: 0, unclean: false, run_base: RunMs(0), routes: vec![], fingerprint_key: [3; 16] };
+    let (committer, taken, _) = start_with_clock(gate, Box::new(|_| Err("still broken".to_owned())));
+    (committer, taken)
+}
+
+fn start_with_clock(gate: &Arc<Gate>, reopen: Reopen) -> (Committer, Arc<Taken>, Arc<ManualClock>) {
+    let recovery = Recovery {
+        pending: 0,
+        dead: 0,
+        unclean: false,
+        run_base: RunMs(0),
+        routes: vec![],
+        damage: None,
+        fingerprint_key: [3; 16],
+    };
     let taken = Arc::new(Taken::default());
     let clock = Arc::new(ManualClock::at_unix_s(0));
     let engine = Box::new(Engine(gate.clone(), 0));
-    let (committer, _) = Committer::start(engine, &recovery, taken.clone(), clock, Arc::new(metrics())).unwrap();
-    (committer, taken)
+    let metrics = Arc::new(metrics());
+    let (committer, _) = Committer::start(engine, reopen, &recovery, taken.clone(), clock.clone(), metrics).unwrap();
+    (committer, taken, clock)
 }
 
 fn identified(id: &str) -> (Identified, Receipt) {
@@ -199,6 +216,38 @@ async fn a_failed_commit_refuses_its_group_and_everything_after_it() {
     assert_eq!(store(&committer, "two").await.err(), Some(Rejection::BufferFailed));
     assert_eq!(*committer.health().borrow(), Health::Failed("disk".into()));
     assert_eq!(taken.0.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_failed_engine_is_opened_again_with_what_it_had_handed_out_and_completions_are_not_lost() {
+    let gate = Arc::new(Gate::default());
+    gate.outcomes.lock().extend([Some(BufferError::Failed("disk".into())), None]);
+    gate.open();
+    let tries = Arc::new(Mutex::new(Vec::new()));
+    let (noted, reopened) = (tries.clone(), gate.clone());
+    let reopen: Reopen = Box::new(move |handed_out| {
+        noted.lock().push(handed_out.to_vec());
+        // The disk heals between the second and the third try.
+        if noted.lock().len() < 3 { Err("still broken".to_owned()) } else { Ok(Box::new(Engine(reopened.clone(), 7))) }
+    });
+    let (committer, _, clock) = start_with_clock(&gate, reopen);
+    assert!(store(&committer, "one").await.is_ok());
+    committer.settle(Settlement { seq: Seq(1), outcome: Outcome::Delivered, attempts: 1, last: None });
+    assert_eq!(store(&committer, "two").await.err(), Some(Rejection::BufferFailed));
+    let mut health = committer.health();
+    assert_eq!(*health.borrow(), Health::Failed("disk".into()));
+    // Each wait is twice the last: 100, 200, 400 ms.
+    for (ms, tried) in [(99, 0), (1, 1), (199, 1), (1, 2), (399, 2), (1, 3)] {
+        clock.advance(Duration::from_millis(ms));
+        // Whatever it is asked, it looks at the clock first.
+        assert_eq!(committer.claim("default".into(), ClaimLimit { events: 1, bytes: 1 }).await.events.len(), 0);
+        assert_eq!(tries.lock().len(), tried);
+    }
+    health.wait_for(|health| *health == Health::Good).await.unwrap();
+    assert_eq!(*tries.lock(), vec![vec![Seq(1)]; 3]);
+    assert!(store(&committer, "three").await.is_ok());
+    committer.close().await;
+    assert_eq!(*gate.settled.lock(), [Seq(1)], "written once the engine was there again");
 }
 
 #[tokio::test]
@@ -292,7 +341,8 @@ fn start_engine(dir: &std::path::Path, clock: &Arc<ManualClock>, metrics: &Arc<M
     };
     let (engine, recovery) = crate::buffer::sqlite::SqliteBuffer::open(dir, settings).unwrap();
     let handover = Arc::new(Taken::default());
-    Committer::start(Box::new(engine), &recovery, handover, clock.clone(), metrics.clone()).unwrap().0
+    let reopen: Reopen = Box::new(|_| Err("not in this test".to_owned()));
+    Committer::start(Box::new(engine), reopen, &recovery, handover, clock.clone(), metrics.clone()).unwrap().0
 }
 
 async fn await_dead(committer: &Committer, dead: u64) {

@@ -36,7 +36,8 @@ impl Hasher for TakeEightBytes {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     seq: Seq,
-    /// Running time at which it was stored, whole seconds: half the size of milliseconds.
+    /// Running time at which it was stored, in seconds: half the size of milliseconds. Rounded up, so
+    /// that no window ends early: a replay could slip in between it and the tolerance.
     stored_s: u32,
 }
 
@@ -80,7 +81,7 @@ impl Index {
         }
         if let Some(slice) = self.slices.back_mut() {
             slice.newest = stored;
-            let stored_s = u32::try_from(stored.0 / 1000).unwrap_or(u32::MAX);
+            let stored_s = u32::try_from(stored.0.saturating_add(999) / 1000).unwrap_or(u32::MAX);
             slice.entries.insert(fingerprint.0, Entry { seq, stored_s });
         }
         while self.slices.len() > SLICES {
@@ -125,6 +126,17 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_never_ends_early_whatever_fraction_of_a_second_an_event_was_stored_at() {
+        for stored_ms in [1000, 1001, 1500, 1999] {
+            let mut index = Index::new(100);
+            index.insert(Fingerprint([1; 16]), Seq(1), RunMs(stored_ms));
+            let find = |age_ms| index.find(&Fingerprint([1; 16]), Duration::from_secs(2), RunMs(stored_ms + age_ms));
+            assert_eq!(find(2000), Some(Seq(1)), "{stored_ms}");
+            assert_eq!(find(3000), None, "{stored_ms}");
+        }
+    }
 
     const DAY: Duration = Duration::from_secs(86_400);
 

@@ -26,6 +26,7 @@ pub mod record;
 pub mod redrive;
 pub mod sqlite;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -126,6 +127,15 @@ impl Stats {
     }
 }
 
+/// Commits that were answered 200 and cannot be read any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// How many commits, at least; each holds one event or more.
+    pub lost_commits: u64,
+    /// What was found, set aside for whoever can still read it.
+    pub copy: PathBuf,
+}
+
 /// What opening found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovery {
@@ -139,6 +149,8 @@ pub struct Recovery {
     pub run_base: RunMs,
     /// Routes that have events which are to be delivered, or may be sent again.
     pub routes: Vec<Arc<str>>,
+    /// What the medium has damaged in a way that the engine would not have noticed.
+    pub damage: Option<Damage>,
     /// Secret under which event ids are fingerprinted.
     pub fingerprint_key: [u8; 16],
 }
@@ -199,6 +211,10 @@ pub trait Buffer: Send {
 
     /// Counts, without a look at the disk.
     fn stats(&self, now: RunMs) -> Stats;
+
+    /// Gives the engine up after it has failed: nothing more is written. Returns the events that are
+    /// handed out, which whoever holds them will settle with the engine that is opened next.
+    fn abandon(self: Box<Self>) -> Vec<Seq>;
 
     /// Writes back what is only in the log and marks a clean end.
     ///

@@ -23,9 +23,10 @@ use self::tour::Tour;
 use super::keygen;
 use super::output::{FAILED, fail, print};
 use crate::clock::SystemClock;
+use crate::config::ListenAddress;
 use crate::config::reader::problem::Problems;
 use crate::forward::client::ClientError;
-use crate::server::{Server, ServerError};
+use crate::server::{Passed, Server, ServerError};
 
 /// Show hookward at work: an app, hookward in front of it, genuine and forged traffic
 #[derive(Debug, clap::Args)]
@@ -88,8 +89,8 @@ async fn demonstrate(args: &Args) -> Result<bool, DemoError> {
     let sink = Sink::start().await?;
     let data_dir = scratch.directory("data")?;
     let resolved = setup::config(&data_dir, args.public_port, sink.address(), key.verifying_key())?;
-    let server = Server::start(resolved.config, Arc::new(SystemClock::new())).await?;
-    let public = *server.listen().first().ok_or(DemoError::NoAddress)?;
+    let server = Server::start(resolved.config, Passed::default(), Arc::new(SystemClock::new())).await?;
+    let Some(&ListenAddress::Tcp(public)) = server.listen().first() else { return Err(DemoError::NoAddress) };
     let admin = server.admin();
 
     let (stop, stopped) = oneshot::channel::<()>();

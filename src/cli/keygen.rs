@@ -54,7 +54,7 @@ fn render(key: &SigningKey, args: &Args) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::secret_key;
+    use crate::forward::secret_key;
     use crate::gate::keys::parse_public_key;
 
     #[test]

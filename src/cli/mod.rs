@@ -5,9 +5,13 @@ pub mod check;
 pub mod demo;
 pub mod drain;
 pub mod events;
+pub mod explain;
 pub mod health;
 pub mod keygen;
+pub mod notify;
 mod output;
+pub mod pubkey;
+mod reloads;
 pub mod run;
 pub mod sample;
 pub mod schema;
@@ -20,8 +24,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::files::{FilesRead, Watch};
 use crate::config::reader::problem::Problems;
-use crate::config::resolve::{Overrides, Resolved, SourceFile, resolve};
+use crate::config::resolve::{Overrides, Resolved, SourceFile, resolve_noting};
 
 /// The configuration is bad; sysexits.h `EX_CONFIG`.
 const BAD_CONFIG: u8 = 78;
@@ -49,6 +54,8 @@ enum Command {
     Keygen(keygen::Args),
     Sign(sign::Args),
     Send(send::Args),
+    Explain(explain::Args),
+    Pubkey(pubkey::Args),
     Demo(demo::Args),
     Events(events::Args),
     Drain(drain::Args),
@@ -66,6 +73,8 @@ impl Cli {
             Command::Keygen(args) => keygen::run(args),
             Command::Sign(args) => sign::run(args),
             Command::Send(args) => send::run(args),
+            Command::Explain(args) => explain::run(args),
+            Command::Pubkey(args) => pubkey::run(args),
             Command::Demo(args) => demo::run(args),
             Command::Events(args) => events::run(args),
             Command::Drain(args) => drain::run(args),
@@ -75,7 +84,7 @@ impl Cli {
 }
 
 /// Where a configuration comes from.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct ConfigArgs {
     /// Configuration file (YAML)
     #[arg(long, env = "HOOKWARD_CONFIG", value_name = "FILE")]
@@ -87,10 +96,21 @@ pub struct ConfigArgs {
 impl ConfigArgs {
     /// The configuration that file, environment and flags make.
     fn resolve(&self) -> Result<Resolved, Problems> {
+        self.resolve_noting(&FilesRead::default())
+    }
+
+    /// The same, and the files to watch for a change, whether or not it is any good.
+    fn resolve_and_watch(&self) -> (Result<Resolved, Problems>, Watch) {
+        let files = FilesRead::default();
+        let resolved = self.resolve_noting(&files);
+        (resolved, files.into_watch())
+    }
+
+    fn resolve_noting(&self, files: &FilesRead) -> Result<Resolved, Problems> {
         let file = match self.config.as_ref().filter(|path| !path.as_os_str().is_empty()) {
-            Some(path) => Some(SourceFile::read(path)?),
+            Some(path) => Some(SourceFile::read(path, files)?),
             None => None,
         };
-        resolve(file.as_ref(), &self.overrides, &|name| std::env::var(name).ok())
+        resolve_noting(file.as_ref(), &self.overrides, &|name| std::env::var(name).ok(), files)
     }
 }

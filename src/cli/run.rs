@@ -6,11 +6,13 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::output::{FAILED, fail, print};
-use super::{BAD_CONFIG, ConfigArgs};
+use super::reloads::Reloads;
+use super::{BAD_CONFIG, ConfigArgs, notify};
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::config::files::Watch;
 use crate::logging;
-use crate::server::{Server, ServerError};
+use crate::server::{Passed, Server, ServerError};
 
 /// Run the sidecar: verify, store, answer, forward
 #[derive(Debug, clap::Args)]
@@ -18,7 +20,8 @@ use crate::server::{Server, ServerError};
 Example: in front of an app on port 3000, with a volume for the events
   hookward run --upstream http://127.0.0.1:3000 --public-key \"$TELNYX_PUBLIC_KEY\" --data-dir /data
 
-Signals: SIGTERM and SIGINT drain and end with 0, a second one ends at once with 1.")]
+Signals: SIGTERM and SIGINT drain and end with 0, a second one ends at once with 1. SIGHUP reads the
+configuration again, as does a change of its files.")]
 pub struct Args {
     #[command(flatten)]
     config: ConfigArgs,
@@ -27,7 +30,8 @@ pub struct Args {
 /// Runs until a signal: 0 after a drain, 1 on failure, 78 on a bad configuration.
 #[allow(clippy::needless_pass_by_value, reason = "every command takes its flags so")]
 pub fn run(args: Args) -> ExitCode {
-    let resolved = match args.config.resolve() {
+    let (resolved, watch) = args.config.resolve_and_watch();
+    let resolved = match resolved {
         Ok(resolved) => resolved,
         Err(problems) => {
             eprintln!("{problems}");
@@ -38,6 +42,10 @@ pub fn run(args: Args) -> ExitCode {
     for warning in &resolved.warnings {
         tracing::warn!("{warning}");
     }
+    let passed = match Passed::from_env() {
+        Ok(passed) => passed,
+        Err(error) => return fail(FAILED, &error),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(resolved.config.threads)
         .thread_name("hookward")
@@ -47,7 +55,7 @@ pub fn run(args: Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(FAILED, &format!("no threads: {error}")),
     };
-    let code = match runtime.block_on(serve(resolved.config)) {
+    let code = match runtime.block_on(serve(resolved.config, passed, args.config, watch)) {
         Ok(Ended::Drained) => ExitCode::SUCCESS,
         Ok(Ended::AtOnce) => {
             fail(FAILED, &"ended at once by a second signal; what is pending is delivered after the next start")
@@ -64,15 +72,19 @@ enum Ended {
     AtOnce,
 }
 
-async fn serve(config: Config) -> Result<Ended, ServerError> {
+async fn serve(config: Config, passed: Passed, args: ConfigArgs, watch: Watch) -> Result<Ended, ServerError> {
     let mut signals = Signals::install()?;
+    // From here on it ends nothing, as it would if nobody took it.
+    let hup = install(SignalKind::hangup())?;
     let server = tokio::select! {
-        server = Server::start(config, Arc::new(SystemClock::new())) => server?,
+        server = Server::start(config, passed, Arc::new(SystemClock::new())) => server?,
         () = signals.stop() => return Ok(Ended::AtOnce),
     };
+    let reloads = Reloads::new(args, watch, server.reloader());
     let listen: Vec<String> = server.listen().iter().map(ToString::to_string).collect();
     // Nobody may be reading; that is no reason not to serve.
     let _ = print(&format!("ready listen={} admin={}\n", listen.join(","), server.admin()));
+    notify::ready();
     let (begin, begun) = tokio::sync::oneshot::channel::<()>();
     let running = server.run_until(async {
         let _ = begun.await;
@@ -81,7 +93,9 @@ async fn serve(config: Config) -> Result<Ended, ServerError> {
     tokio::select! {
         ended = &mut running => return ended.map(|()| Ended::Drained),
         () = signals.stop() => {}
+        () = reloads.run(hup) => {}
     }
+    notify::stopping();
     let _ = begin.send(());
     tokio::select! {
         ended = &mut running => ended.map(|()| Ended::Drained),
@@ -89,33 +103,26 @@ async fn serve(config: Config) -> Result<Ended, ServerError> {
     }
 }
 
-/// The signals that concern us.
+fn install(kind: SignalKind) -> Result<Signal, ServerError> {
+    signal(kind).map_err(|error| ServerError::Internal(format!("no signal handler: {error}")))
+}
+
+/// The signals that end the process.
 struct Signals {
     term: Signal,
     int: Signal,
-    hup: Signal,
 }
 
 impl Signals {
     fn install() -> Result<Signals, ServerError> {
-        let install = |kind| signal(kind).map_err(|error| ServerError::Internal(format!("no signal handler: {error}")));
-        Ok(Signals {
-            term: install(SignalKind::terminate())?,
-            int: install(SignalKind::interrupt())?,
-            hup: install(SignalKind::hangup())?,
-        })
+        Ok(Signals { term: install(SignalKind::terminate())?, int: install(SignalKind::interrupt())? })
     }
 
-    /// Waits for a signal to stop. SIGHUP would end the process if nobody took it.
+    /// Waits for a signal to stop.
     async fn stop(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.term.recv() => return,
-                _ = self.int.recv() => return,
-                _ = self.hup.recv() => {
-                    tracing::warn!("SIGHUP: reloading is not available in this version; restart to apply a changed configuration");
-                }
-            }
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
         }
     }
 }

@@ -1,16 +1,14 @@
-//! The secret key of `--secret-key`: a test key, given as it is or as `@file`.
+//! The secret key of `--secret-key`, given as it is or as `@file`.
 
 use std::convert::Infallible;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use ed25519_dalek::{SECRET_KEY_LENGTH, SigningKey};
+use ed25519_dalek::SigningKey;
 use thiserror::Error;
 
 use crate::config::Secret;
-use crate::gate::keys::decode_hex;
+use crate::forward::secret_key;
 
-/// Why a text is not a usable secret key. Never repeats the text.
+/// Why an argument is not a usable secret key. Never repeats the key.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum SecretKeyError {
     /// The file of `@file` cannot be read.
@@ -21,24 +19,21 @@ pub enum SecretKeyError {
         /// What the system says.
         problem: String,
     },
-    /// Nothing there.
-    #[error("the secret key is empty; `hookward keygen` makes one")]
-    Empty,
-    /// A Telnyx API key.
-    #[error("the secret key is a Telnyx API key, which signs nothing; `hookward keygen` makes a test key")]
-    ApiKey,
-    /// PEM.
-    #[error("the secret key is PEM; expected base64 of the 32-byte seed, as `hookward keygen` prints it")]
-    Pem,
-    /// Neither base64 nor hex.
-    #[error("the secret key is neither base64 nor hex; a file is given as @FILE")]
+    /// A word that is no key may be a file's name.
+    #[error("the secret key {}; a file is given as @FILE", secret_key::SecretKeyError::NotEncoded)]
     NotEncoded,
-    /// Decoded, but neither a seed nor seed and public key.
-    #[error("the secret key decodes to {0} bytes; expected the 32-byte seed, or 64 bytes of seed and public key")]
-    Length(usize),
-    /// 64 bytes whose halves do not belong together.
-    #[error("the secret key's second half is not the public key of its first; is it a signature?")]
-    NotAPair,
+    /// Any other mistake.
+    #[error("the secret key {0}")]
+    Key(secret_key::SecretKeyError),
+}
+
+impl From<secret_key::SecretKeyError> for SecretKeyError {
+    fn from(error: secret_key::SecretKeyError) -> SecretKeyError {
+        match error {
+            secret_key::SecretKeyError::NotEncoded => SecretKeyError::NotEncoded,
+            other => SecretKeyError::Key(other),
+        }
+    }
 }
 
 /// The argument as typed, kept from being shown: clap repeats a value that its parser refuses, so
@@ -50,74 +45,32 @@ pub fn argument(text: &str) -> Result<Secret, Infallible> {
     Ok(Secret(text.to_owned()))
 }
 
-/// Reads the key itself, or `@file`.
+/// The Ed25519 key of an argument: the key itself, or `@file`.
 ///
 /// # Errors
 /// See [`SecretKeyError`].
 pub fn read(argument: &Secret) -> Result<SigningKey, SecretKeyError> {
-    let Some(path) = argument.0.strip_prefix('@') else {
-        return parse(&argument.0);
-    };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| SecretKeyError::File { path: path.to_owned(), problem: error.to_string() })?;
-    parse(&text)
+    Ok(secret_key::parse(&text(argument)?.0)?)
 }
 
-/// Reads base64 (padded or not) or hex of the 32-byte seed, or of the 64 bytes that libsodium calls
-/// the secret key: seed, then public key. White space and quotes around it are dropped.
+/// What an argument says: the text itself, or that of `@file`.
 ///
 /// # Errors
-/// See [`SecretKeyError`].
-pub fn parse(text: &str) -> Result<SigningKey, SecretKeyError> {
-    let text = text.trim_matches(|c: char| c.is_whitespace() || c == '"' || c == '\'');
-    if text.is_empty() {
-        return Err(SecretKeyError::Empty);
-    }
-    if text.starts_with("KEY") && !text.ends_with('=') {
-        return Err(SecretKeyError::ApiKey);
-    }
-    if text.starts_with("-----BEGIN ") {
-        return Err(SecretKeyError::Pem);
-    }
-    let bytes = decode(text).ok_or(SecretKeyError::NotEncoded)?;
-    let key = match bytes.first_chunk::<SECRET_KEY_LENGTH>() {
-        Some(seed) if matches!(bytes.len(), 32 | 64) => SigningKey::from_bytes(seed),
-        _ => return Err(SecretKeyError::Length(bytes.len())),
+/// [`SecretKeyError::File`].
+pub fn text(argument: &Secret) -> Result<Secret, SecretKeyError> {
+    let Some(path) = argument.0.strip_prefix('@') else {
+        return Ok(argument.clone());
     };
-    let public = &bytes[SECRET_KEY_LENGTH..];
-    if !public.is_empty() && public != key.verifying_key().as_bytes() {
-        return Err(SecretKeyError::NotAPair);
-    }
-    Ok(key)
-}
-
-fn decode(text: &str) -> Option<Vec<u8>> {
-    // Hex first: 64 hex digits are also valid base64, of 48 bytes.
-    if matches!(text.len(), 64 | 128) && text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return decode_hex(text);
-    }
-    STANDARD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text)).ok()
+    std::fs::read_to_string(path)
+        .map(Secret)
+        .map_err(|error| SecretKeyError::File { path: path.to_owned(), problem: error.to_string() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_seed_is_read_in_every_form() {
-        let key = SigningKey::from_bytes(&[7; 32]);
-        let hex: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        let base64 = STANDARD.encode(key.as_bytes());
-        for form in [
-            base64.clone(),
-            base64.trim_end_matches('=').to_owned(),
-            format!("  \"{base64}\"\n"),
-            hex,
-            STANDARD.encode(key.to_keypair_bytes()),
-        ] {
-            assert_eq!(parse(&form).unwrap().as_bytes(), key.as_bytes(), "{form}");
-        }
-    }
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
 
     #[test]
     fn a_file_may_hold_the_key() {
@@ -130,20 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_has_its_own_message_and_none_repeats_the_key() {
-        let cases = [
-            (String::new(), SecretKeyError::Empty),
-            (" \n".to_owned(), SecretKeyError::Empty),
-            ("KEY0123456789_abcdefgh".to_owned(), SecretKeyError::ApiKey),
-            ("-----BEGIN PRIVATE KEY-----\nMC4CAQAw\n-----END PRIVATE KEY-----".to_owned(), SecretKeyError::Pem),
-            ("not a key at all".to_owned(), SecretKeyError::NotEncoded),
-            (STANDARD.encode([1; 31]), SecretKeyError::Length(31)),
-            (STANDARD.encode([1; 64]), SecretKeyError::NotAPair),
-        ];
-        for (text, error) in cases {
-            assert_eq!(parse(&text).unwrap_err(), error);
-            assert!(text.trim().len() < 8 || !error.to_string().contains(text.trim()), "{error}");
-        }
+    fn what_is_no_key_is_never_repeated_and_may_have_been_meant_as_a_file() {
+        let error = read(&Secret("hunter2.key".to_owned())).unwrap_err().to_string();
+        assert!(error.starts_with("the secret key is neither") && error.ends_with("@FILE"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+        assert_eq!(
+            read(&Secret(" ".to_owned())).unwrap_err().to_string(),
+            "the secret key is empty; `hookward keygen` makes one"
+        );
         assert!(!format!("{:?}", argument("secret").unwrap()).contains("secret"));
     }
 }

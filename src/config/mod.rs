@@ -25,7 +25,7 @@ use crate::gate::timestamp::Tolerance;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Public listeners, at least one, in the order of the file. Port 0 asks for any.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listener>,
     /// The admin side.
     pub admin: Admin,
     /// Where the buffer lives.
@@ -54,6 +54,59 @@ pub struct Config {
     pub threads: usize,
 }
 
+/// A public listener.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Where.
+    pub address: ListenAddress,
+    /// Mode of a unix socket's file.
+    pub socket_mode: u32,
+    /// Whether connections begin with a PROXY protocol header.
+    pub proxy_protocol: ProxyProtocol,
+    /// What it shows its clients, where TLS is spoken.
+    pub tls: Option<Identity>,
+}
+
+pub use crate::http::proxy_protocol::ProxyProtocol;
+pub use crate::http::tls::Identity;
+
+impl Listener {
+    /// Mode of a unix socket's file unless set: its user and its group may connect.
+    pub const SOCKET_MODE: u32 = 0o660;
+
+    /// Whether only the certificates differ, if anything does.
+    pub fn is_like(&self, other: &Listener) -> bool {
+        let Listener { address, socket_mode, proxy_protocol, tls } = self;
+        *address == other.address
+            && *socket_mode == other.socket_mode
+            && *proxy_protocol == other.proxy_protocol
+            && tls.is_some() == other.tls.is_some()
+    }
+
+    /// A listener with nothing in front of HTTP.
+    pub fn plain(address: ListenAddress) -> Listener {
+        Listener { address, socket_mode: Listener::SOCKET_MODE, proxy_protocol: ProxyProtocol::Off, tls: None }
+    }
+}
+
+/// Where a listener is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An IP address and a port; 0 asks for any.
+    Tcp(SocketAddr),
+    /// The file of a unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Tcp(address) => address.fmt(f),
+            ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// The admin side: probes, metrics, API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
@@ -78,8 +131,12 @@ impl fmt::Debug for Secret {
 pub struct Upstream {
     /// Where it is.
     pub destination: Destination,
+    /// Of the CA file: with another content it is another upstream.
+    pub ca_checksum: Option<u32>,
     /// The `Host` that it is sent; the sender's Host otherwise.
     pub host: Option<String>,
+    /// Signs what it is sent; with another key it is another upstream.
+    pub signer: Option<Arc<Signer>>,
     /// Time to connect, TLS included.
     pub connect_timeout: Duration,
     /// Total time of one attempt.
@@ -89,6 +146,7 @@ pub struct Upstream {
 }
 
 pub use crate::forward::client::Destination;
+pub use crate::forward::sign::Signer;
 
 /// What happens to the requests of one path.
 #[derive(Debug, Clone)]

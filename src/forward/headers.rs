@@ -31,8 +31,9 @@ const HOP_BY_HOP: [&str; 12] = [
 ];
 /// With these an outsider could make an app route or act by something that was not verified.
 const OVERRIDES: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-http-method-override"];
-/// Say where a request came from; only trusted proxies may.
-const FORWARDING: [&str; 5] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "x-real-ip"];
+/// Say where a request came from, as everything under the prefix does; only trusted proxies may.
+const FORWARDING: [&str; 2] = ["forwarded", "x-real-ip"];
+const FORWARDING_PREFIX: &str = "x-forwarded-";
 /// Names that a `Connection` header cannot take away.
 const PROTECTED: [&str; 4] = ["host", "content-type", SIGNATURE_HEADER, TIMESTAMP_HEADER];
 /// Everything under it is hookward's own.
@@ -40,7 +41,7 @@ const OWN_PREFIX: &str = "hookward-";
 
 /// Where a request came from.
 #[derive(Debug, Clone, Copy)]
-pub struct Origin {
+pub struct Origin<'a> {
     /// The other end of the connection.
     pub peer: Peer,
     /// Whether it may say where the request came from.
@@ -49,18 +50,28 @@ pub struct Origin {
     pub client: Option<IpAddr>,
     /// Whether it came over TLS.
     pub tls: bool,
+    /// The header in which trusted proxies name the client.
+    pub client_ip_header: &'a str,
+}
+
+impl Origin<'_> {
+    /// Whether a header says where a request came from.
+    fn is_told_by(&self, name: &str) -> bool {
+        FORWARDING.contains(&name) || name.starts_with(FORWARDING_PREFIX) || name == self.client_ip_header
+    }
 }
 
 /// The headers of a received request that go to the app.
-pub fn end_to_end(headers: &HeaderMap, origin: &Origin) -> Vec<(Bytes, Bytes)> {
-    let nominated = nominated_by_connection(headers);
+pub fn end_to_end(headers: &HeaderMap, origin: &Origin<'_>) -> Vec<(Bytes, Bytes)> {
+    let may_go = |name: &String| !PROTECTED.contains(&name.as_str()) && !origin.is_told_by(name);
+    let nominated: Vec<_> = nominated_by_connection(headers).filter(may_go).collect();
     let mut kept = Vec::with_capacity(headers.len() + 3);
     for (name, value) in headers {
         let name = name.as_str();
-        if is_dropped(name) || nominated.iter().any(|nominated| nominated == name) {
+        if is_dropped(name, origin) || nominated.iter().any(|nominated| nominated == name) {
             continue;
         }
-        if FORWARDING.contains(&name) && (!origin.peer_is_trusted || name == "x-forwarded-for") {
+        if origin.is_told_by(name) && (!origin.peer_is_trusted || name == "x-forwarded-for") {
             continue;
         }
         kept.push((Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(value.as_bytes())));
@@ -69,7 +80,7 @@ pub fn end_to_end(headers: &HeaderMap, origin: &Origin) -> Vec<(Bytes, Bytes)> {
     kept
 }
 
-fn is_dropped(name: &str) -> bool {
+fn is_dropped(name: &str, origin: &Origin<'_>) -> bool {
     if HOP_BY_HOP.contains(&name) || OVERRIDES.contains(&name) || name.starts_with(OWN_PREFIX) {
         return true;
     }
@@ -80,9 +91,8 @@ fn is_dropped(name: &str) -> bool {
     // for the header that was verified.
     let alias = name.replace('_', "-");
     alias.starts_with(OWN_PREFIX)
-        || alias.starts_with("x-forwarded-")
         || [SIGNATURE_HEADER, TIMESTAMP_HEADER].contains(&alias.as_str())
-        || FORWARDING.contains(&alias.as_str())
+        || origin.is_told_by(&alias)
         || OVERRIDES.contains(&alias.as_str())
 }
 
@@ -91,21 +101,18 @@ pub fn is_hop_by_hop(name: &str) -> bool {
     HOP_BY_HOP.contains(&name)
 }
 
-/// The fields that `Connection` takes away at the next hop, but for those that it must not.
-pub fn nominated_by_connection(headers: &HeaderMap) -> Vec<String> {
+/// The fields that `Connection` takes away at the next hop, in lower case.
+pub fn nominated_by_connection(headers: &HeaderMap) -> impl Iterator<Item = String> + '_ {
     headers
         .get_all(http::header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
-        .filter(|name| !PROTECTED.contains(&name.as_str()) && !FORWARDING.contains(&name.as_str()))
-        .collect()
 }
 
-fn add_forwarding(headers: &HeaderMap, origin: &Origin, kept: &mut Vec<(Bytes, Bytes)>) {
-    let mut put =
-        |name: &'static str, value: String| kept.push((Bytes::from_static(name.as_bytes()), Bytes::from(value)));
+fn add_forwarding(headers: &HeaderMap, origin: &Origin<'_>, kept: &mut Vec<(Bytes, Bytes)>) {
+    let mut put = |name: &str, value: String| kept.push((Bytes::copy_from_slice(name.as_bytes()), Bytes::from(value)));
     let client = origin.client.map(|ip| ip.to_string());
     let proto = if origin.tls { "https" } else { "http" };
     let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -120,7 +127,9 @@ fn add_forwarding(headers: &HeaderMap, origin: &Origin, kept: &mut Vec<(Bytes, B
         if let Peer::Ip(peer) = origin.peer {
             chain.push(peer.to_canonical().to_string());
         }
-        put("x-forwarded-for", chain.join(", "));
+        if !chain.is_empty() {
+            put("x-forwarded-for", chain.join(", "));
+        }
         if !headers.contains_key("x-forwarded-proto") {
             put("x-forwarded-proto", proto.to_owned());
         }
@@ -132,6 +141,10 @@ fn add_forwarding(headers: &HeaderMap, origin: &Origin, kept: &mut Vec<(Bytes, B
     let client = client.unwrap_or_else(|| "unknown".to_owned());
     if headers.contains_key("x-real-ip") {
         put("x-real-ip", client.clone());
+    }
+    let chosen = origin.client_ip_header;
+    if headers.contains_key(chosen) && !["x-real-ip", "x-forwarded-for", "forwarded"].contains(&chosen) {
+        put(chosen, client.clone());
     }
     if headers.contains_key("forwarded") {
         let node = if client.contains(':') { format!("\"[{client}]\"") } else { client.clone() };
@@ -210,12 +223,17 @@ mod tests {
     }
 
     fn received(lines: &[(&str, &str)], trusted: bool) -> Vec<(String, String)> {
+        received_with("x-forwarded-for", lines, trusted)
+    }
+
+    fn received_with(client_ip_header: &'static str, lines: &[(&str, &str)], trusted: bool) -> Vec<(String, String)> {
         let peer: IpAddr = "10.0.0.1".parse().unwrap();
         let origin = Origin {
             peer: Peer::Ip(peer),
             peer_is_trusted: trusted,
             client: Some("192.76.120.200".parse().unwrap()),
             tls: false,
+            client_ip_header,
         };
         let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         end_to_end(&headers(lines), &origin).into_iter().map(|(name, value)| (text(name), text(value))).collect()
@@ -294,6 +312,47 @@ mod tests {
         assert_eq!(value(&proxied, "x-forwarded-for"), Some("6.6.6.6, 192.76.120.200, 10.0.0.1"));
         assert_eq!(value(&proxied, "x-forwarded-proto"), Some("https"));
         assert_eq!(value(&proxied, "x-real-ip"), Some("6.6.6.6"));
+    }
+
+    #[test]
+    fn whichever_header_names_the_client_an_outsider_cannot_use_it() {
+        for header in ["x-forwarded-for", "forwarded", "x-real-ip", "cf-connecting-ip"] {
+            let lines = [
+                ("host", "hooks.example"),
+                ("x-forwarded-for", "6.6.6.6"),
+                ("x-forwarded-prefix", "6.6.6.6"),
+                ("x-forwarded-uri", "6.6.6.6"),
+                ("forwarded", "for=6.6.6.6"),
+                ("x-real-ip", "6.6.6.6"),
+                (header, "6.6.6.6"),
+                ("connection", "Forwarded, X-Forwarded-For, X-Real-IP, CF-Connecting-IP"),
+            ];
+            let kept = received_with(header, &lines, false);
+            assert!(!kept.iter().any(|(_, value)| value.contains("6.6.6.6")), "{header}: {kept:?}");
+            let told: Vec<_> = kept.iter().filter(|(name, _)| name == header).collect();
+            assert_eq!(told.len(), 1, "{header}: {kept:?}");
+            assert!(told[0].1.contains("192.76.120.200"), "{header}: {kept:?}");
+            assert_eq!(value(&kept, "x-forwarded-for"), Some("192.76.120.200"));
+        }
+        // A header of this name means nothing unless it is the chosen one.
+        assert_eq!(value(&received(&[("cf-connecting-ip", "a")], false), "cf-connecting-ip"), Some("a"));
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_says_in_the_chosen_header_stays_and_no_alias_of_it_does() {
+        let lines = [
+            ("cf-connecting-ip", "192.76.120.200"),
+            ("cf_connecting_ip", "6.6.6.6"),
+            ("cf_connecting-ip", "6.6.6.6"),
+            ("x_forwarded_for", "6.6.6.6"),
+            ("x_forwarded_prefix", "6.6.6.6"),
+            ("connection", "cf-connecting-ip, x-forwarded-proto"),
+            ("x-forwarded-proto", "https"),
+        ];
+        let kept = received_with("cf-connecting-ip", &lines, true);
+        assert!(!kept.iter().any(|(_, value)| value.contains("6.6.6.6")), "{kept:?}");
+        assert_eq!(value(&kept, "cf-connecting-ip"), Some("192.76.120.200"));
+        assert_eq!(value(&kept, "x-forwarded-proto"), Some("https"));
     }
 
     #[test]

@@ -8,6 +8,8 @@
 pub mod backoff;
 pub mod client;
 pub mod headers;
+pub mod secret_key;
+pub mod sign;
 pub mod upstream;
 
 use std::collections::{HashMap, VecDeque};

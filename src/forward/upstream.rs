@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use super::backoff::{Retry, retry_after};
 use super::client::{Client, Destination, ExchangeError, Over, Reply, Timeouts};
 use super::headers::for_attempt;
+use super::sign::Signer;
 use crate::buffer::event::{Claimed, Event, Outcome};
 use crate::clock::RunMs;
 
@@ -19,6 +21,10 @@ use crate::clock::RunMs;
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 /// Age from which an app's own SDK refuses the original signature (300 s), less a margin.
 const SDK_TOLERANCE: Duration = Duration::from_secs(240);
+/// Said beside a refusal of what hookward has signed,
+const SIGNED_ANEW: &str = "it was signed anew: does the app verify with what `hookward pubkey` prints?";
+/// and of what it never signs.
+const UNSIGNED: &str = "the event is unverified (a check in report mode), so it was not signed";
 
 /// Where an app is and how it is treated.
 #[derive(Debug, Clone)]
@@ -27,6 +33,8 @@ pub struct UpstreamSettings {
     pub destination: Destination,
     /// The `Host` that it is sent; the sender's otherwise.
     pub host: Option<String>,
+    /// Signs what it is sent.
+    pub signer: Option<Arc<Signer>>,
     /// To connect.
     pub connect_timeout: Duration,
     /// Total of one attempt.
@@ -39,6 +47,7 @@ pub struct UpstreamSettings {
 pub struct Upstream {
     client: Client,
     host: Option<String>,
+    signer: Option<Arc<Signer>>,
     max_concurrency: usize,
     permits: Arc<Semaphore>,
     /// The app asked to be left alone until then (`Retry-After`).
@@ -55,6 +64,7 @@ impl Upstream {
         Ok(Upstream {
             client: Client::new(settings.destination, timeouts)?,
             host: settings.host,
+            signer: settings.signer,
             max_concurrency: settings.max_concurrency,
             permits: Arc::new(Semaphore::new(settings.max_concurrency)),
             hold_until: Mutex::new(None),
@@ -81,6 +91,15 @@ impl Upstream {
         self.host.as_deref()
     }
 
+    /// All headers of one attempt, with the signature of this time where the app gets one.
+    pub fn headers_of(&self, event: &Event, attempt: u32, now_unix_ms: i64) -> Vec<(HeaderName, HeaderValue)> {
+        let mut headers = for_attempt(event, attempt, self.host());
+        if let Some(signer) = &self.signer {
+            signer.sign(event, now_unix_ms, &mut headers);
+        }
+        headers
+    }
+
     /// How long the app still wants to be left alone.
     pub fn held_until(&self) -> Option<Instant> {
         self.hold_until.lock().filter(|until| *until > Instant::now())
@@ -90,31 +109,50 @@ impl Upstream {
     /// no answer of the app, so the event is sent once more at once, as the next attempt. Returns
     /// what it came to, and the status of the app's answer if there was one.
     pub async fn attempt(&self, event: &Event, attempts: &mut u32, now_unix_ms: i64) -> (Verdict, Option<u16>) {
-        let answer = match self.send(Over::Pool, event, attempts).await {
-            Err(ExchangeError::Stale) => self.send(Over::Fresh, event, attempts).await,
+        let answer = match self.send(Over::Pool, event, attempts, now_unix_ms).await {
+            Err(ExchangeError::Stale) => self.send(Over::Fresh, event, attempts, now_unix_ms).await,
             done => done,
         };
         match answer {
-            Ok(reply) => (self.judge(&reply, now_unix_ms), Some(reply.status)),
+            Ok(reply) => (self.judge(&reply, event, now_unix_ms), Some(reply.status)),
             Err(error) => (Verdict::of_failure(error), None),
         }
     }
 
-    async fn send(&self, over: Over, event: &Event, attempts: &mut u32) -> Result<Reply, ExchangeError> {
+    async fn send(
+        &self,
+        over: Over,
+        event: &Event,
+        attempts: &mut u32,
+        now_unix_ms: i64,
+    ) -> Result<Reply, ExchangeError> {
         *attempts += 1;
-        let headers = for_attempt(event, *attempts, self.host.as_deref());
+        let headers = self.headers_of(event, *attempts, now_unix_ms);
         let method = event.head.method.parse().unwrap_or(http::Method::POST);
         self.client.exchange_once(over, &method, &event.head.target, &headers, &event.body).await
     }
 
-    fn judge(&self, reply: &Reply, now_unix_ms: i64) -> Verdict {
+    fn judge(&self, reply: &Reply, event: &Event, now_unix_ms: i64) -> Verdict {
         if matches!(reply.status, 429 | 503)
             && let Some(value) = reply.headers.get(http::header::RETRY_AFTER)
             && let Some(wait) = value.to_str().ok().and_then(|value| retry_after(value, now_unix_ms))
         {
             *self.hold_until.lock() = Some(Instant::now() + wait);
         }
-        Verdict::of_status(reply.status)
+        match Verdict::of_status(reply.status) {
+            Verdict::ClientError(error) => Verdict::ClientError(self.with_signature_hint(error, event)),
+            verdict => verdict,
+        }
+    }
+
+    /// An app that refuses hookward's own signature has another key, whatever the event's age.
+    fn with_signature_hint(&self, error: String, event: &Event) -> String {
+        match &self.signer {
+            Some(_) if !is_refusal(&error) => error,
+            Some(_) if event.is_verified() => format!("{error}; {SIGNED_ANEW}"),
+            Some(_) => format!("{error}; {UNSIGNED}"),
+            None => error,
+        }
     }
 }
 
@@ -173,11 +211,16 @@ impl Verdict {
     }
 }
 
+/// Whether an answer is what an app gives to a signature that it does not believe.
+fn is_refusal(error: &str) -> bool {
+    ["400", "401", "403"].iter().any(|status| error.contains(status))
+}
+
 /// An app whose SDK verifies refuses what waited longer than its tolerance; say so where that is
 /// the likely cause.
 fn with_age_hint(error: String, age: Duration) -> String {
-    let refused = ["400", "401", "403"].iter().any(|status| error.contains(status));
-    if refused && age > SDK_TOLERANCE {
+    let is_explained = error.contains(SIGNED_ANEW) || error.contains(UNSIGNED);
+    if is_refusal(&error) && !is_explained && age > SDK_TOLERANCE {
         return format!(
             "{error}; the event is {} s old, and an SDK that checks Telnyx's timestamp refuses anything above 300 s",
             age.as_secs()
@@ -191,6 +234,7 @@ mod tests {
     use super::*;
     use crate::buffer::event::Seq;
     use crate::buffer::event::tests::event;
+    use crate::forward::sign::Scheme;
 
     fn retry() -> Retry {
         Retry {
@@ -243,6 +287,35 @@ mod tests {
         assert!(matches!(first, Outcome::RetryAt { client_errors: 1, .. }), "{first:?}");
         let second = refused().outcome(&claimed(1), 10, &retry(), RunMs(0), 0.5);
         assert_eq!(second, Outcome::Dead { error: "the app answered 404 Not Found".into() });
+    }
+
+    #[test]
+    fn an_app_that_refuses_our_own_signature_is_told_apart_from_one_that_finds_it_old() {
+        let destination = Destination::parse("http://127.0.0.1:1").unwrap();
+        let seed = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
+        let upstream = Upstream::new(UpstreamSettings {
+            destination,
+            host: None,
+            signer: Some(Arc::new(Signer::parse(Scheme::Telnyx, seed).unwrap())),
+            connect_timeout: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            max_concurrency: 1,
+        });
+        let upstream = upstream.unwrap();
+        let told = |status, event: &Event| {
+            let reply = Reply { status, headers: http::HeaderMap::new(), body: bytes::Bytes::new() };
+            match upstream.judge(&reply, event, 0).outcome(&claimed(0), 1, &retry(), RunMs(600_000), 0.5) {
+                Outcome::RetryAt { error, .. } | Outcome::Dead { error } => error,
+                other => panic!("{other:?}"),
+            }
+        };
+        let mut event = event("e", b"");
+        for status in [400, 401, 403] {
+            assert!(told(status, &event).ends_with("does the app verify with what `hookward pubkey` prints?"));
+        }
+        assert_eq!(told(404, &event), "the app answered 404 Not Found");
+        event.head.key = None;
+        assert!(told(401, &event).ends_with("so it was not signed"));
     }
 
     #[test]

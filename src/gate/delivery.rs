@@ -65,9 +65,25 @@ impl Delivery {
         Ok(Delivery { claim, body: body.freeze() })
     }
 
+    /// A body that is there already, as a capture is.
+    ///
+    /// # Errors
+    /// [`Rejection::BodyTooLarge`].
+    pub fn whole(claimed: Claimed, body: Bytes, max_body_bytes: usize) -> Result<Delivery, Rejection> {
+        if body.len() > max_body_bytes {
+            return Err(Rejection::BodyTooLarge);
+        }
+        Ok(Delivery { claim: claimed.into_claim(), body })
+    }
+
     /// Length of the body.
     pub fn len(&self) -> usize {
         self.body.len()
+    }
+
+    /// The body, untrusted: another handle to the same bytes.
+    pub fn body(&self) -> Bytes {
+        self.body.clone()
     }
 
     /// Whether the body is empty, which is a body like any other.
@@ -128,5 +144,15 @@ pub(crate) mod tests {
         let refused = Delivery::read(Claimed::nothing_for_test(), &mut source, 5).await;
         assert_eq!(refused.err(), Some(Rejection::BodyTooLarge));
         assert_eq!(source.chunks.len(), 1);
+    }
+
+    #[test]
+    fn a_body_that_is_there_already_has_the_same_bound() {
+        let whole = |body: &'static str| {
+            let delivery = Delivery::whole(Claimed::nothing_for_test(), Bytes::from_static(body.as_bytes()), 5);
+            delivery.map(|delivery| delivery.into_parts().1)
+        };
+        assert_eq!(whole("abcde").unwrap(), "abcde");
+        assert_eq!(whole("abcdef"), Err(Rejection::BodyTooLarge));
     }
 }

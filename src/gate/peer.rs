@@ -1,10 +1,13 @@
 //! Who the sender is: the socket's peer, or whom trusted proxies name.
 
+mod chain;
+
 use std::net::IpAddr;
 
 use http::HeaderMap;
 use ipnet::IpNet;
 
+pub use self::chain::ClientIpHeader;
 use crate::rejection::Rejection;
 
 /// The other end of the connection.
@@ -27,13 +30,15 @@ impl ClientAddr {
     }
 }
 
-/// Who may name the client in `X-Forwarded-For`.
+/// Who may name the client, and how.
 #[derive(Debug, Clone, Default)]
 pub struct TrustedProxies {
     /// Addresses of proxies.
     pub nets: Vec<IpNet>,
     /// Whether peers over a unix socket are trusted.
     pub unix: bool,
+    /// Where they name the client.
+    pub header: ClientIpHeader,
 }
 
 impl TrustedProxies {
@@ -49,13 +54,14 @@ impl TrustedProxies {
         self.nets.iter().any(|net| net.contains(&ip))
     }
 
-    /// The client's address: the peer itself, or, when the peer is trusted, the rightmost address
-    /// of all `X-Forwarded-For` lines that is not a trusted proxy's. What stands further left was
-    /// written by somebody untrusted and is never looked at.
+    /// The client's address: the peer itself, or, when the peer is trusted, the rightmost address in
+    /// all lines of the header that is not a trusted proxy's. What stands further left was written
+    /// by somebody untrusted and never decides.
     ///
     /// # Errors
     /// [`Rejection::ClientIpUndetermined`] when a trusted peer names nobody, or names something
-    /// that is not an address before an untrusted address is found, or only trusted ones.
+    /// that is not an address before an untrusted address is found, or only trusted ones; when the
+    /// header is malformed or beyond its bounds.
     pub fn client_addr(&self, peer: Peer, headers: &HeaderMap) -> Result<ClientAddr, Rejection> {
         if !self.trusts(peer) {
             return match peer {
@@ -63,32 +69,15 @@ impl TrustedProxies {
                 Peer::Unix => Err(Rejection::ClientIpUndetermined),
             };
         }
-        let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
-        for line in lines.iter().rev() {
-            let line = line.to_str().map_err(|_| Rejection::ClientIpUndetermined)?;
-            for entry in line.rsplit(',') {
-                let ip = parse_forwarded_ip(entry.trim()).ok_or(Rejection::ClientIpUndetermined)?;
-                if !self.contains(ip) {
-                    return Ok(ClientAddr(ip));
-                }
+        let chain = self.header.chain(headers).ok_or(Rejection::ClientIpUndetermined)?;
+        for entry in chain.into_iter().rev() {
+            let ip = entry.ok_or(Rejection::ClientIpUndetermined)?;
+            if !self.contains(ip) {
+                return Ok(ClientAddr(ip));
             }
         }
         Err(Rejection::ClientIpUndetermined)
     }
-}
-
-/// One entry of `X-Forwarded-For`: an address, as some proxies write it with a port
-/// (`192.0.2.1:4711`, `[2001:db8::1]:4711`) or in brackets.
-fn parse_forwarded_ip(entry: &str) -> Option<IpAddr> {
-    let bare = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let ip = match bare {
-        Some(inside) => IpAddr::V6(inside.parse().ok()?),
-        None => match entry.parse::<IpAddr>() {
-            Ok(ip) => ip,
-            Err(_) => entry.parse::<std::net::SocketAddr>().ok()?.ip(),
-        },
-    };
-    Some(ip.to_canonical())
 }
 
 #[cfg(test)]
@@ -96,7 +85,7 @@ mod tests {
     use super::*;
 
     fn proxies(nets: &[&str]) -> TrustedProxies {
-        TrustedProxies { nets: nets.iter().map(|net| net.parse().unwrap()).collect(), unix: false }
+        TrustedProxies { nets: nets.iter().map(|net| net.parse().unwrap()).collect(), ..TrustedProxies::default() }
     }
 
     fn walk(trusted: &TrustedProxies, peer: &str, lines: &[&str]) -> Result<String, Rejection> {
@@ -150,6 +139,33 @@ mod tests {
     }
 
     #[test]
+    fn every_header_is_walked_alike() {
+        let trusted = |header: &str| TrustedProxies {
+            header: ClientIpHeader::parse(header).unwrap(),
+            ..proxies(&["10.0.0.0/8"])
+        };
+        let ask = |header: &'static str, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.append(header, value.parse().unwrap());
+            // What another header says counts for nothing.
+            headers.append(
+                if header == "x-forwarded-for" { "forwarded" } else { "x-forwarded-for" },
+                "6.6.6.6".parse().unwrap(),
+            );
+            let client = trusted(header).client_addr(Peer::Ip("10.0.0.1".parse().unwrap()), &headers);
+            client.ok().map(|client| client.ip().to_string())
+        };
+        let telnyx = Some("192.76.120.200".to_owned());
+        assert_eq!(ask("x-forwarded-for", "6.6.6.6, 192.76.120.200, 10.1.1.1"), telnyx);
+        assert_eq!(ask("forwarded", "for=6.6.6.6, for=192.76.120.200, for=10.1.1.1;proto=https"), telnyx);
+        assert_eq!(ask("forwarded", "for=6.6.6.6, for=unknown, for=10.1.1.1"), None);
+        assert_eq!(ask("forwarded", "for=6.6.6.6, for=_hidden"), None);
+        assert_eq!(ask("forwarded", "for=unknown, for=192.76.120.200"), telnyx, "what is further left does not decide");
+        assert_eq!(ask("cf-connecting-ip", "192.76.120.200"), telnyx);
+        assert_eq!(ask("cf-connecting-ip", "10.1.1.1"), None, "a proxy is not a client");
+    }
+
+    #[test]
     fn a_mapped_address_is_its_ipv4_address_as_peer_too() {
         let trusted = proxies(&["10.0.0.0/8"]);
         assert_eq!(walk(&trusted, "::ffff:10.0.0.1", &["1.2.3.4"]).unwrap(), "1.2.3.4");
@@ -162,7 +178,7 @@ mod tests {
         assert!(TrustedProxies::default().client_addr(Peer::Unix, &headers).is_err());
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", "1.2.3.4".parse().unwrap());
-        let trusted = TrustedProxies { nets: vec![], unix: true };
+        let trusted = TrustedProxies { unix: true, ..TrustedProxies::default() };
         assert_eq!(trusted.client_addr(Peer::Unix, &headers).unwrap().ip().to_string(), "1.2.3.4");
         assert!(TrustedProxies::default().client_addr(Peer::Unix, &headers).is_err());
     }

@@ -138,12 +138,17 @@ impl Verifier {
             return Ok(Signed { body, timestamp_s, key: None });
         };
         let message = signed_message(timestamp.as_bytes(), &body);
-        let key = self.keys.iter().find(|named| named.key.verify_strict(&message, &signature).is_ok());
+        let key = signer(&self.keys, &message, &signature);
         if key.is_none() {
             self.signature.apply(Rejection::SignatureMismatch, reports)?;
         }
         Ok(Signed { body, timestamp_s, key: key.map(|named| named.name.clone()) })
     }
+}
+
+/// The first of the keys that has signed this message. Every check of a signature is this one.
+pub fn signer<'k>(keys: &'k [NamedKey], message: &[u8], signature: &Signature) -> Option<&'k NamedKey> {
+    keys.iter().find(|named| named.key.verify_strict(message, signature).is_ok())
 }
 
 /// `{timestamp}|{raw body}`: what is signed.
@@ -169,9 +174,12 @@ fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h [u8]>, Re
     Ok(first)
 }
 
-/// Standard alphabet, padded, zero trailing bits, 64 bytes: nothing else, so that one signature
-/// has one form.
-fn parse_signature(value: Option<&[u8]>) -> Result<Signature, Rejection> {
+/// Reads the signature header: standard alphabet, padded, zero trailing bits, 64 bytes; nothing
+/// else, so that one signature has one form.
+///
+/// # Errors
+/// [`Rejection::SignatureMissing`], [`Rejection::SignatureMalformed`].
+pub fn parse_signature(value: Option<&[u8]>) -> Result<Signature, Rejection> {
     let value = value.filter(|value| !value.is_empty()).ok_or(Rejection::SignatureMissing)?;
     if value.len() != SIGNATURE_BASE64_CHARS {
         return Err(Rejection::SignatureMalformed);
@@ -185,9 +193,12 @@ fn parse_signature(value: Option<&[u8]>) -> Result<Signature, Rejection> {
     }
 }
 
-/// ASCII `[1-9][0-9]{0,12}`: no sign, fraction, white space or leading zero, so that the text that
-/// was signed and the number that is judged are the same.
-fn parse_timestamp(value: Option<&[u8]>) -> Result<&str, Rejection> {
+/// Reads the timestamp header: ASCII `[1-9][0-9]{0,12}`; no sign, fraction, white space or leading
+/// zero, so that the text that was signed and the number that is judged are the same.
+///
+/// # Errors
+/// [`Rejection::TimestampMissing`], [`Rejection::TimestampMalformed`].
+pub fn parse_timestamp(value: Option<&[u8]>) -> Result<&str, Rejection> {
     let value = value.filter(|value| !value.is_empty()).ok_or(Rejection::TimestampMissing)?;
     let digits = value.len() <= TIMESTAMP_MAX_DIGITS && value[0] != b'0' && value.iter().all(u8::is_ascii_digit);
     if !digits {

@@ -85,7 +85,7 @@ impl AdminState {
     /// Why no events are taken, if so.
     pub fn not_ready(&self) -> Option<&'static str> {
         if let Some(buffer) = self.buffer.get()
-            && matches!(*buffer.committer.health().borrow(), Health::Failed(_))
+            && *buffer.committer.health().borrow() != Health::Good
         {
             return Some("buffer_failed");
         }

@@ -8,13 +8,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::BytesMut;
-use http::{HeaderName, HeaderValue, Method};
+use http::Method;
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora_core::server::ShutdownWatch;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::admin::AdminState;
@@ -22,17 +21,17 @@ use super::answer::Answer;
 use super::body::SessionBody;
 use super::body_memory::BodyMemory;
 use super::head::{self, HeadLimits, NoHead};
+use super::listener::{Listener, NotOpened};
 use super::open_connections::OpenConnections;
-use super::relay::{Relay, RelayError, Upload, asks_for_upgrade};
 use super::request_log::{Decided, RequestLog};
+use super::respond::{Request, Response};
+use super::session;
 use crate::buffer::event::DeliveryId;
 use crate::clock::Clock;
-use crate::forward::headers::{for_app, for_attempt};
-use crate::forward::upstream::Upstream;
 use crate::gate::forgers::FailuresPerS;
 use crate::gate::peer::Peer;
-use crate::ingress::{Head, Ingress, Known, Outcome, Route};
-use crate::metrics::{Metrics, RouteMetrics};
+use crate::ingress::{Head, Ingress, Known, Route};
+use crate::metrics::Metrics;
 use crate::rejection::Rejection;
 
 /// Bounds of the public side.
@@ -59,13 +58,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    fn of_head(&self) -> HeadLimits {
+    fn of_head(&self, tls: bool) -> HeadLimits {
         HeadLimits {
             timeout: self.header_timeout,
             idle: self.idle_timeout,
             header_bytes: self.header_bytes,
             header_count: self.header_count,
             uri_bytes: self.uri_bytes,
+            tls,
         }
     }
 }
@@ -80,6 +80,14 @@ pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection over the cap may take to take its 503.
 const REFUSE_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// One listener of the public side.
+pub struct PublicApp {
+    /// What all listeners share.
+    pub side: Arc<PublicSide>,
+    /// What this one demands first.
+    pub listener: Listener,
+}
+
 /// What a reload replaces as a whole: every request is judged by one configuration.
 pub struct Live {
     /// What requests go through.
@@ -93,7 +101,7 @@ pub struct Live {
 }
 
 /// The public side over connections.
-pub struct PublicApp {
+pub struct PublicSide {
     /// The configuration in force.
     pub live: Arc<ArcSwap<Live>>,
     /// Counts connections.
@@ -111,12 +119,28 @@ pub struct PublicApp {
 #[async_trait]
 impl ServerApp for PublicApp {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let Some(_open) = self.open.admit(self.live.load().limits.connections) else {
-            self.metrics.connections_refused.inc();
-            self.refuse_connection(stream).await;
+        let PublicApp { side, listener } = &**self;
+        // Without an address the client is gone already.
+        let peer = listener.peer_of(&stream)?;
+        let live = side.live.load_full();
+        let Some(_open) = side.open.admit(live.limits.connections) else {
+            side.metrics.connections_refused.inc();
+            side.refuse_connection(listener, stream, peer).await;
             return None;
         };
-        self.serve(stream, shutdown).await;
+        let mut shutting_down = shutdown.clone();
+        let opened = tokio::select! {
+            biased;
+            opened = listener.open(stream, peer, live.ingress.trusts(peer), live.limits.header_timeout) => opened,
+            // Nothing has been asked for yet.
+            _ = shutting_down.wait_for(|down| *down) => Err(NotOpened::Closed),
+        };
+        drop(live);
+        match opened {
+            Ok((stream, peer)) => side.serve(stream, peer, shutdown).await,
+            Err(NotOpened::Closed) => {}
+            Err(NotOpened::Refused(stream, rejection)) => side.refuse_unopened(listener, stream, rejection, peer).await,
+        }
         None
     }
 }
@@ -129,55 +153,49 @@ impl Drop for CountDown<'_> {
     }
 }
 
-impl PublicApp {
+impl PublicSide {
     /// Requests of one connection, one after the other, until either side has enough.
-    async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) {
-        let peer = peer_of(&stream);
+    async fn serve(&self, mut stream: Stream, peer: Peer, shutdown: &ShutdownWatch) {
         let tls = stream.get_ssl_digest().is_some();
         let mut buffer = BytesMut::new();
         let mut shutting_down = shutdown.clone();
         loop {
-            let limits = self.live.load().limits.of_head();
+            let limits = self.live.load().limits.of_head(tls);
             let read = tokio::select! {
                 biased;
                 read = head::read(&mut stream, &mut buffer, &limits) => read,
                 // Only a connection between requests is closed for a shutdown.
                 _ = shutting_down.wait_for(|down| *down), if buffer.is_empty() => Err(NoHead::Closed),
             };
-            match read {
-                Ok(()) => {}
-                Err(NoHead::Closed) => return,
+            let head = match read {
+                Ok(head) => head,
+                Err(NoHead::Closed) => {
+                    // Over TLS the client is told, so that it can tell this end from a cut.
+                    let _ = timeout(LINGER, AsyncWriteExt::shutdown(&mut stream)).await;
+                    return;
+                }
                 Err(NoHead::Refused(rejection)) => return self.refuse_head(stream, rejection, peer).await,
-            }
-            let mut session = ServerSession::new_http1(stream);
-            if let ServerSession::H1(h1) = &mut session {
-                h1.set_pipelined_prefix(std::mem::take(&mut buffer));
-                // Requests sent ahead are answered one by one, in their order.
-                h1.set_pipelining_enabled(true);
-            }
-            let Ok(true) = session.read_request().await.map_err(|_| ()) else {
-                // What our own judgement let through and pingora does not take.
-                let answer = self.refusal_outside(Rejection::BadRequest, peer);
-                session.set_keepalive(None);
-                let _ = timeout(WRITE_TIMEOUT, answer.write(&mut session, false)).await;
-                return;
+            };
+            let mut session = match session::open(stream, &mut buffer, head).await {
+                Ok(session) => session,
+                Err(mut session) => {
+                    let answer = self.refusal_outside(Rejection::BadRequest, peer);
+                    session.set_keepalive(None);
+                    let _ = timeout(WRITE_TIMEOUT, answer.write(&mut session, false)).await;
+                    return linger(session).await;
+                }
             };
             if *shutdown.borrow() {
                 session.set_keepalive(None);
             }
             let Some((next, leftover)) = self.serve_request(session, peer, tls).await else { return };
             stream = next;
-            buffer = leftover.unwrap_or_default();
+            buffer = leftover;
         }
     }
 
     /// One request; the connection afterwards, if it can carry another, with what was sent ahead.
-    async fn serve_request(
-        &self,
-        mut session: ServerSession,
-        peer: Peer,
-        tls: bool,
-    ) -> Option<(Stream, Option<BytesMut>)> {
+    async fn serve_request(&self, mut session: ServerSession, peer: Peer, tls: bool) -> Option<(Stream, BytesMut)> {
         let begun_us = self.clock.uptime_us();
         self.metrics.requests_in_flight.inc();
         let _in_flight = CountDown(&self.metrics.requests_in_flight);
@@ -188,33 +206,8 @@ impl PublicApp {
         let head = Head { method: &header.method, target: header.raw_path(), headers: &header.headers, peer, tls, id };
         let mut known = Known { client: peer_ip(peer), ..Known::default() };
         let mut body = SessionBody::new(&mut session, live.limits.body_timeout, &self.body_memory);
-        let is_health = live.is_health(&head);
-        let (route, outcome) = match live.ingress.route(&head) {
-            _ if is_health => (None, None),
-            Ok(route) => (Some(route), Some(live.ingress.accept(route, &head, &mut body, &mut known).await)),
-            Err(rejection) => (None, Some(Err(rejection))),
-        };
-        let (decided, answer) = match outcome {
-            None => (Decided::Health, Some(Answer::health(self.admin.not_ready(), id))),
-            Some(Err(rejection)) => (Decided::Refused(rejection), Some(refusal(rejection, route, id))),
-            Some(Ok(Outcome::Stored(accepted))) => {
-                (Decided::of(&accepted), Some(Answer::accepted(&accepted, known.facts.event_id.as_deref(), id)))
-            }
-            Some(Ok(Outcome::Verified(verified))) => (Decided::Passed(200), Some(Answer::verified(&verified, id))),
-            Some(Ok(Outcome::Proxy(verified, upstream))) => {
-                let headers = for_attempt(verified.event(), 1, upstream.host());
-                let upload = Upload::Whole(&verified.event().body);
-                self.relay(&live, route, &head, &upstream, headers, upload, &mut body).await
-            }
-            Some(Ok(Outcome::Pass(kept, upstream))) => {
-                let mut headers = for_app(&kept, upstream.host());
-                if let Some(protocol) = asks_for_upgrade(head.headers) {
-                    headers.push((http::header::CONNECTION, HeaderValue::from_static("upgrade")));
-                    headers.push((http::header::UPGRADE, protocol.clone()));
-                }
-                self.relay(&live, route, &head, &upstream, headers, Upload::Streamed, &mut body).await
-            }
-        };
+        let request = Request { live: &live, admin: &self.admin, clock: &*self.clock, head: &head };
+        let Response { route, decided, answer } = request.respond(&mut body, &mut known).await;
         let spent = body.is_spent();
         drop(body);
         let mut written = true;
@@ -232,53 +225,15 @@ impl PublicApp {
             return None;
         }
         if !spent {
-            linger(&mut session).await;
+            linger(session).await;
             return None;
         }
-        let reusable = session.finish().await.ok().flatten()?;
-        Some(reusable.into_parts())
-    }
-
-    /// Sends a request on to the app; what became of it, and our own answer where the app gave none.
-    #[allow(clippy::too_many_arguments, reason = "all of one request")]
-    async fn relay(
-        &self,
-        live: &Live,
-        route: Option<&Route>,
-        head: &Head<'_>,
-        upstream: &Upstream,
-        headers: Vec<(HeaderName, HeaderValue)>,
-        upload: Upload<'_>,
-        body: &mut SessionBody<'_>,
-    ) -> (Decided, Option<Answer>) {
-        let begun_us = self.clock.uptime_us();
-        let metrics = self.metrics_of(route);
-        let relay = Relay {
-            upstream,
-            method: head.method,
-            target: head.target,
-            headers,
-            request_id: head.id,
-            tunnel_idle: live.limits.idle_timeout,
-        };
-        #[allow(clippy::cast_precision_loss, reason = "for a histogram")]
-        let answered = || metrics.delivery_duration_s.observe((self.clock.uptime_us() - begun_us) as f64 / 1e6);
-        match relay.run(body, upload, answered).await {
-            Ok(status) => (Decided::Passed(status), None),
-            Err(RelayError::CutOff(rejection)) => (Decided::CutOff(rejection), None),
-            Err(RelayError::Refused(rejection)) => {
-                (Decided::Refused(rejection), Some(Answer::refused(rejection, None, head.id)))
-            }
-        }
-    }
-
-    fn metrics_of<'m>(&'m self, route: Option<&'m Route>) -> &'m RouteMetrics {
-        route.map_or_else(|| self.metrics.no_route(), |route| &route.metrics)
+        session::finish(session).await.ok().flatten()
     }
 
     /// `ack_us` is the time of an answer of our own.
     fn count(&self, route: Option<&Route>, decided: Decided, known: &Known, ack_us: Option<i64>) {
-        let metrics = self.metrics_of(route);
+        let metrics = route.map_or_else(|| self.metrics.no_route(), |route| &route.metrics);
         match decided {
             Decided::Health => return,
             Decided::Accepted => {
@@ -334,17 +289,34 @@ impl PublicApp {
         let _ = timeout(LINGER, write_and_linger(&mut stream, &answer)).await;
     }
 
-    async fn refuse_connection(&self, mut stream: Stream) {
-        let answer = self.refusal_outside(Rejection::Overloaded, peer_of(&stream));
-        let _ = timeout(REFUSE_TIMEOUT, write_and_linger(&mut stream, &answer)).await;
+    /// A connection over the cap; over TLS a 503 would cost a handshake, so it is closed.
+    async fn refuse_connection(&self, listener: &Listener, mut stream: Stream, peer: Peer) {
+        let answer = self.refusal_outside(Rejection::Overloaded, peer);
+        if listener.speaks_plain() {
+            let _ = timeout(REFUSE_TIMEOUT, write_and_linger(&mut stream, &answer)).await;
+        }
+    }
+
+    /// A connection that did not begin as its listener demands.
+    async fn refuse_unopened(&self, listener: &Listener, stream: Stream, rejection: Rejection, peer: Peer) {
+        if listener.speaks_plain() {
+            self.refuse_head(stream, rejection, peer).await;
+        } else {
+            self.refusal_outside(rejection, peer);
+        }
     }
 }
 
-/// Answers, closes our half, and reads on for a while so that the client gets to read the answer.
+/// Answers and closes in order.
 async fn write_and_linger(stream: &mut Stream, answer: &Answer) -> std::io::Result<()> {
     stream.write_all(&answer.to_closing_bytes()).await?;
     stream.flush().await?;
-    tokio::io::AsyncWriteExt::shutdown(stream).await?;
+    close_in_order(stream).await
+}
+
+/// Closes our half and reads on for a while, so that the client gets to read the answer.
+async fn close_in_order(stream: &mut Stream) -> std::io::Result<()> {
+    AsyncWriteExt::shutdown(stream).await?;
     let mut scratch = [0; 4096];
     let mut read = 0;
     while read < LINGER_BYTES {
@@ -356,41 +328,10 @@ async fn write_and_linger(stream: &mut Stream, answer: &Answer) -> std::io::Resu
     Ok(())
 }
 
-/// The same on a session that has answered and whose client may still be sending its body.
-async fn linger(session: &mut ServerSession) {
-    let reading = async {
-        if let ServerSession::H1(h1) = session {
-            h1.shutdown().await;
-        }
-        let mut read = 0;
-        while read < LINGER_BYTES {
-            match session.read_request_body().await {
-                Ok(Some(chunk)) => read += chunk.len(),
-                _ => break,
-            }
-        }
-    };
-    let _ = timeout(LINGER, reading).await;
-}
-
-impl Live {
-    fn is_health(&self, head: &Head<'_>) -> bool {
-        let is_get = matches!(*head.method, Method::GET | Method::HEAD);
-        is_get && self.health_path.as_ref().is_some_and(|path| head.path() == path.as_bytes())
-    }
-}
-
-fn refusal(rejection: Rejection, route: Option<&Route>, id: DeliveryId) -> Answer {
-    let allow = (rejection == Rejection::MethodNotAllowed).then(|| route.map(Route::allow)).flatten();
-    Answer::refused(rejection, allow, id)
-}
-
-fn peer_of(stream: &Stream) -> Peer {
-    let digest = stream.get_socket_digest();
-    match digest.as_ref().and_then(|digest| digest.peer_addr()) {
-        Some(PingoraAddr::Inet(address)) => Peer::Ip(address.ip()),
-        // Nothing is trusted that has no address, unless unix peers are.
-        _ => Peer::Unix,
+/// Closes the connection of a session that has answered and whose client may still be sending.
+async fn linger(session: ServerSession) {
+    if let Some(mut stream) = session::abandon(session) {
+        let _ = timeout(LINGER, close_in_order(&mut stream)).await;
     }
 }
 

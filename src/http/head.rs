@@ -1,7 +1,9 @@
 //! Reads a request header under its deadline and judges it byte by byte, before pingora parses it:
 //! its parser is lenient where an edge must be strict, and a slow header cannot be told from an
-//! idle connection once it has the socket. Source: RFC 9112 §2–§6.
+//! idle connection once it has the socket. An absolute target becomes its origin-form here, so that
+//! nothing behind sees another. Source: RFC 9112 §2–§6.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -23,6 +25,17 @@ pub struct HeadLimits {
     pub header_count: usize,
     /// Length of the target.
     pub uri_bytes: usize,
+    /// Whether the connection is over TLS, which says the scheme that an absolute target must have.
+    pub tls: bool,
+}
+
+/// A header that has been read and judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Its length in the buffer, the final empty line included.
+    pub bytes: usize,
+    /// Whether a chunked body follows; else one of the declared length, or none.
+    pub is_chunked: bool,
 }
 
 /// Why there is no header to serve.
@@ -39,11 +52,16 @@ const READ_BYTES: usize = 4096;
 const HEADER_END: &[u8] = b"\r\n\r\n";
 
 /// Waits for a request, then reads until its header is complete. What is in `buffer` already
-/// belongs to it; afterwards `buffer` holds the header and what came behind it.
+/// belongs to it; afterwards `buffer` holds the header, its target in origin-form, and what came
+/// behind it.
 ///
 /// # Errors
 /// See [`NoHead`]. Cancel-safe: bytes read so far stay in `buffer`.
-pub async fn read(io: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut, limits: &HeadLimits) -> Result<(), NoHead> {
+pub async fn read(
+    io: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    limits: &HeadLimits,
+) -> Result<Head, NoHead> {
     if buffer.is_empty() {
         buffer.reserve(READ_BYTES);
         match timeout_at(Instant::now() + limits.idle, io.read_buf(buffer)).await {
@@ -55,7 +73,9 @@ pub async fn read(io: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut, limi
     let mut searched = 0;
     loop {
         if let Some(end) = find_end(buffer, searched) {
-            return judge(&buffer[..end], limits).map_err(NoHead::Refused);
+            let judged = judge(&buffer[..end], limits).map_err(NoHead::Refused)?;
+            let cut = cut_authority(buffer, judged.authority);
+            return Ok(Head { bytes: end - cut, is_chunked: judged.is_chunked });
         }
         refuse_early(buffer, limits).map_err(NoHead::Refused)?;
         searched = buffer.len().saturating_sub(HEADER_END.len() - 1);
@@ -75,8 +95,27 @@ fn find_end(buffer: &[u8], from: usize) -> Option<usize> {
     Some(from + at + HEADER_END.len())
 }
 
+/// Cuts scheme and authority out of an absolute target; how many bytes went.
+fn cut_authority(buffer: &mut BytesMut, authority: Range<usize>) -> usize {
+    let Some(last) = authority.clone().next_back() else { return 0 };
+    // `http://a?x` means the path `/`.
+    let keep = match buffer.get(authority.end) {
+        Some(b'/') => authority.end,
+        _ => last,
+    };
+    buffer[last] = b'/';
+    let after = buffer.len();
+    buffer.copy_within(keep..after, authority.start);
+    buffer.truncate(after - (keep - authority.start));
+    keep - authority.start
+}
+
 /// Refuses what cannot become a good header, without waiting for its end.
 fn refuse_early(buffer: &[u8], limits: &HeadLimits) -> Result<(), Rejection> {
+    // TLS to a plain port, an empty line, white space: no method begins so.
+    if buffer.first().is_some_and(|byte| !is_token(*byte)) {
+        return Err(Rejection::BadRequest);
+    }
     let target_bytes = match buffer.iter().position(|byte| *byte == b'\n') {
         Some(_) => 0,
         None => buffer.iter().skip_while(|byte| **byte != b' ').skip(1).take_while(|byte| **byte != b' ').count(),
@@ -88,20 +127,28 @@ fn refuse_early(buffer: &[u8], limits: &HeadLimits) -> Result<(), Rejection> {
         return Err(Rejection::HeadersTooLarge);
     }
     // A header whose lines end with a bare LF never gets the end that is waited for.
-    let bare = buffer.windows(2).any(|pair| pair[1] == b'\n' && pair[0] != b'\r') || buffer.first() == Some(&b'\n');
+    let bare = buffer.windows(2).any(|pair| pair[1] == b'\n' && pair[0] != b'\r');
     if bare { Err(Rejection::BadRequest) } else { Ok(()) }
+}
+
+/// What judging a header found.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Where scheme and authority of an absolute target stand; empty for an origin-form.
+    authority: Range<usize>,
+    is_chunked: bool,
 }
 
 /// Judges a complete header, its final empty line included.
 ///
 /// # Errors
 /// [`Rejection::UriTooLong`], [`Rejection::HeadersTooLarge`], [`Rejection::BadRequest`].
-pub fn judge(header: &[u8], limits: &HeadLimits) -> Result<(), Rejection> {
+pub fn judge(header: &[u8], limits: &HeadLimits) -> Result<Judged, Rejection> {
     let bad = Rejection::BadRequest;
     let text = header.strip_suffix(HEADER_END).ok_or(bad)?;
     let mut lines = text.split(|byte| *byte == b'\n');
     let request_line = without_cr(lines.next().ok_or(bad)?, lines.clone().next().is_none())?;
-    let is_1_1 = judge_request_line(request_line, limits)?;
+    let request_line = RequestLine::judge(request_line, limits)?;
     if header.len() > limits.header_bytes {
         return Err(Rejection::HeadersTooLarge);
     }
@@ -115,40 +162,76 @@ pub fn judge(header: &[u8], limits: &HeadLimits) -> Result<(), Rejection> {
         }
         framing.take(without_cr(line, lines.peek().is_none())?)?;
     }
-    framing.judge(is_1_1)
+    framing.judge(&request_line)?;
+    Ok(Judged { authority: request_line.scheme_and_authority, is_chunked: framing.transfer_codings > 0 })
 }
 
 /// A line without its CR, which every line but the last of the cut header must have.
 fn without_cr(line: &[u8], is_last: bool) -> Result<&[u8], Rejection> {
-    let line = if is_last { line } else { line.strip_suffix(b"\r").ok_or(Rejection::BadRequest)? };
-    if line.iter().any(|byte| matches!(byte, b'\r' | 0)) { Err(Rejection::BadRequest) } else { Ok(line) }
+    if is_last { Ok(line) } else { line.strip_suffix(b"\r").ok_or(Rejection::BadRequest) }
 }
 
-/// `METHOD SP target SP HTTP/1.x`, nothing else; returns whether it is HTTP/1.1.
-fn judge_request_line(line: &[u8], limits: &HeadLimits) -> Result<bool, Rejection> {
-    let bad = Rejection::BadRequest;
-    let mut parts = line.split(|byte| *byte == b' ');
-    let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(bad);
-    };
-    if target.len() > limits.uri_bytes {
-        return Err(Rejection::UriTooLong);
-    }
-    let visible = target.iter().all(|byte| (0x21..0x7f).contains(byte) && *byte != b'#');
-    if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) || target.first() != Some(&b'/') || !visible {
-        return Err(bad);
-    }
-    match version {
-        b"HTTP/1.1" => Ok(true),
-        b"HTTP/1.0" => Ok(false),
-        _ => Err(bad),
+/// `METHOD SP target SP HTTP/1.x`, nothing else.
+struct RequestLine<'h> {
+    is_1_1: bool,
+    /// Where they stand in the line, if the target is absolute; else empty.
+    scheme_and_authority: Range<usize>,
+    authority: Option<&'h [u8]>,
+}
+
+impl<'h> RequestLine<'h> {
+    fn judge(line: &'h [u8], limits: &HeadLimits) -> Result<RequestLine<'h>, Rejection> {
+        let bad = Rejection::BadRequest;
+        let mut parts = line.split(|byte| *byte == b' ');
+        let (Some(method), Some(target), Some(version), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(bad);
+        };
+        if target.len() > limits.uri_bytes {
+            return Err(Rejection::UriTooLong);
+        }
+        if method.is_empty()
+            || !method.iter().all(|byte| is_token(*byte))
+            || !target.iter().all(|byte| is_target(*byte))
+        {
+            return Err(bad);
+        }
+        let is_1_1 = match version {
+            b"HTTP/1.1" => true,
+            b"HTTP/1.0" => false,
+            _ => return Err(bad),
+        };
+        if target.first() == Some(&b'/') {
+            return Ok(RequestLine { is_1_1, scheme_and_authority: 0..0, authority: None });
+        }
+        // RFC 9112 §3.2.2. What is left, `*` and the authority of a CONNECT, is for no route.
+        let scheme = if limits.tls { "https://" } else { "http://" };
+        let (found, rest) = target.split_at_checked(scheme.len()).ok_or(bad)?;
+        if !found.eq_ignore_ascii_case(scheme.as_bytes()) {
+            return Err(bad);
+        }
+        let authority = rest.split(|byte| matches!(byte, b'/' | b'?')).next().unwrap_or_default();
+        let start = method.len() + 1;
+        let scheme_and_authority = start..start + scheme.len() + authority.len();
+        Ok(RequestLine { is_1_1, scheme_and_authority, authority: Some(authority) })
     }
 }
 
 /// RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// What RFC 3986 knows of, and what it does not but every client's library lets pass. A fragment is
+/// never sent.
+fn is_target(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !b"#\"<>`".contains(&byte)
+}
+
+/// RFC 9110 §5.5: visible, white space, or beyond ASCII.
+pub(super) fn is_field_value(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
 }
 
 /// `host[:port]` (RFC 9110 §7.2), without user info.
@@ -165,23 +248,30 @@ fn is_host(value: &[u8]) -> bool {
 
 /// The fields that say where the message ends and whom it is for.
 #[derive(Default)]
-struct Framing {
+struct Framing<'h> {
+    host: Option<&'h [u8]>,
     hosts: usize,
     content_lengths: usize,
     transfer_codings: usize,
 }
 
-impl Framing {
-    fn take(&mut self, line: &[u8]) -> Result<(), Rejection> {
+impl<'h> Framing<'h> {
+    fn take(&mut self, line: &'h [u8]) -> Result<(), Rejection> {
         let bad = Rejection::BadRequest;
         let colon = line.iter().position(|byte| *byte == b':').ok_or(bad)?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
         // Also refuses obs-fold, which begins with white space, and white space before the colon.
         if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
             return Err(bad);
         }
+        // Also refuses a bare CR and NUL.
+        if !value.iter().all(|byte| is_field_value(*byte)) {
+            return Err(bad);
+        }
+        let value = value.trim_ascii();
         if name.eq_ignore_ascii_case(b"host") {
             self.hosts += 1;
+            self.host = Some(value);
             if !is_host(value) {
                 return Err(bad);
             }
@@ -201,15 +291,24 @@ impl Framing {
             if !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(bad);
             }
+        } else if name.eq_ignore_ascii_case(b"content_length") || name.eq_ignore_ascii_case(b"transfer_encoding") {
+            // Some servers take these for the same.
+            return Err(bad);
         }
         Ok(())
     }
 
-    fn judge(&self, is_1_1: bool) -> Result<(), Rejection> {
+    fn judge(&self, line: &RequestLine<'_>) -> Result<(), Rejection> {
         let ambiguous = self.content_lengths + self.transfer_codings > 1;
-        let hostless = if is_1_1 { self.hosts != 1 } else { self.hosts > 1 };
-        let coded_1_0 = !is_1_1 && self.transfer_codings > 0;
-        if ambiguous || hostless || coded_1_0 { Err(Rejection::BadRequest) } else { Ok(()) }
+        let hostless = if line.is_1_1 { self.hosts != 1 } else { self.hosts > 1 };
+        let coded_1_0 = !line.is_1_1 && self.transfer_codings > 0;
+        // RFC 9110 §7.2: a client sends both alike, whatever the case of a name.
+        let is_meant = match (line.authority, self.host) {
+            (None, _) => true,
+            (Some(authority), Some(host)) => authority.eq_ignore_ascii_case(host),
+            (Some(_), None) => false,
+        };
+        if ambiguous || hostless || coded_1_0 || !is_meant { Err(Rejection::BadRequest) } else { Ok(()) }
     }
 }
 
@@ -226,11 +325,12 @@ mod tests {
             header_bytes: 400,
             header_count: 5,
             uri_bytes: 50,
+            tls: false,
         }
     }
 
     fn judged(header: &str) -> Result<(), Rejection> {
-        judge(header.as_bytes(), &limits())
+        judge(header.as_bytes(), &limits()).map(drop)
     }
 
     #[test]
@@ -242,6 +342,8 @@ mod tests {
             "POST / HTTP/1.0\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: [2001:db8::1]:8080\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a.example:8080\r\n\r\n",
+            "POST http://a/hooks HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST HTTP://A.example:8080 HTTP/1.0\r\nHost: a.example:8080\r\n\r\n",
         ] {
             assert_eq!(judged(good), Ok(()), "{good:?}");
         }
@@ -278,7 +380,17 @@ mod tests {
             "POST  / HTTP/1.1\r\nHost: a\r\n\r\n",
             "POST /#f HTTP/1.1\r\nHost: a\r\n\r\n",
             "POST /\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n",
-            "POST http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST http://a:80/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST http:///a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST http:/a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST https://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST http://a/ HTTP/1.0\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nX: \u{1}\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nX: \u{7f}\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer_Encoding: chunked\r\n\r\n",
             "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
             "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
             "POST / HTTP/2.0\r\nHost: a\r\n\r\n",
@@ -307,7 +419,7 @@ mod tests {
         assert_eq!(judged(&size(401)), Err(Rejection::HeadersTooLarge));
     }
 
-    async fn read_from(bytes: &[u8]) -> (Result<(), NoHead>, BytesMut) {
+    async fn read_from(bytes: &[u8]) -> (Result<Head, NoHead>, BytesMut) {
         let (mut client, mut server) = tokio::io::duplex(10_000);
         client.write_all(bytes).await.unwrap();
         let mut buffer = BytesMut::new();
@@ -319,8 +431,26 @@ mod tests {
     #[tokio::test]
     async fn what_came_behind_the_header_is_kept() {
         let (read, buffer) = read_from(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody").await;
-        assert_eq!(read, Ok(()));
+        let bytes = buffer.len() - "body".len();
+        assert_eq!(read, Ok(Head { bytes, is_chunked: false }));
         assert!(buffer.ends_with(b"\r\n\r\nbody"));
+    }
+
+    #[tokio::test]
+    async fn an_absolute_target_becomes_its_origin_form() {
+        for (target, origin) in [
+            ("http://a", "/"),
+            ("http://a/", "/"),
+            ("http://A/hooks?x=http://b/", "/hooks?x=http://b/"),
+            ("http://a?x=/", "/?x=/"),
+            ("http://a//b", "//b"),
+            ("/http://a/", "/http://a/"),
+        ] {
+            let wire = format!("POST {target} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nbody");
+            let (read, buffer) = read_from(wire.as_bytes()).await;
+            assert_eq!(buffer, wire.replacen(target, origin, 1).as_bytes(), "{target}");
+            assert_eq!(read, Ok(Head { bytes: buffer.len() - 4, is_chunked: true }), "{target}");
+        }
     }
 
     #[tokio::test]
@@ -331,6 +461,8 @@ mod tests {
             (endless_target.as_str(), Rejection::UriTooLong),
             (endless_header.as_str(), Rejection::HeadersTooLarge),
             ("POST / HTTP/1.1\nHost: a\n\n", Rejection::BadRequest),
+            ("\u{16}\u{3}\u{1}", Rejection::BadRequest),
+            ("\r", Rejection::BadRequest),
         ] {
             assert_eq!(read_from(bytes.as_bytes()).await.0, Err(NoHead::Refused(reason)));
         }

@@ -227,10 +227,10 @@ impl Relay<'_> {
     fn for_client(&self, mut header: ResponseHeader, session: &ServerSession) -> ResponseHeader {
         let upgrade = header.headers.get(http::header::UPGRADE).cloned();
         let dropped: Vec<HeaderName> = {
-            let nominated = nominated_by_connection(&header.headers);
+            let nominated: Vec<_> = nominated_by_connection(&header.headers).collect();
             let is_dropped = |name: &str| {
                 let is_length = name == "content-length";
-                (is_hop_by_hop(name) && !is_length) || name == REQUEST_ID || nominated.iter().any(|one| one == name)
+                !is_length && (is_hop_by_hop(name) || name == REQUEST_ID || nominated.iter().any(|one| one == name))
             };
             header.headers.keys().filter(|name| is_dropped(name.as_str())).cloned().collect()
         };

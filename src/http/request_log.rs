@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::buffer::committer::Accepted;
 use crate::buffer::event::DeliveryId;
 use crate::clock::Clock;
+use crate::explain::live::DeepHint;
 use crate::ingress::Known;
 use crate::logging::{ClientIpLog, LineLimit};
 use crate::metrics::NO_ROUTE;
@@ -80,6 +81,8 @@ pub struct RequestLog {
     accepted: LineLimit,
     refused: LineLimit,
     client_ip: ClientIpLog,
+    /// Finds out more about refusals.
+    pub hints: DeepHint,
 }
 
 impl RequestLog {
@@ -87,8 +90,9 @@ impl RequestLog {
     pub fn new(accepted_per_s: u32, client_ip: ClientIpLog, clock: Arc<dyn Clock>) -> RequestLog {
         RequestLog {
             accepted: LineLimit::new(accepted_per_s, clock.clone()),
-            refused: LineLimit::new(REFUSED_PER_S, clock),
+            refused: LineLimit::new(REFUSED_PER_S, clock.clone()),
             client_ip,
+            hints: DeepHint::new(clock),
         }
     }
 
@@ -100,6 +104,7 @@ impl RequestLog {
         let rejection = decided.rejection();
         let limit = if rejection.is_none() { &self.accepted } else { &self.refused };
         let Some(left_out) = limit.admit() else { return };
+        let hint = known.hint.as_deref().or(rejection.map(Rejection::hint));
         let would_reject: Vec<_> = known.reports.iter().map(Rejection::reason).collect();
         let would_reject = (!would_reject.is_empty()).then(|| would_reject.join(","));
         let client_ip = known.client.and_then(|ip| self.client_ip.show(ip));
@@ -117,7 +122,7 @@ impl RequestLog {
             ack_ms,
             request_id = %id,
             would_reject,
-            hint = rejection.map(Rejection::hint),
+            hint,
             left_out = (left_out > 0).then_some(left_out),
             "request"
         );

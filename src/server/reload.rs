@@ -9,11 +9,12 @@ use thiserror::Error;
 use super::live::{AssembleError, Assembly};
 use super::storage::{Storage, longest_window};
 use super::upstreams::Upstreams;
-use crate::config::Config;
+use crate::config::{Config, Listener};
 use crate::forward::client::ClientError;
 use crate::http::admin::{AdminState, ConfigurationView};
 use crate::http::body_memory::BodyMemory;
 use crate::http::connection::Live;
+use crate::http::tls::Keeper;
 
 /// Why a configuration that is right in itself cannot take the place of the one in force.
 #[derive(Debug, Error)]
@@ -39,6 +40,8 @@ pub struct Reloader {
     pub(super) storage: Option<Arc<Storage>>,
     pub(super) body_memory: Arc<BodyMemory>,
     pub(super) admin: Arc<AdminState>,
+    /// What the listeners show their clients, in the order of the configuration.
+    pub(super) tls: Vec<Option<Arc<Keeper>>>,
     /// What is in force, and the apps it names.
     pub(super) current: Mutex<(Config, Upstreams)>,
 }
@@ -57,6 +60,11 @@ impl Reloader {
         self.live.store(Arc::new(live));
         if let Some(storage) = &self.storage {
             storage.deliver(&config, &upstreams);
+        }
+        for (keeper, listener) in self.tls.iter().zip(&config.listen) {
+            if let (Some(keeper), Some(identity)) = (keeper, &listener.tls) {
+                keeper.swap(identity);
+            }
         }
         self.admin.upstreams.store(Arc::new(upstreams.views(&config)));
         let needs_restart = needs_restart(&current.0, &config);
@@ -93,7 +101,7 @@ impl Reloader {
 /// What has changed that a running process cannot change.
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let changed = [
-        ("listen", old.listen != new.listen),
+        ("listen", !same_listeners(&old.listen, &new.listen)),
         ("admin", old.admin != new.admin),
         ("data_dir", old.data_dir != new.data_dir),
         ("buffer", old.buffer != new.buffer),
@@ -104,6 +112,11 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("routes[].dedupe.window, now longer than any at the start,", longest_window(new) > longest_window(old)),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what.to_owned()).collect()
+}
+
+/// Certificates may have changed: they are replaced while serving.
+fn same_listeners(old: &[Listener], new: &[Listener]) -> bool {
+    old.len() == new.len() && old.iter().zip(new).all(|(old, new)| old.is_like(new))
 }
 
 /// The new configuration with what is still in force of the old one, so that the next reload is

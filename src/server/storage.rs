@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::ServerError;
 use super::upstreams::Upstreams;
 use crate::buffer::Recovery;
-use crate::buffer::committer::Committer;
+use crate::buffer::committer::{Committer, Reopen};
 use crate::buffer::durability;
 use crate::buffer::sqlite::{InstanceLock, Settings, SqliteBuffer};
 use crate::clock::Clock;
@@ -47,10 +47,24 @@ impl Storage {
     ) -> Result<Storage, ServerError> {
         let (lock, durability) = take_data_dir(config).await?;
         let (engine, recovery) = open_buffer(config).await?;
+        if let Some(damage) = &recovery.damage {
+            metrics.buffer_errors_damaged.inc();
+            tracing::error!(
+                lost_commits = damage.lost_commits,
+                copy = %damage.copy.display(),
+                "the medium has damaged the buffer's log: events in these commits were answered 200 and cannot be read; the log as it was found is kept, please report it"
+            );
+        }
         metrics.recovered_events.set(i64::try_from(recovery.pending).unwrap_or(i64::MAX));
         let lanes = Lanes::new();
+        let (dir, settings) = (config.data_dir.clone(), engine_settings(config));
+        let reopen: Reopen =
+            Box::new(move |handed_out| match SqliteBuffer::reopen(&dir, settings.clone(), handed_out) {
+                Ok(engine) => Ok(Box::new(engine)),
+                Err(error) => Err(error.to_string()),
+            });
         let (committer, thread) =
-            Committer::start(Box::new(engine), &recovery, lanes.clone(), clock.clone(), metrics.clone())
+            Committer::start(Box::new(engine), reopen, &recovery, lanes.clone(), clock.clone(), metrics.clone())
                 .map_err(|error| ServerError::Internal(format!("no thread for the buffer: {error}")))?;
         let forwarder = Arc::new(Forwarder {
             lanes,
@@ -162,14 +176,18 @@ async fn take_data_dir(config: &Config) -> Result<(InstanceLock, durability::Fou
     }
 }
 
-async fn open_buffer(config: &Config) -> Result<(SqliteBuffer, Recovery), ServerError> {
-    let settings = Settings {
+fn engine_settings(config: &Config) -> Settings {
+    Settings {
         max_bytes: config.buffer.max_bytes,
         dedupe_entries: config.buffer.dedupe_entries,
         tombstone_keep: longest_window(config),
         dead_letter_keep: config.delivery.dead_letter_keep,
         delivered_keep: config.delivery.delivered_keep,
-    };
+    }
+}
+
+async fn open_buffer(config: &Config) -> Result<(SqliteBuffer, Recovery), ServerError> {
+    let settings = engine_settings(config);
     let dir = config.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || SqliteBuffer::open(&dir, settings)).await;
     Ok(opened.map_err(|_| ServerError::Internal("opening the buffer panicked".to_owned()))??)

@@ -65,7 +65,7 @@ fn a_chunked_body_arrives_whole_and_with_its_length() {
 fn chunk_extensions_and_trailers_are_framing_and_stay_behind() {
     let (sink, hookward) = pair();
     let request = signed("hello world").chunked(5);
-    let framed = b"5;name=value\r\nhello\r\n6 ; x\r\n world\r\n0\r\nX-Trailer: 1\r\nTelnyx-Timestamp: 1\r\n\r\n";
+    let framed = b"5;name=value\r\nhello\r\n6;x\r\n world\r\n0\r\nX-Trailer: 1\r\nTelnyx-Timestamp: 1\r\n\r\n";
     let mut wire = hookward.connect();
     wire.send([request.head(), framed.to_vec()].concat());
     assert_accepted_nameless(&wire.answer());

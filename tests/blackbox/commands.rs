@@ -198,7 +198,7 @@ fn schema_is_the_json_schema_of_the_file() {
 #[test]
 fn every_command_has_help_with_an_example() {
     let help = ok(run_to_end(&["--help"]));
-    for name in ["run", "check", "schema", "keygen", "sign"] {
+    for name in ["run", "check", "schema", "keygen", "sign", "explain"] {
         assert!(help.contains(name), "{name} in {help}");
         let help = ok(run_to_end(&[name, "--help"]));
         assert!(help.contains(&format!("hookward {name}")) && help.to_lowercase().contains("example"), "{help}");

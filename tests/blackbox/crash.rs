@@ -131,7 +131,7 @@ fn nothing_answered_200_is_lost_over_thirty_kills_under_load() {
     });
     let mut hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
     let field = Field::default();
-    field.set(Some(hookward.listen));
+    field.set(Some(hookward.listen()));
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
@@ -146,7 +146,7 @@ fn nothing_answered_200_is_lost_over_thirty_kills_under_load() {
             field.set(None);
             hookward.kill9();
             hookward.start_again();
-            field.set(Some(hookward.listen));
+            field.set(Some(hookward.listen()));
         }
         field.await_acks(50);
         field.over.store(true, Ordering::SeqCst);
@@ -211,4 +211,40 @@ fn a_kill_between_two_attempts_skips_none() {
         assert!(attempt <= highest + 2, "{:?}", received.iter().map(Received::attempt).collect::<Vec<_>>());
         highest = highest.max(attempt);
     }
+}
+
+#[test]
+fn damage_in_the_middle_of_the_log_is_told_at_start_and_what_stands_before_it_is_delivered() {
+    let mut sink = Sink::start();
+    sink.stop();
+    let mut hookward = Setup::new(&sink).start();
+    // One commit each, all in the log: it is written back when idle for a second, or at 8 MB.
+    let ids: Vec<_> = (0..30).map(|_| new_id()).collect();
+    for id in &ids {
+        assert_accepted(&hookward.post(&signed(body(id))), id);
+    }
+    hookward.kill9();
+    let log = hookward.setup().data_dir().join("hookward.db-wal");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&log, &bytes).unwrap();
+    sink.start_again();
+    hookward.start_again();
+    let metrics = hookward.metrics();
+    assert_eq!(metrics.value("hookward_buffer_errors_total", &[("kind", "damaged")]), 1.0);
+    let recovered = metrics.value("hookward_buffer_recovered_events", &[]);
+    assert!((1.0..30.0).contains(&recovered), "{recovered}");
+    assert!(hookward.stderr().contains("the medium has damaged the buffer's log"), "{}", hookward.stderr());
+    let copy = hookward.setup().data_dir().join("hookward.db-wal.damaged-1");
+    assert!(std::fs::read(copy).unwrap() == bytes, "the log is kept as it was found");
+    hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
+    // Those before the damage, and no byte of them altered.
+    let delivered = sink.received();
+    let expected: Vec<_> = ids.iter().take(delivered.len()).map(|id| body(id)).collect();
+    let mut bodies: Vec<_> = delivered.into_iter().map(|received| received.body).collect();
+    bodies.sort_by_key(|body| expected.iter().position(|one| one == body));
+    assert!(bodies == expected && bodies.len() as f64 >= recovered);
+    let id = new_id();
+    assert_accepted(&hookward.post(&signed(body(&id))), &id);
 }

@@ -52,6 +52,24 @@ fn each_request_has_one_line_that_its_answer_names() {
 }
 
 #[test]
+fn a_refusals_line_says_what_explain_would_say() {
+    let (_sink, hookward) = pair();
+    let genuine = event();
+    let hint = |request: &Request| {
+        let line = line_of(&hookward, &hookward.post(request));
+        line["hint"].as_str().unwrap_or_else(|| panic!("{line}")).to_owned()
+    };
+    let value: Value = serde_json::from_slice(&genuine.body_bytes()).unwrap();
+    let compact = genuine.clone().body(value.to_string());
+    // One search a second is made: what else is refused meanwhile has its usual hint.
+    assert!(hint(&compact).contains("indented by two spaces"));
+    assert!(hint(&forged()).contains("no key verifies this body"));
+    let renamed = genuine.without("Telnyx-Signature-Ed25519").header("X-Telnyx-Signature", "t=MARK,h=MARK");
+    let told = hint(&renamed);
+    assert!(told.contains("API version to 2") && !told.contains("MARK"), "{told}");
+}
+
+#[test]
 fn no_body_header_value_key_or_token_is_logged() {
     let sink = Sink::start();
     sink.behave(|_| Reply::status(400));

@@ -1,6 +1,6 @@
 //! HTTP/1.1 on one connection: reuse, pipelining, `Expect`, early answers.
 
-use super::harness::event::{HOST, TARGET};
+use super::harness::event::TARGET;
 use super::harness::*;
 
 #[test]
@@ -60,30 +60,6 @@ fn a_refused_body_is_never_read_as_the_next_request() {
 }
 
 #[test]
-fn connection_close_is_obeyed() {
-    let (sink, hookward) = pair();
-    let mut wire = hookward.connect();
-    let answer = wire.ask(&event().header("Connection", "close"));
-    assert_eq!(answer.status, 200);
-    assert_eq!(wire.end(), b"");
-    sink.first();
-}
-
-#[test]
-fn http_1_0_is_answered_and_closed() {
-    let (sink, hookward) = pair();
-    let request = String::from_utf8(event().bytes()).unwrap().replacen("HTTP/1.1", "HTTP/1.0", 1);
-    let mut wire = hookward.connect();
-    wire.send(request);
-    let answer = wire.answer();
-    assert!(answer.status == 200 || answer.status == 400, "{answer:?}");
-    assert_eq!(wire.end(), b"", "closed");
-    if answer.status == 200 {
-        assert_eq!(sink.first().header("host"), HOST);
-    }
-}
-
-#[test]
 fn pipelined_requests_are_answered_in_order_or_the_connection_ends_cleanly() {
     let (sink, hookward) = pair();
     let ids: Vec<_> = (0..5).map(|_| new_id()).collect();
@@ -107,44 +83,6 @@ fn pipelined_requests_are_answered_in_order_or_the_connection_ends_cleanly() {
         assert!(status == "duplicate" || index >= answered, "{status}");
     }
     assert_eq!(sink.wait_for(5).len(), 5);
-}
-
-#[test]
-fn a_refusal_in_a_pipeline_does_not_touch_the_others() {
-    let (sink, hookward) = pair();
-    let id = new_id();
-    let bytes = [forged().bytes(), signed(body(&id)).bytes()].concat();
-    let mut wire = hookward.connect();
-    wire.send(bytes);
-    assert_refused(&wire.answer(), 403, "signature_mismatch");
-    if let Some(answer) = wire.answer_or_end() {
-        assert_accepted(&answer, &id);
-        assert_eq!(sink.first().event_id(), id);
-    } else {
-        assert_nothing_arrived(&hookward, &sink);
-    }
-}
-
-#[test]
-fn a_client_that_waits_for_100_gets_it_when_only_the_body_is_left_to_judge() {
-    let (sink, hookward) = pair();
-    let id = new_id();
-    let mut wire = hookward.connect();
-    for expect in ["100-continue", "100-Continue"] {
-        let request = signed(body(&id)).header("Expect", expect);
-        wire.send(request.head());
-        let interim = wire.answer();
-        assert_eq!((interim.status, interim.body.len()), (100, 0), "{interim:?}");
-        wire.send(request.framed_body());
-        let answer = wire.answer();
-        assert_eq!((answer.status, answer.json()["event_id"].as_str()), (200, Some(id.as_str())));
-    }
-    let chunked = event().header("Expect", "100-continue").chunked(10);
-    wire.send(chunked.head());
-    assert_eq!(wire.answer().status, 100);
-    wire.send(chunked.framed_body());
-    assert_eq!(wire.answer().status, 200, "the connection is still good");
-    assert_eq!(sink.wait_for(2).len(), 2);
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn sigterm_answers_what_is_in_flight_delivers_it_and_exits_0() {
     in_flight.send(sent);
     hookward.await_metric("hookward_requests_in_flight", &[], 1.0);
     hookward.sigterm();
-    poll("nobody else gets in", || match Wire::try_connect(hookward.listen) {
+    poll("nobody else gets in", || match Wire::try_connect(hookward.listen()) {
         Err(_) => Some(()),
         Ok(mut wire) => {
             let _ = wire.try_send(event().bytes());

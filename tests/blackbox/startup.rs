@@ -11,7 +11,7 @@ use super::harness::*;
 #[test]
 fn flags_alone_are_enough_and_the_ready_line_names_the_real_ports() {
     let (sink, hookward) = pair();
-    assert_ne!(hookward.listen.port(), 0);
+    assert_ne!(hookward.listen().port(), 0);
     assert_ne!(hookward.admin.port(), 0);
     post_sentinel(&hookward, &sink);
     assert_eq!(hookward.next_line(Duration::ZERO), None, "one line, and nothing more on stdout");
@@ -315,6 +315,6 @@ fn a_second_instance_waits_for_the_data_directory_and_takes_over() {
     first.kill9();
     let line = second.next_line(DEADLINE).unwrap_or_else(|| panic!("{}", second.stderr()));
     let (listen, _) = parse_ready(&line).unwrap();
-    assert_eq!(Wire::connect(listen).ask(&event()).status, 200);
+    assert_eq!(listen[0].connect().ask(&event()).status, 200);
     sink.wait_for(2);
 }

@@ -5,9 +5,9 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::{Committer, Message, Owner};
-use crate::buffer::BufferError;
 use crate::buffer::event::Seq;
 use crate::buffer::record::{Detail, Filter, Listed, Record, Repair, Repaired, Slice};
+use crate::buffer::{Buffer, BufferError};
 
 /// Rows of one slice: well below a millisecond.
 const SLICE_ROWS: u32 = 500;
@@ -125,22 +125,22 @@ impl Owner {
         // Whoever asked may be gone; that changes nothing.
         match request {
             Request::List(filter, slice, answer) => {
-                let listed = self.attend(|owner| owner.engine.list(&filter, slice, now));
+                let listed = self.attend(|engine| engine.list(&filter, slice, now));
                 let _ = answer.send(listed);
             }
             Request::Get(seq, answer) => {
-                let found = self.attend(|owner| owner.engine.get(seq, now));
+                let found = self.attend(|engine| engine.get(seq, now));
                 let _ = answer.send(found);
             }
             Request::DeadAfter(seq, events, answer) => {
-                let found = self.attend(|owner| owner.engine.dead_after(seq, events));
+                let found = self.attend(|engine| engine.dead_after(seq, events));
                 let _ = answer.send(found);
             }
             Request::Repair(repairs, answer) => {
                 // What could not be written before would be forgotten by what is repaired now.
-                let repaired = match self.settlements.is_empty() {
-                    true => self.attend(|owner| owner.engine.repair(&repairs, now)),
-                    false => Err(DeskError::Full),
+                let repaired = match self.engine.is_some() && !self.settlements.is_empty() {
+                    true => Err(DeskError::Full),
+                    false => self.attend(|engine| engine.repair(&repairs, now)),
                 };
                 if let Ok(repaired) = &repaired {
                     self.note_repairs(&repairs, repaired);
@@ -152,19 +152,10 @@ impl Owner {
         }
     }
 
-    fn attend<T>(&mut self, work: impl FnOnce(&mut Owner) -> Result<T, BufferError>) -> Result<T, DeskError> {
-        if self.failed() {
-            return Err(DeskError::Failed);
-        }
-        work(self).map_err(|error| match error {
-            BufferError::DiskFull => {
-                self.metrics.buffer_errors_full.inc();
-                DeskError::Full
-            }
-            BufferError::Failed(why) => {
-                self.fail(why);
-                DeskError::Failed
-            }
+    fn attend<T>(&mut self, work: impl FnOnce(&mut dyn Buffer) -> Result<T, BufferError>) -> Result<T, DeskError> {
+        self.on_engine(work).map_err(|error| match error {
+            BufferError::DiskFull => DeskError::Full,
+            BufferError::Failed(_) => DeskError::Failed,
         })
     }
 

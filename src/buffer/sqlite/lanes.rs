@@ -126,6 +126,11 @@ impl Lanes {
         self.in_flight.remove(&seq)
     }
 
+    /// Every event that is handed out.
+    pub(super) fn all_handed_out(&self) -> Vec<Seq> {
+        self.in_flight.keys().copied().collect()
+    }
+
     /// Routes that have or had events.
     pub(super) fn routes(&self) -> Vec<Arc<str>> {
         self.lanes.keys().cloned().collect()

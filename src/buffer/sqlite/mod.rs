@@ -8,14 +8,16 @@
 //! One process per data directory (a lock file), nobody else opens the file while it runs, and the
 //! disk keeps what `fdatasync` has confirmed.
 
+mod ballast;
 mod lanes;
 mod lock;
 mod operator;
 mod purge;
 mod rows;
 mod schema;
+mod wal_scan;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use super::index::Index;
 use super::record::{Detail, Filter, Listed, Repair, Repaired, Slice};
 use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Recovery, Stats, Work};
 use crate::clock::RunMs;
+use ballast::Ballast;
 use lanes::{InFlight, Lanes};
 pub use lock::InstanceLock;
 use purge::Sweep;
@@ -47,6 +50,10 @@ const RUN_NOTE_EVERY: Duration = Duration::from_secs(1);
 const IDLE_RUN_NOTE_EVERY: Duration = Duration::from_secs(60);
 /// Pages given back to the file system in one idle slice.
 const VACUUM_PAGES: u32 = 200;
+/// Running time after the start at which the ballast is made: not while everything else starts.
+const BALLAST_AFTER: Duration = Duration::from_secs(10);
+/// Smallest bound of the buffer that has a ballast.
+const BALLAST_MIN_BUFFER_BYTES: u64 = 128 << 20;
 /// Rows looked at in one step of the search for the oldest pending event.
 const OLDEST_SCAN_ROWS: u32 = 2_000;
 
@@ -138,6 +145,9 @@ pub struct SqliteBuffer {
     oldest_pending_unix_ms: Option<i64>,
     /// But for those before it that an operator has sent again, and when each was received.
     pending_again: BTreeMap<Seq, i64>,
+    ballast: Ballast,
+    /// Running time at which it was opened.
+    opened: RunMs,
 }
 
 /// What is counted along with every change, so that nobody needs to count rows.
@@ -179,7 +189,34 @@ impl SqliteBuffer {
     /// # Errors
     /// See [`OpenError`]; a file that is refused is left as it was.
     pub fn open(dir: &Path, settings: Settings) -> Result<(SqliteBuffer, Recovery), OpenError> {
-        let mut db = schema::open(&dir.join(DATABASE_FILE))?;
+        SqliteBuffer::open_holding(dir, settings, &[])
+    }
+
+    /// Opens it again after an I/O error, in the process that had it open. `handed_out` stay with
+    /// whoever holds them.
+    ///
+    /// After a failed sync the kernel may hold pages of the log that never reached the disk and that
+    /// it takes for clean: they read well and are gone after a power loss, and with them everything
+    /// behind them. So the log is written back and begun anew before anything is acknowledged.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; to be tried again.
+    pub fn reopen(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<SqliteBuffer, OpenError> {
+        let (engine, _) = SqliteBuffer::open_holding(dir, settings, handed_out)?;
+        let busy: i64 = engine.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).or_failed()?;
+        if busy != 0 {
+            return Err(OpenError::Failed("the write-ahead log could not be written back".to_owned()));
+        }
+        engine.wal_pages.store(0, Ordering::Relaxed);
+        Ok(engine)
+    }
+
+    fn open_holding(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<(SqliteBuffer, Recovery), OpenError> {
+        let path = dir.join(DATABASE_FILE);
+        // First of all: SQLite cuts off what it cannot read.
+        let damage = wal_scan::look(&path, schema::PAGE_LEN)
+            .map_err(|error| OpenError::Io { path: path.display().to_string(), error })?;
+        let mut db = schema::open(&path)?;
         let wal_pages = Arc::new(AtomicU64::new(0));
         let seen = wal_pages.clone();
         db.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
@@ -202,14 +239,16 @@ impl SqliteBuffer {
             run_noted: RunMs::default(),
             oldest_pending: Seq(0),
             oldest_pending_unix_ms: None,
+            ballast: Ballast::of(dir),
+            opened: RunMs::default(),
             pending_again: BTreeMap::new(),
         };
-        let recovery = engine.recover()?;
-        Ok((engine, recovery))
+        let recovery = engine.recover(&handed_out.iter().copied().collect())?;
+        Ok((engine, Recovery { damage, ..recovery }))
     }
 
     /// Rebuilds from the rows what is kept in memory: one scan in order of `seq`.
-    fn recover(&mut self) -> Result<Recovery, BufferError> {
+    fn recover(&mut self, handed_out: &HashSet<Seq>) -> Result<Recovery, BufferError> {
         let unclean = self.meta_i64("open")?.is_some();
         let run_base = RunMs(self.meta_i64("run_ms")?.unwrap_or(0));
         let fingerprint_key = self.fingerprint_key()?;
@@ -229,10 +268,14 @@ impl SqliteBuffer {
                 let stored = RunMs(row.get(1).or_failed()?);
                 let state = State::from_code(row.get(6).or_failed()?).unwrap_or(State::Quarantined);
                 let bytes = u64::try_from(row.get::<_, i64>(5).or_failed()?).unwrap_or(0);
-                self.counts.add(state, bytes, row.get(4).or_failed()?);
+                let verified = row.get(4).or_failed()?;
+                self.counts.add(state, bytes, verified);
                 newest = newest.max(stored);
                 let route = row.get_ref(2).or_failed()?.as_str().unwrap_or_default();
                 match state {
+                    State::Pending if handed_out.contains(&seq) => {
+                        self.lanes.hand_out(seq, InFlight { route: route.into(), bytes, verified });
+                    }
                     State::Pending => self.lanes.restore(route, seq, RunMs(row.get(7).or_failed()?)),
                     State::Dead => self.lanes.know(route),
                     State::Delivered if !self.settings.delivered_keep.is_zero() => self.lanes.know(route),
@@ -246,6 +289,7 @@ impl SqliteBuffer {
             }
         }
         self.run_noted = newest;
+        self.opened = newest;
         self.measure()?;
         self.find_oldest_pending()?;
         Ok(Recovery {
@@ -254,6 +298,7 @@ impl SqliteBuffer {
             unclean,
             run_base: newest,
             routes: self.lanes.routes(),
+            damage: None,
             fingerprint_key,
         })
     }
@@ -333,7 +378,12 @@ impl SqliteBuffer {
         if self.space_checked.is_none_or(|at| now.since(at) >= SPACE_CHECK_EVERY) {
             self.space_checked = Some(now);
             // A kernel that cannot say is no reason to refuse; SQLITE_FULL still is.
-            self.space_low = Space::of(&self.dir).is_ok_and(Space::is_low);
+            let space = Space::of(&self.dir).ok();
+            self.space_low = space.is_some_and(Space::is_low);
+            let is_worth_it = self.settings.max_bytes >= BALLAST_MIN_BUFFER_BYTES;
+            if let Some(space) = space.filter(|_| is_worth_it && now.since(self.opened) >= BALLAST_AFTER) {
+                self.ballast.keep(space);
+            }
         }
     }
 
@@ -476,7 +526,13 @@ impl Buffer for SqliteBuffer {
                 engine.set_meta("run_ms", &now.0)?;
             }
             Ok(appended)
-        })?;
+        });
+        if matches!(appended, Err(BufferError::DiskFull)) {
+            // Completions come again, and make room; new events are refused until there is some.
+            self.space_low = true;
+            self.ballast.give_up();
+        }
+        let appended = appended?;
 
         // Durable from here on; only now may memory say so.
         if now.since(self.run_noted) >= RUN_NOTE_EVERY {
@@ -575,6 +631,12 @@ impl Buffer for SqliteBuffer {
                 .filter(|_| self.counts.events[State::Pending as usize] > 0),
             quarantined: self.counts.quarantined,
         }
+    }
+
+    fn abandon(self: Box<Self>) -> Vec<Seq> {
+        // Closing would write back what may be wrong.
+        let _ = self.db.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        self.lanes.all_handed_out()
     }
 
     fn close(&mut self, now: RunMs) -> Result<(), BufferError> {

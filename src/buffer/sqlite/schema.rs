@@ -16,6 +16,8 @@ const APPLICATION_ID: i64 = 0x484b_5744;
 pub(super) const SCHEMA_VERSION: i64 = 1;
 /// Page size, bytes: 8 KiB wrote 45 KB of WAL for a single event where 16 KiB wrote 69.
 pub(super) const PAGE_BYTES: u64 = 8192;
+/// The same, for what lies in memory.
+pub(super) const PAGE_LEN: usize = 8192;
 /// A frame of the WAL: a page behind a header of 24 bytes.
 pub(super) const WAL_FRAME_BYTES: u64 = PAGE_BYTES + 24;
 

@@ -11,6 +11,8 @@ use super::problem::Fault;
 
 /// Longest value that an error text repeats, characters.
 const SHOWN_MAX_CHARS: usize = 80;
+/// Longest path of a unix socket: `sun_path` without its final NUL (unix(7)).
+const UNIX_PATH_MAX_BYTES: usize = 107;
 
 /// A value as error texts repeat it: in backquotes and never long. Not for secrets.
 pub fn shown(text: &str) -> String {
@@ -158,23 +160,55 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// An address to listen on.
+/// An IP address and a port to listen on.
 ///
 /// # Errors
 /// Not an IP address with a port.
 pub fn parse_listen(text: &str) -> Result<std::net::SocketAddr, Fault> {
-    if text.starts_with("unix:") {
-        return Err(Fault::new(
-            "a unix socket is not available in this version",
-            "write an address such as 0.0.0.0:8080",
-        ));
-    }
     text.parse().map_err(|_| {
         let mend = match text.strip_prefix(':').or(text.strip_prefix("*:")).map(u16::from_str) {
             Some(Ok(port)) => format!("write 0.0.0.0:{port}, or [::]:{port} for IPv6 too"),
             _ => "write an IP address with a port, such as 0.0.0.0:8080 or [::1]:8080; port 0 takes any".to_owned(),
         };
         Fault::new(format!("{} is not an address to listen on", shown(text)), mend)
+    })
+}
+
+/// The path of `unix:/path`; `None` if it is something else.
+///
+/// # Errors
+/// A path that no socket can have.
+pub fn parse_unix(text: &str) -> Option<Result<std::path::PathBuf, Fault>> {
+    let path = text.strip_prefix("unix:")?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    let names_a_file = path.starts_with('/') && !path.ends_with('/') && !path.contains([',', '\0']);
+    Some(if !names_a_file {
+        Err(Fault::new(
+            format!("{} is not the path of a socket", shown(text)),
+            "write an absolute path without commas, such as unix:/run/hookward/in.sock",
+        ))
+    } else if path.len() > UNIX_PATH_MAX_BYTES {
+        Err(Fault::new(
+            format!("{} is longer than the {UNIX_PATH_MAX_BYTES} bytes that a socket's path may have", shown(text)),
+            "choose a shorter one",
+        ))
+    } else {
+        Ok(path.into())
+    })
+}
+
+/// An octal file mode of a socket, `0660`.
+///
+/// # Errors
+/// Not three octal digits, with or without a zero in front.
+pub fn parse_socket_mode(text: &str) -> Result<u32, Fault> {
+    let digits = text.strip_prefix("0o").or(text.strip_prefix('0').filter(|rest| rest.len() == 3)).unwrap_or(text);
+    let mode = u32::from_str_radix(digits, 8).ok().filter(|_| digits.len() == 3 && !digits.starts_with('+'));
+    mode.ok_or_else(|| {
+        Fault::new(
+            format!("{} is not a file mode", shown(text)),
+            "write octal digits in quotes, such as \"0660\" for the user and the group",
+        )
     })
 }
 
@@ -264,7 +298,29 @@ mod tests {
         assert!(parse_listen("[::]:0").is_ok());
         assert!(parse_listen(":8080").unwrap_err().mend.contains("0.0.0.0:8080"));
         assert!(parse_listen("localhost:8080").is_err());
-        assert!(parse_listen("unix:/run/in.sock").unwrap_err().what.contains("not available in this version"));
+    }
+
+    #[test]
+    fn unix_sockets_have_an_absolute_path_that_fits() {
+        assert_eq!(parse_unix("unix:/run/in.sock").unwrap().unwrap().as_os_str(), "/run/in.sock");
+        assert_eq!(parse_unix("unix:///run/in.sock").unwrap().unwrap().as_os_str(), "/run/in.sock");
+        assert_eq!(parse_unix("127.0.0.1:80"), None);
+        for bad in ["unix:", "unix:run/in.sock", "unix:/", "unix:/run/", "unix:/a,b", "unix:/a\0"] {
+            assert!(parse_unix(bad).unwrap().is_err(), "{bad}");
+        }
+        let path = |bytes: usize| format!("unix:/{}", "a".repeat(bytes - 1));
+        assert!(parse_unix(&path(107)).unwrap().is_ok());
+        assert!(parse_unix(&path(108)).unwrap().unwrap_err().what.contains("longer than the 107 bytes"));
+    }
+
+    #[test]
+    fn modes_are_three_octal_digits() {
+        for (text, mode) in [("0660", 0o660), ("660", 0o660), ("0o600", 0o600), ("000", 0), ("0777", 0o777)] {
+            assert_eq!(parse_socket_mode(text), Ok(mode), "{text}");
+        }
+        for text in ["", "0", "66", "0680", "4755", "1777", "00660", "u+rw", "+60", "-60", "0x1ff"] {
+            assert!(parse_socket_mode(text).is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -282,6 +338,8 @@ mod tests {
             let _ = parse_bytes(&text, &(0..=u64::MAX));
             let _ = parse_count(&text, &(0..=9));
             let _ = parse_listen(&text);
+            let _ = parse_unix(&format!("unix:/{text}"));
+            let _ = parse_socket_mode(&text);
             let _ = did_you_mean(&text, ["timeout"].into_iter());
         }
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// are reported together with the file's problems.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Overrides {
-    /// Address to listen on (repeatable) [default: 0.0.0.0:8080]
+    /// Address to listen on, or unix:/path (repeatable) [default: 0.0.0.0:8080]
     #[arg(long, env = "HOOKWARD_LISTEN", value_name = "ADDR", value_delimiter = ',')]
     pub listen: Vec<String>,
     /// The app: http://host:port, https://host:port or unix:/path
@@ -25,7 +25,7 @@ pub struct Overrides {
     /// Who may send: a preset (telnyx, telnyx-messaging, telnyx-regional), a CIDR, or off (repeatable) [default: telnyx]
     #[arg(long, env = "HOOKWARD_IP_ALLOWLIST", value_name = "SPEC", value_delimiter = ',')]
     pub ip_allowlist: Vec<String>,
-    /// A proxy that may name the client in X-Forwarded-For: a CIDR, or unix (repeatable) [default: nobody]
+    /// A proxy that may name the client, in X-Forwarded-For unless client_ip.header says otherwise: a CIDR, or unix (repeatable) [default: nobody]
     #[arg(long, env = "HOOKWARD_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',')]
     pub trusted_proxy: Vec<String>,
     /// Path of the webhooks; a trailing * makes it a prefix (repeatable) [default: /*]

@@ -3,13 +3,14 @@
 
 mod flags;
 mod keys;
+mod listen;
 mod routes;
 mod secret;
 mod settings;
+mod sign;
 mod upstream;
 
 use std::cell::Cell;
-use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,13 +18,14 @@ use std::time::Duration;
 
 pub use flags::Overrides;
 
+use super::files::FilesRead;
 use super::reader::problem::{Fault, Problem, Problems};
 use super::reader::schema::{Kind, Record};
 use super::reader::section::Section;
 use super::reader::{FILE_MAX_BYTES, Reader, value};
-use super::{Admin, Config, PathPattern, Route, Secret, Upstream};
-use crate::gate::allowlist::parse_net;
-use crate::gate::peer::TrustedProxies;
+use super::{Admin, Config, ListenAddress, Listener, PathPattern, Route, Secret, Upstream};
+use crate::gate::allowlist::{Allowlist, parse_net};
+use crate::gate::peer::{ClientIpHeader, TrustedProxies};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -48,11 +50,9 @@ impl SourceFile {
     ///
     /// # Errors
     /// Unreadable, too large or no UTF-8, as the one problem of this configuration.
-    pub fn read(path: &Path) -> Result<SourceFile, Problems> {
+    pub fn read(path: &Path, files: &FilesRead) -> Result<SourceFile, Problems> {
         let name = path.display().to_string();
-        let limit = FILE_MAX_BYTES as u64 + 1;
-        let mut bytes = Vec::new();
-        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(|error| {
+        let bytes = files.read(path, FILE_MAX_BYTES as u64).map_err(|error| {
             Problems::of_file(
                 &name,
                 Fault::new(format!("cannot be read ({error})"), "check --config and the file's permissions"),
@@ -84,13 +84,27 @@ pub fn resolve(
     overrides: &Overrides,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Resolved, Problems> {
+    resolve_noting(file, overrides, env, &FilesRead::default())
+}
+
+/// The same, noting in `files` which files it reads.
+///
+/// # Errors
+/// Every problem there is.
+pub fn resolve_noting(
+    file: Option<&SourceFile>,
+    overrides: &Overrides,
+    env: &dyn Fn(&str) -> Option<String>,
+    files: &FilesRead,
+) -> Result<Resolved, Problems> {
     let name = file.map(|file| file.name.as_str());
     let reader = match file {
         Some(file) => Reader::new(&file.text).map_err(|problems| Problems::new(name, problems))?,
         None => Reader::empty(),
     };
     let mut warnings = Vec::new();
-    let config = read(&reader, &overrides.without_empty(), env, &mut warnings);
+    let sources = Sources { reader: &reader, overrides: &overrides.without_empty(), env, files };
+    let config = read(&sources, &mut warnings);
     let problems: Vec<Problem> = reader.into_problems();
     match config {
         Some(config) if problems.is_empty() => Ok(Resolved { config, warnings }),
@@ -101,7 +115,8 @@ pub fn resolve(
 /// Every key of the file, as the reader asks for it.
 pub fn describe() -> Vec<Record> {
     let reader = Reader::describing();
-    read(&reader, &Overrides::default(), &|_| None, &mut Vec::new());
+    let (overrides, files) = (Overrides::default(), FilesRead::default());
+    read(&Sources { reader: &reader, overrides: &overrides, env: &|_| None, files: &files }, &mut Vec::new());
     reader.into_records()
 }
 
@@ -110,6 +125,7 @@ struct Sources<'a> {
     reader: &'a Reader,
     overrides: &'a Overrides,
     env: &'a dyn Fn(&str) -> Option<String>,
+    files: &'a FilesRead,
 }
 
 impl Sources<'_> {
@@ -126,30 +142,45 @@ impl Sources<'_> {
     ) -> Option<T> {
         text.and_then(|text| self.flag(flag, text, parse))
     }
+
+    /// Every file that the configuration names is read here.
+    ///
+    /// # Errors
+    /// Unreadable, or larger than the bound.
+    fn read_file(&self, path: &Path, max_bytes: u64) -> Result<Vec<u8>, Fault> {
+        let shown = path.display();
+        let failed = |error: std::io::Error| {
+            Fault::new(
+                format!("file {shown} cannot be read ({error})"),
+                "check that it exists, is mounted and is readable for hookward's user",
+            )
+        };
+        let bytes = self.files.read(path, max_bytes).map_err(failed)?;
+        if bytes.len() as u64 > max_bytes {
+            let limit = value::bytes_text(max_bytes);
+            return Err(Fault::new(format!("file {shown} is larger than {limit}"), "name the right file"));
+        }
+        Ok(bytes)
+    }
 }
 
 /// The whole file, top to bottom. `None` only where something without a default is missing, which
 /// is among the problems.
-fn read(
-    reader: &Reader,
-    overrides: &Overrides,
-    env: &dyn Fn(&str) -> Option<String>,
-    warnings: &mut Vec<String>,
-) -> Option<Config> {
-    let sources = Sources { reader, overrides, env };
+fn read(sources: &Sources<'_>, warnings: &mut Vec<String>) -> Option<Config> {
+    let Sources { reader, overrides, .. } = sources;
     let root = reader.root();
-    let listen = listen(&root, &sources);
-    let admin = admin(&root, &sources, warnings);
-    let data_dir = data_dir(&root, &sources);
+    let listen = listen::read(&root, sources);
+    let admin = admin(&root, sources, warnings);
+    let data_dir = data_dir(&root, sources);
     let client_ip = root.section("client_ip", "How the sender's address is found.");
-    let trusted_proxies = trusted_proxies(&client_ip, &sources);
+    let trusted_proxies = trusted_proxies(&client_ip, sources);
     let allow_overlap = client_ip.switch("allow_overlap", false, "Let an allowlist overlap `trusted_proxies`.");
     let upstream = root.section("upstream", "The app that gets the events.");
     let upstream =
-        upstream::read(&upstream, &upstream::UpstreamParts::default(), overrides.upstream.as_deref(), &sources);
+        upstream::read(&upstream, &upstream::UpstreamParts::default(), overrides.upstream.as_deref(), sources);
     let default_upstream = upstream.build().map(Arc::new);
     let limits = settings::limits(&root);
-    let buffer = settings::buffer(&root, &sources);
+    let buffer = settings::buffer(&root, sources);
     let surroundings = routes::Surroundings {
         trusted: &trusted_proxies,
         allow_overlap,
@@ -159,8 +190,8 @@ fn read(
         body_memory_bytes: limits.body_memory_bytes,
         lacks_upstream: Cell::new(false),
     };
-    let routes = routes::read(&root, &sources, &surroundings, warnings);
-    let unmatched = unmatched(&root, &sources, &surroundings);
+    let routes = routes::read(&root, sources, &surroundings, warnings);
+    let unmatched = unmatched(&root, sources, &surroundings);
     if surroundings.lacks_upstream.get() {
         let mend = "set `url:` there, --upstream or HOOKWARD_UPSTREAM, such as http://127.0.0.1:3000";
         root.fault("upstream", Fault::new("is missing", mend));
@@ -168,10 +199,14 @@ fn read(
     let health_path = health_path(&root, &routes);
     let delivery = settings::delivery(&root);
     let shutdown = settings::shutdown(&root);
-    let log = settings::log(&root, &sources);
+    let log = settings::log(&root, sources);
     let threads = root.optional_count("threads", None, 1..=1024, "Worker threads; the number of CPUs unless set.");
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    if listen.iter().any(|address| address.port() != 0 && *address == admin.address) {
+    let mut checks = routes.iter().filter_map(Route::checks);
+    let addresses_matter = checks.any(|checks| !matches!(checks.allowlist, Allowlist::Off));
+    listen::judge_trust(&root, &listen, &trusted_proxies, addresses_matter, warnings);
+    let is_admin = |listener: &Listener| listener.address == ListenAddress::Tcp(admin.address);
+    if admin.address.port() != 0 && listen.iter().any(is_admin) {
         root.fault("admin", Fault::new("has the address of a public listener", "give it another port"));
     }
     (!listen.is_empty() && !routes.is_empty()).then_some(Config {
@@ -190,46 +225,6 @@ fn read(
         log,
         threads,
     })
-}
-
-fn listen(root: &Section<'_>, sources: &Sources<'_>) -> Vec<SocketAddr> {
-    let default = SocketAddr::from(([0, 0, 0, 0], 8080));
-    let mut listen: Vec<SocketAddr> = Vec::new();
-    if root.is_empty_list("listen") {
-        root.fault("listen", Fault::new("is an empty list", "write an address, or leave it out for 0.0.0.0:8080"));
-    }
-    for section in root.sections("listen", "Public listeners.").unwrap_or_default() {
-        let default_text = Some(default.to_string().into());
-        let address = section.parsed(
-            "address",
-            Kind::Text,
-            default_text,
-            "IP address and port; port 0 takes any.",
-            value::parse_listen,
-        );
-        section.fixed("proxy_protocol", "off", "PROXY protocol in front of HTTP.");
-        section.to_come("mode", Some("0660"));
-        section.to_come("tls", None);
-        let address = address.unwrap_or(default);
-        if address.port() != 0 && listen.contains(&address) {
-            section.fault("address", Fault::new(format!("{address} is listened on already"), "leave it out"));
-        }
-        listen.push(address);
-    }
-    if !sources.overrides.listen.is_empty() {
-        listen.clear();
-        for text in &sources.overrides.listen {
-            listen.extend(sources.flag("--listen", text, value::parse_listen));
-        }
-        for (index, address) in listen.iter().enumerate() {
-            if address.port() != 0 && listen[..index].contains(address) {
-                sources.reader.report_flag("--listen", Fault::new(format!("{address} is given twice"), "give it once"));
-            }
-        }
-    } else if listen.is_empty() {
-        listen.push(default);
-    }
-    listen
 }
 
 fn admin(root: &Section<'_>, sources: &Sources<'_>, warnings: &mut Vec<String>) -> Admin {
@@ -256,7 +251,8 @@ fn admin(root: &Section<'_>, sources: &Sources<'_>, warnings: &mut Vec<String>) 
         (sources.env)("HOOKWARD_ADMIN_TOKEN").filter(|token| !token.is_empty()),
     ) {
         (Some(path), _) => {
-            let checked = secret::read_file(path).and_then(|token| secret::check_token(&token).map(|()| token));
+            let checked =
+                secret::read_file(path, sources).and_then(|token| secret::check_token(&token).map(|()| token));
             checked.map_err(|fault| sources.reader.report_flag("--admin-token-file", fault)).ok()
         }
         (None, Some(token)) => sources
@@ -336,16 +332,29 @@ fn trusted_proxies(section: &Section<'_>, sources: &Sources<'_>) -> TrustedProxi
         "trusted_proxies",
         Kind::Texts,
         &[],
-        "Who may name the client in `X-Forwarded-For`: CIDRs, or `unix`.",
+        "Who may name the client: CIDRs, or `unix` for peers over a unix socket.",
         parse,
     );
-    section.fixed("header", "x-forwarded-for", "Header in which trusted proxies name the client.");
+    let header = section.parsed(
+        "header",
+        Kind::Text,
+        Some("x-forwarded-for".into()),
+        "Where trusted proxies name the client: `x-forwarded-for`, `forwarded` (RFC 7239), or a header that holds one address, such as `cf-connecting-ip`.",
+        |text| {
+            ClientIpHeader::parse(text)
+                .map_err(|sentence| Fault::from_sentence(&sentence, "write x-forwarded-for or forwarded"))
+        },
+    );
     if !sources.overrides.trusted_proxy.is_empty() {
         let flags = sources.overrides.trusted_proxy.iter();
         proxies = Some(flags.filter_map(|text| sources.flag("--trusted-proxy", text, parse)).collect());
     }
     let proxies = proxies.unwrap_or_default();
-    TrustedProxies { unix: proxies.contains(&None), nets: proxies.into_iter().flatten().collect() }
+    TrustedProxies {
+        unix: proxies.contains(&None),
+        nets: proxies.into_iter().flatten().collect(),
+        header: header.unwrap_or_default(),
+    }
 }
 
 #[cfg(test)]

@@ -178,7 +178,7 @@ impl Reading<'_> {
         }
         let checks = self.checks(name, mode, warnings);
         let dedupe = self.dedupe(name, mode, &checks.tolerance, warnings);
-        let upstream = self.upstream(mode);
+        let upstream = self.upstream(mode, warnings);
         let (path, handling) = match mode {
             Mode::Ack => (path?, Handling::Verified(Box::new(checks), End::Ack { dedupe, upstream: upstream? })),
             Mode::Proxy => (path?, Handling::Verified(Box::new(checks), End::Proxy(upstream?))),
@@ -368,7 +368,7 @@ impl Reading<'_> {
         Some(Dedupe { window, scope: scope.as_deref().unwrap_or(name).into() })
     }
 
-    fn upstream(&self, mode: Mode) -> Option<Arc<Upstream>> {
+    fn upstream(&self, mode: Mode, warnings: &mut Vec<String>) -> Option<Arc<Upstream>> {
         let section = self
             .section
             .section("upstream", "Another app for this route; what is left out is as in the top-level `upstream`.");
@@ -380,10 +380,26 @@ impl Reading<'_> {
             let mend = "leave it out, or choose mode proxy or ack";
             self.section.fault("upstream", Fault::new("is not used in mode verify, which forwards nothing", mend));
         }
+        self.judge_signature(&section, mode, warnings);
         // Shared, so that routes to one app are held to its concurrency together.
         match &self.surroundings.default_upstream {
             Some(upstream) if !self.section.has("upstream") => Some(Arc::clone(upstream)),
             _ => parts.build().map(Arc::new),
+        }
+    }
+
+    /// A signature that is written and not made, or expected and not inherited.
+    fn judge_signature(&self, upstream: &Section<'_>, mode: Mode, warnings: &mut Vec<String>) {
+        if mode == Mode::Pass && upstream.has("sign") && !upstream.is_text("sign", "off") {
+            let mend = "leave it out, or choose mode proxy or ack";
+            upstream.fault("sign", Fault::new("is not used in mode pass: what is not verified is not signed", mend));
+        }
+        let signs_elsewhere = self.surroundings.upstream.signer.is_some();
+        if signs_elsewhere && matches!(mode, Mode::Ack | Mode::Proxy) && upstream.has("url") && !upstream.has("sign") {
+            warnings.push(format!(
+                "{}: is another app than the top-level upstream, so its key does not sign for it; write `sign:` here too, or `sign: off`",
+                upstream.path_of("url")
+            ));
         }
     }
 }

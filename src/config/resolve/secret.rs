@@ -1,7 +1,5 @@
 //! Secrets and keys, from `value`, `env` or `file`. No text about them repeats them.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 use super::Sources;
@@ -21,7 +19,7 @@ pub(super) fn read(section: &Section<'_>, sources: &Sources<'_>, required: bool)
     let (key, text) = match (value, env, file) {
         (Some(value), None, None) => ("value", Ok(value)),
         (None, Some(name), None) => ("env", read_env(&name, sources)),
-        (None, None, Some(path)) => ("file", read_file(Path::new(&path))),
+        (None, None, Some(path)) => ("file", read_file(Path::new(&path), sources)),
         (None, None, None) => {
             // A source that is written badly has been reported.
             if required && !section.is_broken() && !["value", "env", "file"].iter().any(|key| section.has(key)) {
@@ -60,19 +58,9 @@ fn read_env(name: &str, sources: &Sources<'_>) -> Result<String, Fault> {
 }
 
 /// The text of a file, without the newline at its end.
-pub(super) fn read_file(path: &Path) -> Result<String, Fault> {
+pub(super) fn read_file(path: &Path, sources: &Sources<'_>) -> Result<String, Fault> {
+    let bytes = sources.read_file(path, FILE_MAX_BYTES)?;
     let shown = path.display();
-    let failed = |error: std::io::Error| {
-        Fault::new(
-            format!("file {shown} cannot be read ({error})"),
-            "check that it exists, is mounted and is readable for hookward's user",
-        )
-    };
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes)).map_err(failed)?;
-    if bytes.len() as u64 > FILE_MAX_BYTES {
-        return Err(Fault::new(format!("file {shown} is larger than 64 KiB"), "name the right file"));
-    }
     let mut text = String::from_utf8(bytes)
         .map_err(|_| Fault::new(format!("file {shown} is not text"), "write it as base64 or PEM"))?;
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
@@ -93,15 +81,21 @@ pub(super) fn check_token(token: &str) -> Result<(), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::files::FilesRead;
+    use crate::config::reader::Reader;
+    use crate::config::resolve::Overrides;
 
     #[test]
     fn a_file_loses_its_newline_and_is_bounded() {
         let dir = tempfile::tempdir().unwrap();
+        let (reader, overrides, files) = (Reader::empty(), Overrides::default(), FilesRead::default());
+        let sources = Sources { reader: &reader, overrides: &overrides, env: &|_| None, files: &files };
+        let read_file = |path: &Path| read_file(path, &sources);
         let path = dir.path().join("key");
         std::fs::write(&path, "abc\r\n").unwrap();
         assert_eq!(read_file(&path).unwrap(), "abc");
         std::fs::write(&path, vec![b'a'; 64 * 1024 + 1]).unwrap();
-        assert!(read_file(&path).unwrap_err().what.contains("larger than 64 KiB"));
+        assert!(read_file(&path).unwrap_err().what.contains("larger than 64KiB"));
         std::fs::write(&path, [0xff]).unwrap();
         assert!(read_file(&path).unwrap_err().what.contains("is not text"));
         let missing = read_file(&dir.path().join("missing")).unwrap_err();

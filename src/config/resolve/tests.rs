@@ -3,7 +3,7 @@ use tracing::Level;
 
 use super::*;
 use crate::config::reader::node::{self, Node, Value};
-use crate::config::{Checks, Destination, Durability, End, Handling, LogFormat, PathPattern};
+use crate::config::{Checks, Destination, Durability, End, Handling, LogFormat, PathPattern, ProxyProtocol};
 use crate::gate::Enforcement;
 use crate::gate::allowlist::Allowlist;
 
@@ -39,11 +39,15 @@ fn checks(route: &crate::config::Route) -> &Checks {
     route.checks().unwrap()
 }
 
+fn addresses(config: &Config) -> Vec<String> {
+    config.listen.iter().map(|listener| listener.address.to_string()).collect()
+}
+
 #[test]
 fn flags_alone_make_one_route_with_every_default() {
     let Resolved { config, warnings } = resolve(None, &keyed(), &|_| None).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
-    assert_eq!(config.listen, ["0.0.0.0:8080".parse().unwrap()]);
+    assert_eq!(addresses(&config), ["0.0.0.0:8080"]);
     assert_eq!(config.admin.address, "127.0.0.1:9090".parse().unwrap());
     assert!(config.admin.token.is_none());
     assert_eq!(config.data_dir, PathBuf::from("/var/lib/hookward"));
@@ -141,7 +145,7 @@ client_ip: { trusted_proxies: [192.0.2.1] }
         ..keyed()
     };
     let config = resolved(text, &overrides).config;
-    assert_eq!(config.listen, ["127.0.0.1:0".parse().unwrap()]);
+    assert_eq!(addresses(&config), ["127.0.0.1:0"]);
     assert_eq!(config.admin.address.port(), 0);
     assert_eq!(config.data_dir, PathBuf::from("/b"));
     let upstream = config.default_upstream.unwrap();
@@ -254,6 +258,15 @@ fn rules_of_routes() {
         ("routes: [{ timestamp: { past: 336h } }]", &["routes[0].timestamp.past", "out of range", "24h"]),
         ("delivery: { retry: { base: 10m } }", &["delivery.retry.base", "longer than max"]),
         ("listen: []", &["listen", "empty list"]),
+        (
+            "client_ip: { trusted_proxies: [\"::ffff:192.76.120.0/120\"] }",
+            &["overlaps the trusted proxy 192.76.120.0/24", "allow_overlap"],
+        ),
+        ("client_ip: { trusted_proxies: [unix, 0.0.0.0/0] }", &["overlaps the trusted proxy 0.0.0.0/0"]),
+        (
+            "client_ip: { trusted_proxies: [192.0.2.7] }\nroutes: [{ ip_allowlist: { sources: [\"::ffff:192.0.2.0/120\"], mode: report } }]",
+            &["192.0.2.0/24 overlaps the trusted proxy 192.0.2.7/32"],
+        ),
         ("listen: [{ address: 127.0.0.1:9090 }]", &["admin", "address of a public listener"]),
         ("upstream: { url: http://u:hunter2@a }", &["user and password"]),
         ("- a", &["is a list, expected a section"]),
@@ -274,20 +287,210 @@ fn rules_of_routes() {
 }
 
 #[test]
+fn listeners_are_addresses_or_sockets_each_with_its_own_front() {
+    let dir = tempfile::tempdir().unwrap();
+    let signed = rcgen::generate_simple_self_signed(["hooks.example".to_owned()]).unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (cert, key) = (write("tls.crt", &signed.cert.pem()), write("tls.key", &signed.signing_key.serialize_pem()));
+    let text = format!(
+        "
+client_ip: {{ trusted_proxies: [unix, 10.0.0.0/8] }}
+listen:
+  - address: \"[::]:8080\"
+    tls: {{ cert: {cert}, key: {key}, client_ca: {cert} }}
+  - {{ address: 0.0.0.0:8081, proxy_protocol: required }}
+  - {{ address: \"unix:/run/hookward/in.sock\", mode: 0600 }}
+  - {{ address: \"unix:/run/hookward/other.sock\" }}
+"
+    );
+    let config = resolved(&text, &keyed()).config;
+    assert_eq!(
+        addresses(&config),
+        ["[::]:8080", "0.0.0.0:8081", "unix:/run/hookward/in.sock", "unix:/run/hookward/other.sock"]
+    );
+    let [tls, proxied, closed, open] = config.listen.as_slice() else { panic!() };
+    assert!(tls.tls.is_some() && tls.proxy_protocol == ProxyProtocol::Off);
+    assert!(proxied.tls.is_none() && proxied.proxy_protocol == ProxyProtocol::Required);
+    assert_eq!((closed.socket_mode, open.socket_mode), (0o600, 0o660));
+    let flags = Overrides { listen: vec!["unix:/run/a.sock".into(), "[::1]:1".into()], ..keyed() };
+    assert_eq!(addresses(&resolve(None, &flags, &|_| None).unwrap().config), ["unix:/run/a.sock", "[::1]:1"]);
+}
+
+#[test]
+fn every_problem_of_a_listener_is_reported_at_once_with_line_and_mend() {
+    let dir = tempfile::tempdir().unwrap();
+    let signed = rcgen::generate_simple_self_signed(["hooks.example".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(["hooks.example".to_owned()]).unwrap();
+    for (name, text) in
+        [("tls.crt", signed.cert.pem()), ("other.key", other.signing_key.serialize_pem()), ("empty", String::new())]
+    {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let text = "\
+listen:
+  - address: \"unix:in.sock\"
+    proxy_protocol: on
+    mode: 0880
+  - address: 127.0.0.1:1
+    mode: \"0660\"
+    tls:
+      cert: DIR/missing
+      client_ca: DIR/empty
+  - address: 127.0.0.1:1
+    tls:
+      cert: DIR/tls.crt
+      key: DIR/other.key
+  - address: 127.0.0.1:2
+    tls:
+      cert: DIR/empty
+      key: DIR/empty
+      client_ca: DIR/empty
+  - { address: \"[::]:8080\" }
+  - { address: 0.0.0.0:8080 }
+  - { address: 127.0.0.1:3, tls: on }
+";
+    let expected = "\
+h.yaml:2: listen[0].address: `unix:in.sock` is not the path of a socket; write an absolute path without commas, such as unix:/run/hookward/in.sock
+h.yaml:3: listen[0].proxy_protocol: `on` is not known here; write off or required
+h.yaml:4: listen[0].mode: `0880` is not a file mode; write octal digits in quotes, such as \"0660\" for the user and the group
+h.yaml:6: listen[1].mode: is for unix sockets only; leave it out, or write address: unix:/path
+h.yaml:8: listen[1].tls.key: is missing; name a PEM file
+h.yaml:8: listen[1].tls.cert: file DIR/missing cannot be read (No such file or directory (os error 2)); check that it exists, is mounted and is readable for hookward's user
+h.yaml:10: listen[2].address: 127.0.0.1:1 is listened on already; leave it out
+h.yaml:13: listen[2].tls.key: is not the key of the first certificate; write the two files that were made together
+h.yaml:16: listen[3].tls.cert: holds no usable certificate; write PEM, the server's own certificate first, then the intermediate ones
+h.yaml:17: listen[3].tls.key: holds no private key; write PEM without a passphrase (PKCS#8, PKCS#1 or SEC1)
+h.yaml:18: listen[3].tls.client_ca: holds no usable CA certificate; write the PEM of the authority that issues the clients' certificates
+h.yaml:20: listen[5].address: 0.0.0.0:8080 and [::]:8080 are the same port: [::] takes IPv4 too; keep the one with [::]
+h.yaml:21: listen[6].tls: is a text, expected a section; write `key: value` lines under it";
+    let place = dir.path().display().to_string();
+    let shown = problems(&text.replace("DIR", &place), &keyed()).join("\n").replace(&place, "DIR");
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn the_header_that_names_the_client_is_chosen_by_its_name() {
+    let header = |text: &str| resolved(text, &keyed()).config.trusted_proxies.header;
+    assert_eq!(header(""), ClientIpHeader::XForwardedFor);
+    assert_eq!(header("client_ip: { header: Forwarded }"), ClientIpHeader::Forwarded);
+    assert_eq!(header("client_ip: { header: CF-Connecting-IP }").name(), "cf-connecting-ip");
+    assert_problem("client_ip: { header: x_real_ip }", &keyed(), &["client_ip.header", "write x-real-ip"]);
+    assert_problem("client_ip: { header: \"a b\" }", &keyed(), &["client_ip.header", "not the name of a header"]);
+}
+
+#[test]
+fn a_listener_that_could_take_nobody_is_a_problem_or_a_warning() {
+    assert_problem("listen: [{ proxy_protocol: required }]", &keyed(), &["takes PROXY headers", "proxy's CIDR"]);
+    let unix = "{ address: \"unix:/run/in.sock\", proxy_protocol: required }";
+    let text = format!("listen: [{unix}]\nclient_ip: {{ trusted_proxies: [10.0.0.0/8] }}");
+    assert_problem(&text, &keyed(), &["takes PROXY headers", "add unix to client_ip.trusted_proxies"]);
+    let warnings = |text: &str| resolved(text, &keyed()).warnings.join("\n");
+    let plain = "listen: [{ address: \"unix:/run/in.sock\" }]\n";
+    assert!(warnings(plain).contains("peers of unix:/run/in.sock have no address"), "{}", warnings(plain));
+    assert_eq!(warnings(&format!("{plain}client_ip: {{ trusted_proxies: [unix] }}")), "");
+    assert_eq!(warnings(&format!("{plain}routes: [{{ ip_allowlist: {{ mode: off }} }}]")), "");
+}
+
+#[test]
 fn what_is_to_come_is_refused_and_says_so() {
-    for text in [
-        "listen: [{ proxy_protocol: required }]",
-        "listen: [{ tls: { cert: a, key: b } }]",
-        "listen: [{ mode: \"0600\" }]",
-        "listen: [{ address: \"unix:/run/in.sock\" }]",
-        "client_ip: { header: forwarded }",
-        "routes: [{ provider: stripe }]",
-        "upstream: { sign: { scheme: telnyx } }",
-        "delivery: { ordering: { key: /a } }",
-        "buffer: { engine: postgres }",
-    ] {
+    for text in
+        ["routes: [{ provider: stripe }]", "delivery: { ordering: { key: /a } }", "buffer: { engine: postgres }"]
+    {
         assert_problem(text, &keyed(), &["h.yaml:1: ", "not available in this version"]);
     }
+}
+
+/// `hookward keygen`'s form, and the standard's own example.
+const SEED: &str = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
+const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+#[test]
+fn a_signature_is_inherited_with_the_app_and_not_by_another_one() {
+    let text = format!(
+        "
+upstream: {{ sign: {{ scheme: telnyx, key: {{ value: \"{SEED}\" }} }} }}
+routes:
+  - {{ name: same, path: /same }}
+  - {{ name: slower, path: /slower, upstream: {{ timeout: 3s }} }}
+  - {{ name: unsigned, path: /unsigned, upstream: {{ sign: off }} }}
+  - {{ name: elsewhere, path: /elsewhere, upstream: {{ url: http://other }} }}
+  - {{ name: settled, path: /settled, upstream: {{ url: http://other, sign: off }} }}
+  - {{ name: own, path: /own, upstream: {{ url: http://other, sign: {{ scheme: standard-webhooks, key: {{ value: {WHSEC} }} }} }} }}
+  - {{ name: passed, path: /passed, mode: pass, upstream: {{ url: http://other }} }}
+"
+    );
+    let Resolved { config, warnings } = resolved(&text, &keyed());
+    let signers: Vec<_> = config
+        .routes
+        .iter()
+        .map(|route| route.upstream().unwrap().signer.as_ref().map(|signer| signer.scheme().name()))
+        .collect();
+    let telnyx = Some("telnyx");
+    assert_eq!(signers, [telnyx, telnyx, None, None, None, Some("standard-webhooks"), None]);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("routes[3].upstream.url: is another app"), "{warnings:?}");
+
+    let other_key = resolved(&text.replace(SEED, KEY), &keyed()).config;
+    assert_ne!(config.default_upstream, other_key.default_upstream, "with another key it is another upstream");
+    assert_eq!(config.default_upstream, resolved(&text, &keyed()).config.default_upstream);
+    let shown = format!("{config:?}");
+    assert!(!shown.contains(SEED) && !shown.contains(WHSEC));
+}
+
+#[test]
+fn every_mistake_in_a_signature_has_its_line_and_mend() {
+    let text = "\
+upstream:
+  sign: telnyx
+routes:
+  - { name: a, path: /a, upstream: { sign: { } } }
+  - name: b
+    path: /b
+    upstream:
+      sign: { scheme: hmac, key: { value: x } }
+  - name: c
+    path: /c
+    upstream:
+      sign:
+        scheme: telnyx
+        key: hunter2
+  - name: d
+    path: /d
+    upstream:
+      sign:
+        scheme: telnyx
+        key: { value: whsec_hunter2 }
+  - name: e
+    path: /e
+    upstream:
+      sign:
+        scheme: standard-webhooks
+        key: { value: whsec_aHVudGVyMg== }
+  - name: f
+    path: /f
+    upstream: { sign: { scheme: standard-webhooks, key: { env: NOT_THERE } } }
+  - name: g
+    path: /g
+    mode: pass
+    upstream: { sign: { scheme: telnyx, key: { value: \"SEED\" }, keys: [] } }
+";
+    let expected = "\
+h.yaml:2: upstream.sign: is a text, expected a section; write `key: value` lines under it
+h.yaml:4: routes[0].upstream.sign.scheme: is missing; write `scheme: telnyx` or `scheme: standard-webhooks`
+h.yaml:4: routes[0].upstream.sign.key: is missing; write `key: { file: /keys/app }`, or `env:` instead of `file:`
+h.yaml:8: routes[1].upstream.sign.scheme: `hmac` is not known here; write telnyx or standard-webhooks
+h.yaml:14: routes[2].upstream.sign.key: is a text, expected a section; write `key: value` lines under it
+h.yaml:20: routes[3].upstream.sign.key: is a secret of Standard Webhooks; write `scheme: standard-webhooks`, or a key of `hookward keygen`
+h.yaml:26: routes[4].upstream.sign.key: decodes to 7 bytes, the standard asks for 24 to 64; write whsec_ and the output of `openssl rand -base64 32`
+h.yaml:29: routes[5].upstream.sign.key.env: `NOT_THERE` is not set; set it in the environment of hookward, or use `file:`
+h.yaml:33: routes[6].upstream.sign.keys: is an unknown key; did you mean `key`?
+h.yaml:33: routes[6].upstream.sign: is not used in mode pass: what is not verified is not signed; leave it out, or choose mode proxy or ack";
+    let shown = problems(&text.replace("SEED", SEED), &keyed()).join("\n");
+    assert_eq!(shown, expected);
 }
 
 #[test]
@@ -369,6 +572,10 @@ fn secrets_never_reach_a_text() {
         "routes: [{ keys: [{ name: \"hunter2=\", value: x }] }]",
         "routes: [{ keys: hunter2 }]",
         "upstream: { url: \"ftp://u:hunter2@a\" }",
+        "upstream: { sign: { scheme: telnyx, key: { value: hunter2 } } }",
+        "upstream: { sign: { scheme: telnyx, key: { hunter2 } } }",
+        "upstream: { sign: { scheme: telnyx, key: [hunter2] } }",
+        "upstream: { sign: { scheme: standard-webhooks, key: { value: whsk_hunter2, env: A } } }",
         "upstream: { url: \"http://a?token=hunter2\" }",
     ] {
         let shown = problems(text, &keyed());
@@ -474,7 +681,7 @@ fn every_key_has_one_meaning() {
 
 #[test]
 fn an_unreadable_file_is_a_problem_with_its_name() {
-    let missing = SourceFile::read(Path::new("/does/not/exist.yaml")).unwrap_err().to_string();
+    let missing = SourceFile::read(Path::new("/does/not/exist.yaml"), &FilesRead::default()).unwrap_err().to_string();
     assert!(missing.starts_with("/does/not/exist.yaml: cannot be read"), "{missing}");
 }
 

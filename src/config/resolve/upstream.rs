@@ -1,14 +1,18 @@
 //! The app behind hookward.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::sign::{self, Written};
 use super::{HOUR, MILLISECOND, Sources};
 use crate::config::reader::problem::Fault;
 use crate::config::reader::schema::Kind;
 use crate::config::reader::section::Section;
-use crate::config::{Destination, Upstream};
+use crate::config::{Destination, Signer, Upstream};
 
+/// Largest file of CA certificates; a system's whole bundle has 220 KiB.
+const CA_MAX_BYTES: u64 = 4 << 20;
 /// The flag that names the upstream.
 const FLAG: &str = "--upstream";
 
@@ -16,7 +20,9 @@ const FLAG: &str = "--upstream";
 #[derive(Debug, Clone)]
 pub(super) struct UpstreamParts {
     destination: Option<Destination>,
+    ca_checksum: Option<u32>,
     host: Option<String>,
+    pub(super) signer: Option<Arc<Signer>>,
     connect_timeout: Duration,
     timeout: Duration,
     max_concurrency: usize,
@@ -28,7 +34,9 @@ impl Default for UpstreamParts {
     fn default() -> Self {
         UpstreamParts {
             destination: None,
+            ca_checksum: None,
             host: None,
+            signer: None,
             connect_timeout: Duration::from_secs(1),
             timeout: Duration::from_secs(15),
             max_concurrency: 32,
@@ -42,7 +50,9 @@ impl UpstreamParts {
     pub(super) fn build(&self) -> Option<Upstream> {
         Some(Upstream {
             destination: self.destination.clone()?,
+            ca_checksum: self.ca_checksum,
             host: self.host.clone(),
+            signer: self.signer.clone(),
             connect_timeout: self.connect_timeout,
             timeout: self.timeout,
             max_concurrency: self.max_concurrency,
@@ -50,8 +60,8 @@ impl UpstreamParts {
     }
 }
 
-/// Reads a section. What it leaves out comes from `base`; another URL does not inherit the host
-/// name and the TLS of the first. `flag` beats the section's URL.
+/// Reads a section. What it leaves out comes from `base`; another URL does not inherit what
+/// belongs to the first app: its host name, its TLS and the key that signs for it. `flag` beats the section's URL.
 pub(super) fn read(
     section: &Section<'_>,
     base: &UpstreamParts,
@@ -83,16 +93,27 @@ pub(super) fn read(
         "Name to ask for and to verify instead of the URL's host.",
         parse_host,
     );
-    section.to_come("sign", None);
+    let sign = sign::read(section, sources);
 
     let inherits = !is_named;
+    let signer = match sign {
+        Written::With(signer) => Some(signer),
+        Written::Off => None,
+        Written::No => base.signer.clone().filter(|_| inherits),
+    };
     let mut destination = if flag.is_some() { from_flag } else { written };
     if inherits {
         destination.clone_from(&base.destination);
     }
+    let mut ca_checksum = base.ca_checksum.filter(|_| inherits);
     match &mut destination {
         Some(Destination::Tcp { tls: Some(settings), .. }) => {
-            settings.ca = ca.or(settings.ca.take());
+            if let Some(path) = ca {
+                // Read here too, so that `check` finds a missing one and a reload a new one.
+                let pem = sources.read_file(&path, CA_MAX_BYTES).map_err(|fault| tls.fault("ca", fault));
+                ca_checksum = pem.ok().map(|pem| crc32c::crc32c(&pem));
+                settings.ca = Some(path);
+            }
             if let Some(name) = server_name {
                 settings.server_name = name;
             }
@@ -107,7 +128,9 @@ pub(super) fn read(
     }
     UpstreamParts {
         destination,
+        ca_checksum,
         host: host.or_else(|| base.host.clone().filter(|_| inherits)),
+        signer,
         connect_timeout: section.duration(
             "connect_timeout",
             base.connect_timeout,

@@ -1,6 +1,7 @@
 //! The real binary, run as a user would.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -35,6 +36,9 @@ pub struct Setup {
     flags: Vec<(String, String)>,
     env: Vec<(String, String)>,
     config: Option<String>,
+    soft_open_files: Option<u32>,
+    /// Program and arguments that it is run by.
+    under: Vec<String>,
 }
 
 impl Setup {
@@ -45,7 +49,8 @@ impl Setup {
 
     pub fn without_upstream() -> Setup {
         let dir = Arc::new(TempDir::with_prefix("hookward-test-").unwrap());
-        let setup = Setup { dir, flags: Vec::new(), env: Vec::new(), config: None };
+        let setup =
+            Setup { dir, flags: Vec::new(), env: Vec::new(), config: None, soft_open_files: None, under: Vec::new() };
         let data_dir = setup.data_dir();
         setup
             .flag("--listen", "127.0.0.1:0")
@@ -85,6 +90,24 @@ impl Setup {
         self
     }
 
+    /// Starts with this soft limit on open files, as a shell or systemd may set it.
+    pub fn soft_open_files(mut self, count: u32) -> Setup {
+        self.soft_open_files = Some(count);
+        self
+    }
+
+    /// Lets system calls fail: `fdatasync:error=EIO:when=10..12`. The process stays our child.
+    pub fn inject(mut self, fault: &str) -> Setup {
+        let missing = || panic!("strace is missing; install it, on Debian: apt-get install strace");
+        let found = Command::new("strace").arg("--version").output();
+        found.unwrap_or_else(|_| missing());
+        let call = fault.split(':').next().unwrap();
+        let (trace, inject) = (format!("trace={call}"), format!("inject={fault}"));
+        let words = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+        self.under = words.map(str::to_owned).to_vec();
+        self
+    }
+
     /// A directory of this test's own, which ends with it.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -104,7 +127,14 @@ impl Setup {
     }
 
     fn run_command(&self) -> Command {
-        let mut command = command(&["run"]);
+        let mut command = match self.under.split_first() {
+            Some((program, arguments)) => {
+                let mut under = Command::new(program);
+                under.env_clear().args(arguments).arg(env!("CARGO_BIN_EXE_hookward")).arg("run");
+                under
+            }
+            None => command(&["run"]),
+        };
         if let Some(yaml) = &self.config {
             let path = self.dir.path().join("hookward.yaml");
             std::fs::write(&path, yaml).unwrap();
@@ -112,7 +142,12 @@ impl Setup {
         }
         command.args(self.flags.iter().flat_map(|(name, value)| [name, value]));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        command
+        let Some(count) = self.soft_open_files else { return command };
+        let mut shell = Command::new("sh");
+        shell.env_clear().arg("-c").arg(format!("ulimit -Sn {count}; exec \"$0\" \"$@\""));
+        shell.arg(command.get_program()).args(command.get_args());
+        shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell
     }
 
     /// Runs it where it is expected to refuse.
@@ -125,35 +160,89 @@ impl Setup {
         Process::spawn(&mut self.run_command())
     }
 
+    /// The same with a socket as systemd passes it: as descriptor 3.
+    pub fn spawn_with_passed(&self, socket: OwnedFd) -> Process {
+        let run = self.run_command();
+        let mut shell = Command::new("sh");
+        shell.env_clear().args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&0 </dev/null"]);
+        shell.arg(run.get_program()).args(run.get_args());
+        shell.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Process::spawn_with_stdin(&mut shell, socket.into())
+    }
+
     pub fn start(&self) -> Hookward {
-        let process = self.spawn();
-        let (listen, admin) = ready(&process);
-        Hookward { setup: self.clone(), process, listen, admin }
+        self.when_ready(self.spawn())
+    }
+
+    pub fn start_with_passed(&self, socket: OwnedFd) -> Hookward {
+        self.when_ready(self.spawn_with_passed(socket))
+    }
+
+    fn when_ready(&self, process: Process) -> Hookward {
+        let (listeners, admin) = ready(&process);
+        Hookward { setup: self.clone(), process, listeners, admin }
     }
 }
 
-/// Waits for `ready listen=ADDR admin=ADDR`.
-fn ready(process: &Process) -> (SocketAddr, SocketAddr) {
+/// Where it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum At {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl At {
+    fn parse(text: &str) -> Option<At> {
+        match text.strip_prefix("unix:") {
+            Some(path) => Some(At::Unix(PathBuf::from(path))),
+            None => text.parse().ok().map(At::Tcp),
+        }
+    }
+
+    pub fn connect(&self) -> Wire {
+        match self {
+            At::Tcp(address) => Wire::connect(*address),
+            At::Unix(path) => Wire::connect_unix(path),
+        }
+    }
+
+    pub fn tcp(&self) -> SocketAddr {
+        match self {
+            At::Tcp(address) => *address,
+            At::Unix(path) => panic!("a unix socket: {}", path.display()),
+        }
+    }
+}
+
+/// Waits for `ready listen=ADDR,… admin=ADDR`.
+fn ready(process: &Process) -> (Vec<At>, SocketAddr) {
     let line = process.next_line(DEADLINE).unwrap_or_else(|| panic!("never ready\n{}", process.stderr()));
     parse_ready(&line).unwrap_or_else(|| panic!("not a ready line: {line:?}"))
 }
 
-pub fn parse_ready(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+pub fn parse_ready(line: &str) -> Option<(Vec<At>, SocketAddr)> {
     let (listen, admin) = line.strip_suffix('\n')?.strip_prefix("ready listen=")?.split_once(" admin=")?;
-    Some((listen.parse().ok()?, admin.parse().ok()?))
+    Some((listen.split(',').map(At::parse).collect::<Option<_>>()?, admin.parse().ok()?))
 }
 
 /// A hookward that is ready. Dies with this handle.
 pub struct Hookward {
     setup: Setup,
     process: Process,
-    pub listen: SocketAddr,
+    /// In the order of the configuration.
+    pub listeners: Vec<At>,
     pub admin: SocketAddr,
 }
 
 impl Hookward {
+    /// The address of the first listener.
+    pub fn listen(&self) -> SocketAddr {
+        self.listeners[0].tcp()
+    }
+
+    /// A connection to the first listener.
     pub fn connect(&self) -> Wire {
-        Wire::connect(self.listen)
+        self.listeners[0].connect()
     }
 
     /// Sends a request over a connection of its own.
@@ -207,6 +296,10 @@ impl Hookward {
 
     pub fn setup(&self) -> &Setup {
         &self.setup
+    }
+
+    pub fn resident_bytes(&self) -> u64 {
+        self.process.resident_bytes()
     }
 
     pub fn stderr(&self) -> String {

@@ -8,6 +8,7 @@ pub mod raw_app;
 pub mod received;
 pub mod sink;
 pub mod socket;
+pub mod tls;
 pub mod wire;
 
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub use event::{body, event, forged, new_id, now_s, signed, signed_at};
-pub use hookward::{Hookward, Setup, command, run_to_end};
+pub use hookward::{At, Hookward, Setup, command, run_to_end};
 pub use process::Process;
 pub use received::Received;
 pub use sink::{Reply, Sink};

@@ -27,7 +27,11 @@ pub struct Finished {
 
 impl Process {
     pub fn spawn(command: &mut Command) -> Process {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Process::spawn_with_stdin(command, Stdio::piped())
+    }
+
+    pub fn spawn_with_stdin(command: &mut Command, stdin: Stdio) -> Process {
+        let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (lines, stdout) = channel();
         let out = child.stdout.take().unwrap();
         std::thread::spawn(move || {
@@ -61,6 +65,13 @@ impl Process {
 
     pub fn pid(&self) -> rustix::process::Pid {
         rustix::process::Pid::from_child(&self.child)
+    }
+
+    /// Its resident memory.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
     /// The next line of stdout, or `None` when the process closed it or `within` is over.

@@ -4,12 +4,15 @@ use std::io::{ErrorKind, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use serde_json::Value;
 
 use super::DEADLINE;
 use super::event::HOST;
+use super::tls::{TlsStream, client_config};
 
 /// A request, byte for byte.
 #[derive(Debug, Clone)]
@@ -167,7 +170,7 @@ pub struct Wire {
     unread: Vec<u8>,
 }
 
-trait Duplex: Read + std::io::Write + Send {
+pub trait Duplex: Read + std::io::Write + Send {
     fn twin(&self) -> Box<dyn Duplex>;
     fn end_of_sending(&self);
 }
@@ -196,10 +199,25 @@ impl Wire {
     }
 
     pub fn try_connect(address: SocketAddr) -> std::io::Result<Wire> {
-        let stream = TcpStream::connect_timeout(&address, DEADLINE)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(DEADLINE))?;
-        stream.set_write_timeout(Some(DEADLINE))?;
+        Ok(Wire { stream: Box::new(open(address)?), unread: Vec::new() })
+    }
+
+    /// Speaks TLS to a server that shows a certificate of this authority for this name.
+    pub fn connect_tls(address: SocketAddr, ca_pem: &str, server_name: &str) -> Wire {
+        Wire::try_connect_tls(address, client_config(ca_pem), server_name, b"")
+            .unwrap_or_else(|error| panic!("{address}: {error}"))
+    }
+
+    /// The same with whatever the client offers, behind bytes in the clear (a PROXY header).
+    pub fn try_connect_tls(
+        address: SocketAddr,
+        config: ClientConfig,
+        server_name: &str,
+        before: &[u8],
+    ) -> std::io::Result<Wire> {
+        let mut socket = open(address)?;
+        socket.write_all(before)?;
+        let stream = TlsStream::handshake(socket, Arc::new(config), server_name)?;
         Ok(Wire { stream: Box::new(stream), unread: Vec::new() })
     }
 
@@ -268,6 +286,11 @@ impl Wire {
     /// The next answer, or `None` if the connection is closed cleanly before one.
     pub fn answer_or_end(&mut self) -> Option<Answer> {
         self.try_answer_to("POST").unwrap_or_else(|error| panic!("no answer: {error}"))
+    }
+
+    /// The next answer to a HEAD, which has no body whatever its header says.
+    pub fn answer_to_head(&mut self) -> Option<Answer> {
+        self.try_answer_to("HEAD").unwrap_or_else(|error| panic!("no answer: {error}"))
     }
 
     /// The same, where a reset is as good as an end.
@@ -371,6 +394,14 @@ impl Wire {
         self.unread.extend_from_slice(&piece[..read]);
         Ok(read > 0)
     }
+}
+
+fn open(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, DEADLINE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    Ok(stream)
 }
 
 pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {

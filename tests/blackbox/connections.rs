@@ -1,0 +1,83 @@
+//! Many connections at once: what an idle one costs, and what becomes of one too many.
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use super::harness::event::TARGET;
+use super::harness::*;
+
+/// `limits.connections`, unless configured.
+const CONNECTIONS_MAX: usize = 4096;
+/// Resident memory that an idle connection may cost.
+const BYTES_PER_CONNECTION_MAX: u64 = 40 * 1024;
+
+/// Lets this process, and the hookwards it starts from now on, have so many files open.
+fn allow_open_files(count: u64) {
+    let mut limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    assert!(most >= count, "this test needs {count} open files and may have {most}: raise `ulimit -Hn`");
+    limit.current = Some(limit.current.unwrap_or(most).max(count));
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
+/// Opens connections and waits until hookward has them all.
+fn open(hookward: &Hookward, count: usize, into: &mut Vec<Wire>) {
+    into.extend((0..count).map(|_| hookward.connect()));
+    hookward.await_metric("hookward_connections", &[], into.len() as f64);
+}
+
+#[test]
+fn two_thousand_idle_connections_cost_less_than_40_kb_each() {
+    allow_open_files(5_000);
+    let (_sink, hookward) = pair();
+    let mut wires = Vec::new();
+    // What is allocated once is not theirs.
+    open(&hookward, 50, &mut wires);
+    let cost = |what: &str, before: u64| {
+        let each = hookward.resident_bytes().saturating_sub(before) / 2_000;
+        println!("{what}: {each} bytes each");
+        assert!(each < BYTES_PER_CONNECTION_MAX, "{what}: {each} bytes each");
+    };
+    let before = hookward.resident_bytes();
+    open(&hookward, 2_000, &mut wires);
+    cost("2,000 connections that were never used", before);
+    for wire in &mut wires[50..] {
+        assert_refused(&wire.ask(&Request::get(TARGET)), 405, "method_not_allowed");
+    }
+    cost("2,000 connections that were used once", before);
+}
+
+#[test]
+fn a_connection_beyond_the_default_cap_is_refused_and_the_next_one_served_when_there_is_room() {
+    allow_open_files(10_000);
+    let (sink, hookward) = pair();
+    let mut wires = Vec::new();
+    open(&hookward, CONNECTIONS_MAX, &mut wires);
+    for count in 1..=3u8 {
+        let mut refused = hookward.connect();
+        let _ = refused.try_send(event().bytes());
+        assert_refused(&refused.answer(), 503, "overloaded");
+        assert_eq!(refused.end_or_reset(), b"");
+        hookward.await_metric("hookward_connections_refused_total", &[], f64::from(count));
+    }
+    assert_refused(&wires[0].ask(&forged()), 403, "signature_mismatch");
+    wires.truncate(CONNECTIONS_MAX - 10);
+    hookward.await_metric("hookward_connections", &[], wires.len() as f64);
+    for _ in 0..10 {
+        let mut wire = hookward.connect();
+        assert_eq!(wire.ask(&event()).status, 200);
+        wires.push(wire);
+    }
+    assert_eq!(sink.wait_for(10).len(), 10);
+    hookward.await_metric("hookward_connections_refused_total", &[], 3.0);
+}
+
+#[test]
+fn a_low_soft_limit_on_open_files_does_not_bound_the_connections() {
+    allow_open_files(5_000);
+    let sink = Sink::start();
+    let hookward = Setup::new(&sink).soft_open_files(100).start();
+    let mut wires = Vec::new();
+    open(&hookward, 300, &mut wires);
+    assert_eq!(wires[299].ask(&event()).status, 200);
+    sink.first();
+}

@@ -1,0 +1,289 @@
+//! TLS: towards clients on a listener, and towards the app.
+
+use std::io::{BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::harness::received::read_request;
+use super::harness::tls::{Authority, Issued, client_config, client_config_of};
+use super::harness::*;
+
+const NAME: &str = "hooks.example";
+
+/// Writes the files of a listener and returns its `tls:` section.
+fn section(setup: &Setup, issued: &Issued, client_ca: Option<&str>) -> String {
+    let path = |name: &str, text: &str| {
+        let path = setup.dir().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (cert, key) = (path("tls.crt", &issued.cert_pem), path("tls.key", &issued.key_pem));
+    let client_ca = client_ca.map(|pem| format!(", client_ca: {}", path("ca.crt", pem))).unwrap_or_default();
+    format!("tls: {{ cert: {cert}, key: {key}{client_ca} }}")
+}
+
+/// A hookward with one TLS listener, and further configuration.
+fn start(sink: &Sink, issued: &Issued, client_ca: Option<&str>, yaml: &str) -> Hookward {
+    let setup = Setup::new(sink).without_flag("--listen");
+    let tls = section(&setup, issued, client_ca);
+    setup.config(&format!("listen: [ {{ address: \"127.0.0.1:0\", {tls} }} ]\n{yaml}")).start()
+}
+
+fn connect(hookward: &Hookward, ca: &Authority) -> Wire {
+    Wire::connect_tls(hookward.listen(), &ca.pem, NAME)
+}
+
+#[test]
+fn events_come_over_tls_1_2_and_1_3_and_the_app_is_told() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let hookward = start(&sink, &ca.issue(NAME), None, "");
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = client_config_of(&ca.pem, None, &[version]);
+        let mut wire = Wire::try_connect_tls(hookward.listen(), config, NAME, b"").unwrap();
+        for _ in 0..2 {
+            let id = new_id();
+            assert_accepted(&wire.ask(&signed(body(&id))), &id);
+        }
+    }
+    for received in sink.wait_for(4) {
+        assert_eq!(received.header("x-forwarded-proto"), "https");
+    }
+    assert_refused(&connect(&hookward, &ca).ask(&forged()), 403, "signature_mismatch");
+    assert_eq!(hookward.metrics().value("hookward_tls_handshake_failures_total", &[]), 0.0);
+}
+
+#[test]
+fn only_http_1_1_is_agreed_on() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let hookward = start(&sink, &ca.issue(NAME), None, "");
+    let offering = |protocols: &[&[u8]]| {
+        let mut config = client_config(&ca.pem);
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        Wire::try_connect_tls(hookward.listen(), config, NAME, b"")
+    };
+    assert_eq!(offering(&[b"h2", b"http/1.1"]).unwrap().ask(&event()).status, 200);
+    let refused = offering(&[b"h2"]).err().expect("a client that speaks HTTP/2 alone was let in");
+    assert!(refused.to_string().contains("NoApplicationProtocol"), "{refused}");
+    hookward.await_metric("hookward_tls_handshake_failures_total", &[], 1.0);
+}
+
+#[test]
+fn plain_http_on_a_tls_listener_is_closed_counted_and_not_quoted() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let setup = Setup::new(&sink).without_flag("--listen").flag("--log-level", "debug");
+    let tls = section(&setup, &ca.issue(NAME), None);
+    let hookward = setup.config(&format!("listen: [ {{ address: \"127.0.0.1:0\", {tls} }} ]\n")).start();
+    let mut wire = hookward.connect();
+    wire.send(event().header("X-Private", "hunter2").bytes());
+    let came = String::from_utf8_lossy(&wire.end_or_reset()).into_owned();
+    assert!(!came.contains("HTTP"), "{came:?}");
+    hookward.await_metric("hookward_tls_handshake_failures_total", &[], 1.0);
+    let stderr = poll("the line about it", || Some(hookward.stderr()).filter(|text| text.contains("handshake failed")));
+    assert!(stderr.contains("does not speak TLS") && !stderr.contains("hunter2"), "{stderr}");
+    assert_nothing_arrived_over(&connect(&hookward, &ca), &sink);
+}
+
+/// Nothing but a genuine event, posted now, has reached the sink.
+fn assert_nothing_arrived_over(wire: &Wire, sink: &Sink) {
+    let id = new_id();
+    wire.send_meanwhile(signed(body(&id)).bytes()).join().unwrap();
+    assert_eq!(sink.first().event_id(), id);
+}
+
+#[test]
+fn a_handshake_that_takes_too_long_is_cut() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let hookward = start(&sink, &ca.issue(NAME), None, "limits: { header_timeout: 200ms }\n");
+    let mut silent = hookward.connect();
+    let mut half = hookward.connect();
+    half.send(b"\x16\x03\x01\x02\x00");
+    silent.end_or_reset();
+    half.end_or_reset();
+    hookward.await_metric("hookward_tls_handshake_failures_total", &[], 2.0);
+    hookward.await_metric("hookward_connections", &[], 0.0);
+}
+
+#[test]
+fn a_probe_that_hangs_up_at_once_is_no_failure_and_one_that_hangs_up_later_is() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let hookward = start(&sink, &ca.issue(NAME), None, "");
+    let probe = |bytes: &[u8]| {
+        let mut wire = hookward.connect();
+        wire.send(bytes);
+        hookward.await_metric("hookward_connections", &[], 1.0);
+        drop(wire);
+        hookward.await_metric("hookward_connections", &[], 0.0).value("hookward_tls_handshake_failures_total", &[])
+    };
+    assert_eq!(probe(b""), 0.0);
+    assert_eq!(probe(b"\x16\x03\x01\x02\x00"), 1.0);
+}
+
+#[test]
+fn a_handshake_that_nobody_finishes_does_not_hold_up_the_end() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let mut hookward = start(&sink, &ca.issue(NAME), None, "limits: { header_timeout: 1h }\nshutdown: { drain: 1h }\n");
+    let mut silent = hookward.connect();
+    hookward.await_metric("hookward_connections", &[], 1.0);
+    hookward.stop();
+    silent.end_or_reset();
+}
+
+#[test]
+fn an_idle_connection_is_closed_with_the_alert_that_says_so() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let hookward = start(&sink, &ca.issue(NAME), None, "limits: { idle_timeout: 200ms }\n");
+    let mut wire = connect(&hookward, &ca);
+    assert_eq!(wire.ask(&event()).status, 200);
+    // rustls reports an end without close_notify as an error.
+    assert_eq!(wire.end(), b"");
+}
+
+#[test]
+fn every_other_end_is_said_too() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let hookward = start(&sink, &ca.issue(NAME), None, "");
+    for (request, status) in [
+        (event().header("Connection", "close").bytes(), 200),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_vec(), 400),
+        (event().target("no-slash").bytes(), 400),
+    ] {
+        let mut wire = connect(&hookward, &ca);
+        wire.send(request);
+        assert_eq!(wire.answer().status, status);
+        assert_eq!(wire.end(), b"");
+    }
+}
+
+#[test]
+fn a_client_that_is_refused_while_it_sends_gets_to_read_why() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let hookward = start(&sink, &ca.issue(NAME), None, "");
+    let mut wire = connect(&hookward, &ca);
+    let request = signed(vec![b'x'; 1_100_000]);
+    wire.send(request.head());
+    let sending = wire.send_meanwhile(request.framed_body());
+    assert_refused(&wire.answer(), 413, "body_too_large");
+    wire.end_or_reset();
+    sending.join().unwrap();
+}
+
+#[test]
+fn with_a_client_ca_only_its_clients_get_in() {
+    let (sink, ca, clients) = (Sink::start(), Authority::new(), Authority::new());
+    let hookward = start(&sink, &ca.issue(NAME), Some(&clients.pem), "");
+    let ask = |own: Option<&Issued>| {
+        let config = client_config_of(&ca.pem, own, rustls::ALL_VERSIONS);
+        Wire::try_connect_tls(hookward.listen(), config, NAME, b"")?.try_ask(&event())
+    };
+    assert_eq!(ask(Some(&clients.issue("telnyx"))).unwrap().status, 200);
+    assert!(ask(None).is_err());
+    assert!(ask(Some(&Authority::new().issue("telnyx"))).is_err(), "another authority's");
+    hookward.await_metric("hookward_tls_handshake_failures_total", &[], 2.0);
+    sink.wait_for(1);
+    assert_eq!(hookward.metrics().value("hookward_requests_total", &[("outcome", "accepted")]), 1.0);
+}
+
+#[test]
+fn a_connection_over_the_cap_is_closed_before_it_costs_a_handshake() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let hookward = start(&sink, &ca.issue(NAME), None, "limits: { connections: 1 }\n");
+    let mut first = connect(&hookward, &ca);
+    assert_eq!(first.ask(&event()).status, 200);
+    let second = Wire::try_connect_tls(hookward.listen(), client_config(&ca.pem), NAME, b"");
+    assert!(second.is_err());
+    let metrics = hookward.await_metric("hookward_connections_refused_total", &[], 1.0);
+    assert_eq!(metrics.value("hookward_tls_handshake_failures_total", &[]), 0.0);
+    assert_eq!(first.ask(&event()).status, 200);
+}
+
+#[test]
+fn the_end_of_each_certificate_is_a_metric_by_the_listeners_configured_address() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let hookward = start(&sink, &ca.issue_until(NAME, 2050), None, "");
+    let metrics = hookward.metrics();
+    let name = "hookward_tls_certificate_not_after_timestamp_seconds";
+    assert_eq!(metrics.value(name, &[("listener", "127.0.0.1:0")]), 2_524_608_000.0);
+    let expired = start(&sink, &ca.issue_until(NAME, 2020), None, "");
+    assert_eq!(expired.metrics().value(name, &[("listener", "127.0.0.1:0")]), 1_577_836_800.0);
+    assert!(expired.stderr().contains("the TLS certificate has expired"), "{}", expired.stderr());
+}
+
+#[test]
+fn a_key_of_another_certificate_is_exit_78_and_never_shown() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let setup = Setup::new(&sink).without_flag("--listen");
+    let mixed = Issued { key_pem: ca.issue(NAME).key_pem, ..ca.issue(NAME) };
+    let tls = section(&setup, &mixed, None);
+    let finished = setup.config(&format!("listen: [ {{ {tls} }} ]\n")).run_to_end();
+    assert_eq!(finished.code, Some(78), "{finished:?}");
+    assert!(finished.stderr.contains("listen[0].tls.key: is not the key of the first certificate"), "{finished:?}");
+    let secret = mixed.key_pem.lines().nth(1).unwrap();
+    assert!(!finished.stderr.contains(secret), "{finished:?}");
+}
+
+/// An app that speaks TLS, takes one request per connection and answers 200.
+fn tls_app(issued: &Issued) -> (SocketAddr, Receiver<Received>) {
+    let chain = CertificateDer::pem_slice_iter(issued.cert_pem.as_bytes()).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (arrived, arrivals) = channel();
+    std::thread::spawn(move || {
+        while let Ok((socket, _)) = listener.accept() {
+            let mut stream = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), socket);
+            if let Ok(Some(received)) = read_request(&mut BufReader::new(&mut stream)) {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+                let _ = stream.sock.read(&mut [0]);
+                if arrived.send(received).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    (address, arrivals)
+}
+
+fn in_front_of(app: SocketAddr, ca: &Authority, server_name: &str) -> Hookward {
+    let setup = Setup::without_upstream();
+    let path = setup.dir().join("app-ca.crt");
+    std::fs::write(&path, &ca.pem).unwrap();
+    let tls = format!("{{ ca: {}, server_name: {server_name} }}", path.display());
+    setup.config(&format!("upstream: {{ url: \"https://{app}\", tls: {tls} }}\n{QUICK_RETRIES}")).start()
+}
+
+#[test]
+fn an_app_with_a_certificate_of_a_private_ca_gets_its_events() {
+    let ca = Authority::new();
+    let (app, arrivals) = tls_app(&ca.issue("app.internal"));
+    let hookward = in_front_of(app, &ca, "app.internal");
+    let id = new_id();
+    assert_accepted(&hookward.post(&signed(body(&id))), &id);
+    let received = arrivals.recv_timeout(DEADLINE).unwrap();
+    assert_eq!((received.event_id(), received.body), (id.clone(), body(&id)));
+    hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
+}
+
+#[test]
+fn an_app_with_another_name_or_of_another_ca_gets_nothing() {
+    let (ca, stranger) = (Authority::new(), Authority::new());
+    for (trusted, name) in [(&ca, "other.internal"), (&stranger, "app.internal")] {
+        let (app, arrivals) = tls_app(&ca.issue("app.internal"));
+        let hookward = in_front_of(app, trusted, name);
+        assert_eq!(hookward.post(&event()).status, 200);
+        hookward.await_metrics("two retries", |metrics| {
+            metrics.value("hookward_delivery_attempts_total", &[("result", "retry")]) >= 2.0
+        });
+        assert!(arrivals.try_recv().is_err());
+        assert_eq!(hookward.metrics().value("hookward_buffer_events", &[("state", "pending")]), 1.0);
+    }
+}
