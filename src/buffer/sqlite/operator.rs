@@ -250,11 +250,12 @@ fn note(engine: &mut SqliteBuffer, repair: Repair, standing: Standing, now: RunM
     let mut handed_out = false;
     match repair {
         Repair::Redrive(seq) => {
-            if engine.counts.events[State::Pending as usize] == 0 {
+            if seq < engine.oldest_pending {
+                // The search for the oldest has passed it, and need not come back for it.
+                engine.pending_again.insert(seq, received_unix_ms);
+            } else if engine.counts.events[State::Pending as usize] == 0 {
                 engine.oldest_pending = seq;
                 engine.oldest_pending_unix_ms = Some(received_unix_ms);
-            } else if seq < engine.oldest_pending {
-                engine.pending_again.insert(seq, received_unix_ms);
             }
             engine.counts.add(State::Pending, bytes, verified);
             engine.lanes.again(&route, seq, due_again(now));
