@@ -115,7 +115,7 @@ impl Order {
             let entry = Entry { rank_us, seq, held_until, due, here: true, fails_since, away_since: None };
             waiting.insert(behind, entry);
         } else if let Some(entry) = self.entry(seq) {
-            (entry.here, entry.due, entry.away_since) = (true, due.min(now), None);
+            (entry.here, entry.due, entry.away_since) = (true, due, None);
         }
         self.look_at_key_of(seq, now);
         true
@@ -444,6 +444,17 @@ mod tests {
         assert_eq!(bench.at(4_000), [] as [i64; 0]);
         bench.now = RunMs(5_000);
         bench.arrive(1, 7, 0);
+        assert_eq!(bench.at(5_000), [1]);
+    }
+
+    #[test]
+    fn a_retry_that_is_handed_out_early_after_the_buffer_was_opened_again_still_waits() {
+        let mut bench = Bench::new(0);
+        bench.arrive(1, 7, 0);
+        assert_eq!(bench.at(0), [1]);
+        bench.ended(1, Some(5_000));
+        bench.order.arrive(Seq(1), Place { key: 7, rank_us: 0 }, RunMs(0), RunMs(5_000), RunMs(100));
+        assert_eq!(bench.at(4_999), [] as [i64; 0]);
         assert_eq!(bench.at(5_000), [1]);
     }
 

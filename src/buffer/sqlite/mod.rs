@@ -409,6 +409,8 @@ impl SqliteBuffer {
         let mut appended: Vec<Appended> = Vec::with_capacity(appends.len());
         let mut added = Added::default();
         let mut group: HashMap<Fingerprint, Seq> = HashMap::new();
+        // Routes of which events of this group wait.
+        let mut waiting: Vec<&str> = Vec::new();
         for append in appends {
             if let Some((fingerprint, window)) = &append.event.dedupe {
                 let in_group = group.get(fingerprint).copied();
@@ -428,8 +430,12 @@ impl SqliteBuffer {
             if let Some((fingerprint, _)) = &append.event.dedupe {
                 group.insert(*fingerprint, seq);
             }
-            let may_overtake = !self.settings.in_order || self.lanes.is_clear(&append.event.event.route);
-            let claimed = append.claim && may_overtake;
+            let route = &*append.event.event.route;
+            let is_first = self.lanes.is_clear(route) && !waiting.contains(&route);
+            let claimed = append.claim && (is_first || !self.settings.in_order);
+            if !claimed && !waiting.contains(&route) {
+                waiting.push(route);
+            }
             appended.push(Appended::Stored { seq, claimed });
         }
         Ok(appended)

@@ -478,6 +478,11 @@ fn a_new_event_goes_past_those_that_wait_unless_order_matters() {
         store(&mut engine, "waits", false, 0);
         let new = store(&mut engine, "new", true, 0);
         assert_eq!(new, Appended::Stored { seq: Seq(2), claimed: !in_order });
+        claim_all(&mut engine, 0);
+        let appends = vec![append("a", b"a", true), append("b", b"b", false), append("c", b"c", true)];
+        let appended = engine.commit(&Work { appends, settlements: vec![] }, RunMs(0)).unwrap();
+        let claimed = |n: usize| matches!(appended[n], Appended::Stored { claimed: true, .. });
+        assert_eq!([claimed(0), claimed(1), claimed(2)], [true, false, !in_order], "within a group too");
     }
 }
 
