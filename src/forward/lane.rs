@@ -328,3 +328,82 @@ impl Sequence {
         ready.chain(std::mem::take(&mut self.parked).into_values()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::buffer::event::tests::event;
+
+    const NOW: RunMs = RunMs(1_000);
+
+    fn claimed(seq: i64) -> Claimed {
+        let event = Arc::new(event("e", br#"{"data":{"payload":{"id":"one key"}}}"#));
+        let (stored_at, tried_since, due) = (NOW, NOW, RunMs(0));
+        Claimed { seq: Seq(seq), event, attempts: 0, client_errors: 0, stored_at, tried_since, due }
+    }
+
+    fn ordered() -> (Lane, Scheduler) {
+        let (max_block, reorder_window) = (Duration::from_secs(30), Duration::ZERO);
+        let ordering = Ordering { key: "/data/payload/id".to_owned(), max_block, reorder_window };
+        (Lane::new(LaneId(1), Some(&ordering)), Scheduler::new(16))
+    }
+
+    fn begun(lane: &mut Lane, scheduler: &mut Scheduler) -> Option<i64> {
+        match lane.step(scheduler, NOW) {
+            Step::Begin(claimed, _) => Some(claimed.seq.0),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_event_of_which_the_buffer_tells_while_a_claim_is_under_way_is_claimed_after_it() {
+        let mut lane = Lane::new(LaneId(1), None);
+        let mut scheduler = Scheduler::new(16);
+        assert!(matches!(lane.step(&mut scheduler, NOW), Step::Claim(_)));
+        lane.look_into_buffer();
+        assert!(matches!(lane.step(&mut scheduler, NOW), Step::Rest { .. }), "one at a time");
+        lane.claimed(vec![], None);
+        assert!(matches!(lane.step(&mut scheduler, NOW), Step::Claim(_)));
+    }
+
+    #[test]
+    fn what_memory_has_waits_for_a_claim_that_may_bring_older_events_of_its_key() {
+        let (mut lane, mut scheduler) = ordered();
+        assert!(matches!(lane.step(&mut scheduler, NOW), Step::Claim(_)));
+        lane.add_fresh(&mut [claimed(5)].into());
+        assert_eq!(begun(&mut lane, &mut scheduler), None);
+        lane.claimed(vec![claimed(4)], None);
+        assert_eq!(begun(&mut lane, &mut scheduler), Some(4));
+        lane.ended(Seq(4), None, NOW);
+        assert_eq!(begun(&mut lane, &mut scheduler), Some(5));
+    }
+
+    #[test]
+    fn what_a_claim_brings_does_not_go_past_older_events_that_memory_has() {
+        let (mut lane, mut scheduler) = ordered();
+        assert!(matches!(lane.step(&mut scheduler, NOW), Step::Claim(_)));
+        lane.add_fresh(&mut [claimed(3)].into());
+        lane.claimed(vec![claimed(4)], Some(RunMs(0)));
+        // The next claim is under way before 3 and 4 are looked at.
+        lane.is_claiming = true;
+        assert_eq!(begun(&mut lane, &mut scheduler), None);
+        lane.claimed(vec![], None);
+        assert_eq!(begun(&mut lane, &mut scheduler), Some(3));
+    }
+
+    #[test]
+    fn while_the_app_wants_to_be_left_alone_new_events_go_back_to_the_buffer() {
+        let mut lane = Lane::new(LaneId(1), None);
+        let mut scheduler = Scheduler::new(16);
+        scheduler.hold(Duration::from_secs(60), NOW);
+        lane.add_fresh(&mut [claimed(1), claimed(2)].into());
+        for seq in [2, 1] {
+            let Step::PutBack(back, Class::Fresh, RunMs(0)) = lane.step(&mut scheduler, NOW) else { panic!("{seq}") };
+            assert_eq!(back.seq, Seq(seq));
+        }
+        let Step::Rest { until, .. } = lane.step(&mut scheduler, NOW) else { panic!() };
+        assert_eq!(until, Some(RunMs(61_000)));
+    }
+}

@@ -211,6 +211,8 @@ struct World {
     /// The run of the process: what belongs to an earlier one is void.
     run: u64,
     highest_in_flight: usize,
+    /// What the app has wished for.
+    held_until: i64,
 }
 
 impl World {
@@ -243,6 +245,7 @@ impl World {
             },
             run: 0,
             highest_in_flight: 0,
+            held_until: 0,
             settings,
         };
         for index in 0..world.settings.arrivals.len() {
@@ -263,6 +266,7 @@ impl World {
     fn start_lanes(&mut self) {
         self.run += 1;
         self.scheduler = Scheduler::new(self.settings.max_concurrency);
+        self.held_until = 0;
         self.lane_of.clear();
         self.lanes.clear();
         for lane in 0..self.settings.lanes {
@@ -505,7 +509,7 @@ impl World {
 
     fn begin(&mut self, lane: usize, claimed: Claimed, slot: Slot) {
         self.waiting[lane] -= usize::from(slot.class == Class::Fresh);
-        self.check_begin(lane, &claimed);
+        self.check_begin(lane, &claimed, slot.class);
         let mood = self.settings.mood(self.now);
         let Some(row) = self.rows.get_mut(&claimed.seq) else { panic!() };
         row.first_attempt.get_or_insert(self.now);
@@ -537,13 +541,13 @@ impl World {
         self.highest_in_flight = self.highest_in_flight.max(self.attempts.len());
     }
 
-    fn check_begin(&self, lane: usize, claimed: &Claimed) {
+    fn check_begin(&self, lane: usize, claimed: &Claimed, class: Class) {
         let (now, seq) = (self.now, claimed.seq);
         let row = &self.rows[&seq];
         assert!(!row.is_settled && self.handed_out.contains(&seq), "{seq:?} is settled");
         assert_eq!(row.lane, lane);
         assert!(row.due.0 <= now, "{seq:?} is tried at {now} and is due at {}", row.due.0);
-        assert_eq!(self.scheduler.held(RunMs(now)), None, "{seq:?} is tried while the app wants to be left alone");
+        assert!(self.held_until <= now, "{seq:?} is tried while the app wants to be left alone");
         let others = self.attempts.len();
         match self.scheduler.state() {
             State::Closed => {
@@ -553,6 +557,10 @@ impl World {
             State::Open => panic!("tried while open"),
         }
         assert!(!self.attempts.values().any(|attempt| attempt.claimed.seq == seq), "{seq:?} twice at once");
+        let backlog = self.attempts.values().filter(|attempt| attempt.slot.class == Class::Backlog).count();
+        if class == Class::Backlog && self.scheduler.state() == State::Closed {
+            assert!(backlog < (self.scheduler.limit() / 2).max(1), "{seq:?} takes from what is kept for new events");
+        }
         if let Some(ordering) = &self.settings.ordering
             && row.key.is_some()
         {
@@ -595,6 +603,7 @@ impl World {
         let Attempt { lane, claimed, slot, begun, signal, hold, verdict, .. } = attempt;
         let now = RunMs(self.now);
         let latency = now.since(RunMs(begun));
+        self.held_until = self.held_until.max(hold.map_or(0, |hold| now.plus(hold).0));
         let held = hold.is_some_and(|hold| self.scheduler.hold(hold, now));
         let ended = self.scheduler.end(&slot, signal, latency, now);
         self.wake_as(if held { Wake::All } else { ended.wake });
