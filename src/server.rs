@@ -248,6 +248,7 @@ impl Server {
             body_memory,
             admin: admin_state.clone(),
             tls: public.tls,
+            longest_window: storage::longest_window(&config),
             current: Mutex::new((config, upstreams)),
         });
         Ok(Server {

@@ -1,6 +1,7 @@
 //! Another configuration for a process that runs: all of it, or nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -9,7 +10,7 @@ use thiserror::Error;
 use super::live::{AssembleError, Assembly};
 use super::storage::{Storage, longest_window};
 use super::upstreams::Upstreams;
-use crate::config::{Config, Listener};
+use crate::config::{Config, Listener, Log};
 use crate::forward::client::ClientError;
 use crate::http::admin::{AdminState, ConfigurationView};
 use crate::http::body_memory::BodyMemory;
@@ -42,6 +43,8 @@ pub struct Reloader {
     pub(super) admin: Arc<AdminState>,
     /// What the listeners show their clients, in the order of the configuration.
     pub(super) tls: Vec<Option<Arc<Keeper>>>,
+    /// Ids are remembered for this long at most, whatever a route asks for later.
+    pub(super) longest_window: Duration,
     /// What is in force, and the apps it names.
     pub(super) current: Mutex<(Config, Upstreams)>,
 }
@@ -67,7 +70,7 @@ impl Reloader {
             }
         }
         self.admin.upstreams.store(Arc::new(upstreams.views(&config)));
-        let needs_restart = needs_restart(&current.0, &config);
+        let needs_restart = needs_restart(&current.0, &config, self.longest_window);
         for what in &needs_restart {
             tracing::warn!("{what} has changed, which takes effect after a restart only");
         }
@@ -99,7 +102,7 @@ impl Reloader {
 }
 
 /// What has changed that a running process cannot change.
-fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+fn needs_restart(old: &Config, new: &Config, longest: Duration) -> Vec<String> {
     let changed = [
         ("listen", !same_listeners(&old.listen, &new.listen)),
         ("admin", old.admin != new.admin),
@@ -109,7 +112,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("shutdown", old.shutdown != new.shutdown),
         ("log.level or log.format", (old.log.level, old.log.format) != (new.log.level, new.log.format)),
         ("threads", old.threads != new.threads),
-        ("routes[].dedupe.window, now longer than any at the start,", longest_window(new) > longest_window(old)),
+        ("routes[].dedupe.window, now longer than any at the start,", longest_window(new) > longest),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what.to_owned()).collect()
 }
@@ -130,6 +133,7 @@ fn fixed_as_before(new: Config, old: &Config) -> Config {
         delivery: old.delivery.clone(),
         shutdown: old.shutdown.clone(),
         threads: old.threads,
+        log: Log { level: old.log.level, format: old.log.format, ..new.log },
         ..new
     }
 }

@@ -141,7 +141,7 @@ fn an_app_that_fails_costs_a_502_or_504_with_its_reason() {
             _ => {}
         }
     });
-    let hookward = proxy_to(&app, ", upstream: { timeout: 300ms, connect_timeout: 300ms }");
+    let hookward = proxy_to(&app, ", upstream: { timeout: 2s }");
     assert_refused(&hookward.post(&event().target("/closes")), 502, "upstream_failed");
     assert_refused(&hookward.post(&event().target("/garbage")), 502, "upstream_failed");
     assert_refused(&hookward.post(&event().target("/switches")), 502, "upstream_failed");

@@ -203,14 +203,15 @@ fn events_follow_their_route_to_another_app_and_wait_where_there_is_none() {
 #[test]
 fn what_a_running_process_cannot_change_is_reported_and_the_rest_takes_effect() {
     let (_sink, hookward) = pair_with("routes: [ { name: a, path: /a } ]\n");
-    reload(
-        &hookward,
-        "buffer: { dedupe_entries: 5 }\nshutdown: { drain: 1s }\nroutes: [ { name: b, path: /b, dedupe: { window: 48h } } ]\n",
-    );
+    let yaml = "buffer: { dedupe_entries: 5 }\nshutdown: { drain: 1s }\nlog: { level: warn }\n\
+                routes: [ { name: b, path: /b, dedupe: { window: 48h } } ]\n";
+    reload(&hookward, yaml);
     assert_eq!(hookward.post(&event().target("/b")).status, 200);
     let needs: Vec<_> = config_status(&hookward)["needs_restart"].as_array().unwrap().clone();
-    assert_eq!(needs.len(), 3, "{needs:?}");
+    assert_eq!(needs.len(), 4, "{needs:?}");
     assert!(needs.contains(&"buffer".into()) && needs.contains(&"shutdown".into()));
+    reload(&hookward, &format!("{yaml}limits: {{ connections: 99 }}\n"));
+    assert_eq!(config_status(&hookward)["needs_restart"], serde_json::json!(needs), "as long as it is not restarted");
     let log = hookward.stderr();
     assert!(log.contains("buffer has changed, which takes effect after a restart only"), "{log}");
     reload(&hookward, "routes: [ { name: b, path: /b } ]\n");
