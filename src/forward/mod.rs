@@ -62,6 +62,7 @@ const TELL_UNORDERED_EVERY: Duration = Duration::from_secs(60);
 pub struct Lanes {
     lanes: Mutex<HashMap<Arc<str>, Arc<Queue>>>,
     waiting_bytes: AtomicUsize,
+    made: AtomicU64,
 }
 
 #[derive(Default)]
@@ -100,11 +101,15 @@ impl Lanes {
     /// Nothing waits.
     #[allow(clippy::new_without_default, reason = "made once, by name")]
     pub fn new() -> Arc<Lanes> {
-        Arc::new(Lanes { lanes: Mutex::default(), waiting_bytes: AtomicUsize::new(0) })
+        Arc::new(Lanes { lanes: Mutex::default(), waiting_bytes: AtomicUsize::new(0), made: AtomicU64::new(0) })
     }
 
     fn queue(&self, route: &str) -> Option<Arc<Queue>> {
         self.lanes.lock().get(route).cloned()
+    }
+
+    fn new_id(&self) -> LaneId {
+        LaneId(self.made.fetch_add(1, Ordering::Relaxed))
     }
 
     /// An event leaves memory.
@@ -195,7 +200,7 @@ impl Forwarder {
             forwarder: self.clone(),
             route: route.clone(),
             queue,
-            lane: lane::Lane::new(new_lane_id(), self.ordering.as_ref()),
+            lane: lane::Lane::new(self.lanes.new_id(), self.ordering.as_ref()),
             upstream: None,
             attempts: JoinSet::new(),
             under_way: HashMap::new(),
@@ -219,11 +224,6 @@ impl Forwarder {
     pub fn now(&self) -> RunMs {
         RunClock { clock: &*self.clock, base: self.run_base }.now()
     }
-}
-
-fn new_lane_id() -> LaneId {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    LaneId(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// An attempt under way. Whatever happens to it, its slot goes back and the event is settled:
