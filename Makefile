@@ -47,7 +47,7 @@ bench-outage: tools
 tools:
 	@./.ci/tools
 
-# The smuggling check runs between a real nginx and a server in Python; strace lets syncs fail.
+# A real nginx (with Lua) and a server in Python stand around hookward; strace lets syncs fail.
 test-tools:
 	@./.ci/tools test
 

@@ -21,6 +21,7 @@ mod duplicate;
 mod events_api;
 mod events_cli;
 mod explain;
+mod gateway;
 mod harness;
 mod headers;
 mod limits;

@@ -87,6 +87,24 @@ fn a_busy_app_that_recovers_gets_its_window_back() {
 }
 
 #[test]
+fn one_poison_event_in_a_hundred_holds_up_no_other() {
+    let sink = Sink::start();
+    sink.behave(|received| Reply::status(if received.event_id().starts_with("poison") { 400 } else { 200 }));
+    let hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
+    let mut wire = hookward.connect();
+    for n in 0..400 {
+        let id = if n % 100 == 0 { format!("poison-{n}") } else { new_id() };
+        assert_accepted(&wire.ask(&signed(body(&id))), &id);
+    }
+    let is_poison = |received: &Received| received.event_id().starts_with("poison");
+    let received = sink.wait_until(|all| all.iter().filter(|received| !is_poison(received)).count() == 396);
+    assert!(received.iter().filter(|received| !is_poison(received)).all(|received| received.attempt() == 1));
+    hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], 396.0);
+    assert_eq!(status(&hookward)["state"], "closed");
+    assert!(!hookward.stderr().contains("the app is not tried any more"), "{}", hookward.stderr());
+}
+
+#[test]
 fn routes_with_equal_upstreams_share_one_breaker() {
     let mut sink = Sink::start();
     sink.stop();

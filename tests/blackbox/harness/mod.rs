@@ -3,6 +3,7 @@
 pub mod event;
 pub mod hookward;
 pub mod metrics;
+pub mod nginx;
 pub mod process;
 pub mod raw_app;
 pub mod received;
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 pub use event::{body, event, forged, new_id, now_s, signed, signed_at};
 pub use hookward::{At, Hookward, Setup, command, run_to_end};
+pub use nginx::{Nginx, installed};
 pub use process::Process;
 pub use received::Received;
 pub use sink::{Reply, Sink};

@@ -6,7 +6,7 @@ mod second_server;
 
 use std::sync::Mutex;
 
-use nginx::{Manner, Nginx};
+use nginx::{Front, Manner};
 use second_server::{SecondServer, Seen};
 use serde_json::Value;
 
@@ -26,7 +26,7 @@ routes: [ { name: hooks, path: \"/*\", dedupe: off } ]
 ";
 
 struct Chain {
-    nginx: Nginx,
+    nginx: Front,
     hookward: Hookward,
     second: SecondServer,
 }
@@ -43,7 +43,7 @@ impl Chain {
         let second = SecondServer::start();
         let setup = Setup::without_upstream().flag("--upstream", &second.url()).flag("--log-format", "json");
         let hookward = setup.config(CONFIG).start();
-        let nginx = Nginx::start(hookward.listen());
+        let nginx = Front::start(hookward.listen());
         Chain { nginx, hookward, second }
     }
 

@@ -90,17 +90,3 @@ impl Seen {
         telnyx_key().verifying_key().verify_strict(&message, &signature).is_ok()
     }
 }
-
-/// A program that these tests cannot do without.
-pub fn installed(name: &str, places: &[&str]) -> String {
-    let candidates = [name].into_iter().chain(places.iter().copied());
-    let found = candidates.into_iter().find(|program| {
-        let probe = Command::new(program).arg("-V").output();
-        probe.is_ok_and(|output| output.status.success())
-    });
-    found
-        .unwrap_or_else(|| {
-            panic!("{name} is not installed; `make test` installs it, on Debian: apt-get install {name}")
-        })
-        .to_owned()
-}
