@@ -326,6 +326,9 @@ async fn nothing_is_repaired_before_what_became_of_events_is_written() {
     assert_eq!(committer.repair(vec![Repair::Discard(Seq(9))]).await, Err(DeskError::Full));
     assert!(!committer.is_withdrawn(Seq(9)));
     assert!(committer.repair(vec![Repair::Discard(Seq(8))]).await.is_ok(), "once there is room");
+    gate.outcomes.lock().push(Some(BufferError::Failed("gone".into())));
+    committer.settle(Settlement { seq: Seq(7), outcome: Outcome::Delivered, attempts: 1, last: None });
+    assert_eq!(committer.repair(vec![Repair::Discard(Seq(7))]).await, Err(DeskError::Failed), "not a lack of room");
 }
 
 const DAY_S: u64 = 86_400;

@@ -138,9 +138,9 @@ impl Owner {
             }
             Request::Repair(repairs, answer) => {
                 // What could not be written before would be forgotten by what is repaired now.
-                let repaired = match self.settlements.is_empty() {
-                    true => self.attend(|engine| engine.repair(&repairs, now)),
-                    false => Err(DeskError::Full),
+                let repaired = match self.engine {
+                    Some(_) if !self.settlements.is_empty() => Err(DeskError::Full),
+                    _ => self.attend(|engine| engine.repair(&repairs, now)),
                 };
                 if let Ok(repaired) = &repaired {
                     self.note_repairs(&repairs, repaired);
