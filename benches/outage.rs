@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -29,7 +29,7 @@ fn main() {
     let setting = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
     let (outage_s, rate) = (setting("HOOKWARD_BENCH_OUTAGE_S", 60), setting("HOOKWARD_BENCH_RATE", 500));
     // After the outage, events come for about as long as its backlog needs, and a little longer.
-    let total_s = NORMAL_S + outage_s + outage_s + 10;
+    let total_s = NORMAL_S + outage_s + outage_s * 6 / 10 + 10;
     let app = App::start();
     let dir = tempfile::tempdir().unwrap();
     let (public, secret) = keys();
@@ -105,6 +105,7 @@ fn main() {
     println!("the app's latency, draining     {}", latency(up_ms, last_ms));
     println!("first attempts, before          {}", first(first_ms + 2000, down_ms - 100));
     println!("first attempts, draining        {} (events that came after it was found up)", first(closed_ms, last_ms));
+    println!("connections to the app          {}", app.inner.connections.load(Ordering::SeqCst));
     println!("delivered                       {} events, {} of them twice", deliveries.len(), {
         deliveries.values().filter(|times| **times > 1).count()
     });
@@ -133,7 +134,9 @@ struct Inner {
     is_up: AtomicBool,
     busy: Mutex<usize>,
     freed: Condvar,
-    sockets: Mutex<Vec<TcpStream>>,
+    /// Those that are open, by number.
+    sockets: Mutex<HashMap<usize, TcpStream>>,
+    connections: AtomicUsize,
 }
 
 impl App {
@@ -157,9 +160,13 @@ impl App {
                 if !inner.is_up.load(Ordering::SeqCst) {
                     return;
                 }
-                inner.sockets.lock().unwrap().push(socket.try_clone().unwrap());
+                let number = inner.connections.fetch_add(1, Ordering::SeqCst);
+                inner.sockets.lock().unwrap().insert(number, socket.try_clone().unwrap());
                 let (inner, requests) = (inner.clone(), requests.clone());
-                std::thread::spawn(move || converse(socket, &inner, &requests));
+                std::thread::spawn(move || {
+                    converse(socket, &inner, &requests);
+                    inner.sockets.lock().unwrap().remove(&number);
+                });
             }
         });
     }
@@ -168,7 +175,7 @@ impl App {
     fn stop(&self) {
         self.inner.is_up.store(false, Ordering::SeqCst);
         drop(TcpStream::connect(self.address));
-        for socket in self.inner.sockets.lock().unwrap().drain(..) {
+        for (_, socket) in self.inner.sockets.lock().unwrap().drain() {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
