@@ -3,6 +3,7 @@
 //! Sources: `statfs(2)` for the kind of file system, `/proc/self/mountinfo` (proc(5)) for
 //! Kubernetes' emptyDir, whose mount root shows as `…/kubernetes.io~empty-dir/<name>`.
 
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 /// What the data directory outlives. Ordered: more is greater.
@@ -45,11 +46,38 @@ const FUSE: u64 = 0x6573_5546;
 const CIFS: u64 = 0xff53_4d42;
 const SMB2: u64 = 0xfe53_4d42;
 
+/// Makes the names in a directory durable: a file that is synced while its name is not is gone with
+/// the name after a power loss.
+///
+/// # Errors
+/// The disk failed. A file system that cannot sync a directory is passed over.
+pub fn sync_names_in(dir: &Path) -> io::Result<()> {
+    match std::fs::File::open(dir)?.sync_all() {
+        Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
+        synced => synced,
+    }
+}
+
+/// The same for the names of a directory itself and of those above it. At every start, as an earlier
+/// one may have been cut off between making them and this.
+///
+/// # Errors
+/// See [`sync_names_in`]. Where this user may not look, we have made nothing.
+pub fn sync_names_down_to(dir: &Path) -> io::Result<()> {
+    for above in dir.canonicalize()?.ancestors().skip(1) {
+        match sync_names_in(above) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
 /// Looks at the file system under a directory.
 ///
 /// # Errors
 /// When the kernel cannot say.
-pub fn find(dir: &Path) -> std::io::Result<Found> {
+pub fn find(dir: &Path) -> io::Result<Found> {
     let stat = rustix::fs::statfs(dir)?;
     #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast, reason = "a bit pattern, signed on some platforms")]
     let kind = stat.f_type as u64 & 0xffff_ffff;
@@ -108,7 +136,7 @@ impl Space {
     ///
     /// # Errors
     /// When it cannot say.
-    pub fn of(dir: &Path) -> std::io::Result<Space> {
+    pub fn of(dir: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(dir)?;
         Ok(Space { free_bytes: stat.f_bavail * stat.f_frsize, total_bytes: stat.f_blocks * stat.f_frsize })
     }

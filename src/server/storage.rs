@@ -176,6 +176,7 @@ async fn take_data_dir(config: &Config) -> Result<(InstanceLock, durability::Fou
     let dir = &config.data_dir;
     let failed = |error| ServerError::DataDir { path: dir.display().to_string(), error };
     make_data_dir(dir).map_err(failed)?;
+    durability::sync_names_down_to(dir).map_err(failed)?;
     let found = durability::find(dir).map_err(failed)?;
     if found.level < config.buffer.require {
         return Err(ServerError::Durability {

@@ -27,7 +27,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use thiserror::Error;
 
-use super::durability::Space;
+use super::durability::{Space, sync_names_in};
 use super::event::{Fingerprint, NewEvent, Outcome, Seq, Settlement, State};
 use super::index::Index;
 use super::record::{Detail, Filter, Listed, Repair, Repaired, Slice};
@@ -98,14 +98,26 @@ pub enum OpenError {
         /// What the system says.
         error: io::Error,
     },
-    /// SQLite refused.
+    /// SQLite could not read or write it.
+    #[error("{path}: {error}; look after its disk, then start again: nothing has been thrown away")]
+    Unusable {
+        /// The file.
+        path: String,
+        /// What SQLite says.
+        error: BufferError,
+    },
+    /// It is not what durability rests on.
     #[error("{0}")]
     Failed(String),
 }
 
-impl From<BufferError> for OpenError {
-    fn from(error: BufferError) -> Self {
-        OpenError::Failed(error.to_string())
+impl OpenError {
+    fn io(path: &Path) -> impl Fn(io::Error) -> OpenError {
+        move |error| OpenError::Io { path: path.display().to_string(), error }
+    }
+
+    fn unusable(path: &Path) -> impl Fn(BufferError) -> OpenError {
+        move |error| OpenError::Unusable { path: path.display().to_string(), error }
     }
 }
 
@@ -206,7 +218,11 @@ impl SqliteBuffer {
     /// See [`OpenError`]; to be tried again.
     pub fn reopen(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<SqliteBuffer, OpenError> {
         let (engine, _) = SqliteBuffer::open_holding(dir, settings, handed_out)?;
-        let busy: i64 = engine.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).or_failed()?;
+        let busy: i64 = engine
+            .db
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+            .or_failed()
+            .map_err(OpenError::unusable(&dir.join(DATABASE_FILE)))?;
         if busy != 0 {
             return Err(OpenError::Failed("the write-ahead log could not be written back".to_owned()));
         }
@@ -217,8 +233,7 @@ impl SqliteBuffer {
     fn open_holding(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<(SqliteBuffer, Recovery), OpenError> {
         let path = dir.join(DATABASE_FILE);
         // First of all: SQLite cuts off what it cannot read.
-        let damage = wal_scan::look(&path, schema::PAGE_LEN)
-            .map_err(|error| OpenError::Io { path: path.display().to_string(), error })?;
+        let damage = wal_scan::look(&path, schema::PAGE_LEN).map_err(OpenError::io(&path))?;
         let mut db = schema::open(&path)?;
         let wal_pages = Arc::new(AtomicU64::new(0));
         let seen = wal_pages.clone();
@@ -226,7 +241,8 @@ impl SqliteBuffer {
             seen.store(u64::try_from(pages).unwrap_or(0), Ordering::Relaxed);
             Ok(())
         }))
-        .or_failed()?;
+        .or_failed()
+        .map_err(OpenError::unusable(&path))?;
         let mut engine = SqliteBuffer {
             db,
             dir: dir.to_owned(),
@@ -246,7 +262,10 @@ impl SqliteBuffer {
             opened: RunMs::default(),
             pending_again: BTreeMap::new(),
         };
-        let recovery = engine.recover(&handed_out.iter().copied().collect())?;
+        let recovery = engine.recover(&handed_out.iter().copied().collect()).map_err(OpenError::unusable(&path))?;
+        // The log is there now. SQLite syncs its name too, but passes over an error of that
+        // (`unixSync`): what is acknowledged from here on would be lost with the name.
+        sync_names_in(dir).map_err(OpenError::io(&path))?;
         Ok((engine, Recovery { damage, ..recovery }))
     }
 

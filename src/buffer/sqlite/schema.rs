@@ -94,7 +94,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
     drop(file.map_err(|error| OpenError::Io { path: shown.to_string(), error })?);
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| OpenError::unusable(path)(failed(&error)))?;
     prepare(&db, path).inspect_err(|_| {
         // What cannot be used is left as it was found.
         let _ = db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
@@ -103,7 +103,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
 }
 
 fn prepare(db: &Connection, path: &Path) -> Result<(), OpenError> {
-    let sql = |error: rusqlite::Error| OpenError::Failed(failed(&error).to_string());
+    let sql = |error: rusqlite::Error| OpenError::unusable(path)(failed(&error));
     // EXCLUSIVE first: then there is no shared-memory file, and nobody else gets in.
     db.execute_batch("PRAGMA locking_mode=EXCLUSIVE;").map_err(sql)?;
     let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sql)?;

@@ -19,6 +19,7 @@ use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use crate::buffer::Damage;
+use crate::buffer::durability::sync_names_in;
 
 const HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
@@ -65,6 +66,9 @@ pub(super) fn look(database: &Path, page_bytes: usize) -> io::Result<Option<Dama
     let copy = numbered_copy(database, numbers.last().map_or(1, |last| last + 1));
     std::fs::copy(&log, &copy)?;
     File::open(&copy)?.sync_all()?;
+    if let Some(dir) = database.parent() {
+        sync_names_in(dir)?;
+    }
     for old in numbers.iter().rev().skip(COPIES_MAX - 1) {
         std::fs::remove_file(numbered_copy(database, *old))?;
     }
