@@ -143,9 +143,11 @@ impl<T> Router<T> {
 /// that gives room for six.
 const READINGS_MAX: usize = 64;
 
-/// What an app may do to a path before it looks for a handler; `None` if that changes nothing. Apps
-/// take any of these liberties, in any order.
-const LIBERTIES: [fn(&[u8]) -> Option<Vec<u8>>; 6] =
+/// What an app may do to a path before it looks for a handler; `None` if that changes nothing.
+type Liberty = fn(&[u8]) -> Option<Vec<u8>>;
+
+/// Apps take any of these, in any order.
+const LIBERTIES: [Liberty; 6] =
     [percent_decoded, slashes_turned, parameters_cut, slashes_merged, dots_resolved, query_cut];
 
 /// Every path that an app could take this one for, each without regard to case and without a slash
