@@ -8,9 +8,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::output::{FAILED, fail, print};
 use super::reloads::Reloads;
 use super::{BAD_CONFIG, ConfigArgs, notify};
-use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::config::files::Watch;
+use crate::faults;
 use crate::logging;
 use crate::server::{Passed, Server, ServerError};
 
@@ -77,7 +77,7 @@ async fn serve(config: Config, passed: Passed, args: ConfigArgs, watch: Watch) -
     // From here on it ends nothing, as it would if nobody took it.
     let hup = install(SignalKind::hangup())?;
     let server = tokio::select! {
-        server = Server::start(config, passed, Arc::new(SystemClock::new())) => server?,
+        server = Server::start(config, passed, Arc::new(faults::clock())) => server?,
         () = signals.stop() => return Ok(Ended::AtOnce),
     };
     let reloads = Reloads::new(args, watch, server.reloader());
