@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::Address;
 use super::event::body_for;
 use super::ledger::Ledger;
 use crate::harness::event::{FORGER, signed_by};
-use crate::harness::{Answer, Request, Wire, now_s, signed};
+use crate::harness::{Answer, Request, Wire, now_s, signed_at};
 
 /// Pause after a refusal: a sender that hammered would be the fault.
 const AFTER_REFUSAL: Duration = Duration::from_millis(10);
@@ -26,7 +26,13 @@ pub struct Load {
 }
 
 impl Load {
-    pub(super) fn start(name: &str, connections: usize, ledger: Arc<Ledger>, address: Arc<Address>) -> Load {
+    pub(super) fn start(
+        name: &str,
+        connections: usize,
+        ledger: Arc<Ledger>,
+        address: Arc<Address>,
+        ahead_s: Arc<AtomicI64>,
+    ) -> Load {
         let over = Arc::new(AtomicBool::new(false));
         let senders = (0..connections)
             .map(|number| {
@@ -35,6 +41,7 @@ impl Load {
                     ledger: ledger.clone(),
                     address: address.clone(),
                     over: over.clone(),
+                    ahead_s: ahead_s.clone(),
                     wire: None,
                 };
                 std::thread::Builder::new().stack_size(256 << 10).spawn(|| sender.run()).unwrap()
@@ -73,6 +80,7 @@ struct Sender {
     ledger: Arc<Ledger>,
     address: Arc<Address>,
     over: Arc<AtomicBool>,
+    ahead_s: Arc<AtomicI64>,
     wire: Option<(SocketAddr, Wire)>,
 }
 
@@ -94,13 +102,13 @@ impl Sender {
 
     /// Until it is answered 200; whether it was, before the end.
     fn post(&mut self, id: &str) -> bool {
-        let mut request = signed(body_for(id));
+        let mut request = self.signed(id);
         let mut signed_at = Instant::now();
         while !self.over.load(Ordering::SeqCst) {
             let Some(address) = self.address.await_up() else { continue };
             // The signature of an old attempt would be stale; Telnyx signs each anew.
             if signed_at.elapsed() > Duration::from_secs(60) {
-                request = signed(body_for(id));
+                request = self.signed(id);
                 signed_at = Instant::now();
             }
             let asked = Instant::now();
@@ -118,6 +126,10 @@ impl Sender {
             }
         }
         false
+    }
+
+    fn signed(&self, id: &str) -> Request {
+        signed_at(now_s() + self.ahead_s.load(Ordering::SeqCst), body_for(id))
     }
 
     fn forge(&mut self, id: &str) {

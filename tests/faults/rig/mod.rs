@@ -3,17 +3,20 @@
 
 mod app;
 mod buffer;
+mod clock_file;
 mod event;
 mod ledger;
 mod load;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::harness::{Hookward, Setup, poll_within};
 pub use app::{App, Mood};
 pub use buffer::Held;
+pub use clock_file::ClockFile;
 pub use ledger::{Ledger, Verdict};
 pub use load::Load;
 
@@ -33,6 +36,8 @@ pub struct Rig {
     pub app: App,
     pub ledger: Arc<Ledger>,
     address: Arc<Address>,
+    /// How far the senders' clocks are ahead, seconds.
+    ahead_s: Arc<AtomicI64>,
 }
 
 /// Where hookward is, while it is up; senders wait for it.
@@ -62,7 +67,7 @@ impl Rig {
         let ledger = Arc::new(Ledger::default());
         let app = App::start(ledger.clone());
         let setup = change(Setup::new(app.sink()).config(QUICK));
-        Rig { setup, hookward: None, app, ledger, address: Arc::default() }
+        Rig { setup, hookward: None, app, ledger, address: Arc::default(), ahead_s: Arc::default() }
     }
 
     /// The same, started.
@@ -116,7 +121,12 @@ impl Rig {
 
     /// Senders over so many connections, until they are told to stop.
     pub fn load(&self, name: &str, connections: usize) -> Load {
-        Load::start(name, connections, self.ledger.clone(), self.address.clone())
+        Load::start(name, connections, self.ledger.clone(), self.address.clone(), self.ahead_s.clone())
+    }
+
+    /// Senders sign with this much more than the time, as those of a world whose clock jumps do.
+    fn senders_are_ahead(&self, seconds: i64) {
+        self.ahead_s.store(seconds, Ordering::SeqCst);
     }
 
     /// The time from now to the next answer 200; there must be one within [`RECOVERY_WITHIN`].
@@ -133,6 +143,7 @@ impl Rig {
     /// With an app that is well again, waits until everything is delivered, and judges.
     pub fn settle(&mut self) -> Verdict {
         self.app.set(Mood::Well);
+        self.app.reset_next(0);
         if self.hookward.is_none() {
             self.up();
         }

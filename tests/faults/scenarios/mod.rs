@@ -1,7 +1,10 @@
 //! The faults, each a scenario that brings it about and has the checker judge.
 
+mod app;
+mod clock;
 mod failpoint;
 mod kill;
+mod sigterm;
 
 use super::table::Row;
 
@@ -36,4 +39,7 @@ pub struct Scenario {
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "kill", about: "kill -9 at any moment, 64 connections", run: kill::run },
     Scenario { name: "failpoint", about: "the process dies at every named place", run: failpoint::run },
+    Scenario { name: "sigterm", about: "SIGTERM in every phase of its life", run: sigterm::run },
+    Scenario { name: "app", about: "an app that is ill in every way, or gone for hours", run: app::run },
+    Scenario { name: "clock", about: "the wall clock jumps by an hour and by ten years", run: clock::run },
 ];
