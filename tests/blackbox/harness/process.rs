@@ -96,6 +96,12 @@ impl Process {
         }
     }
 
+    /// Its exit code once it has ended, `Some(None)` after a signal.
+    pub fn try_exit(&mut self) -> Option<Option<i32>> {
+        self.exit = self.child.try_wait().unwrap();
+        self.exit.map(|status| status.code())
+    }
+
     /// Waits until it has ended by itself; its exit code, `None` after a signal.
     pub fn wait_exit(&mut self) -> Option<i32> {
         self.wait_exit_and_stdout().0
