@@ -9,6 +9,12 @@
 #[path = "../blackbox/harness/mod.rs"]
 mod harness;
 mod options;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "its own tests are in tests/powerfs.rs, as this binary has no test harness"
+)]
+mod powerfs;
 mod rig;
 mod scenarios;
 mod table;

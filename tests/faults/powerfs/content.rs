@@ -111,6 +111,7 @@ impl Change {
     /// kernels write in any order.
     fn survivors(self, loss: Loss, rng: &mut Rng) -> Vec<Change> {
         match (loss, self) {
+            (Loss::Nothing, change) => vec![change],
             (Loss::Drop, _) => Vec::new(),
             (Loss::Tear, Change::Write { offset, data }) => torn(offset, &data, rng),
             (_, change) => {

@@ -35,6 +35,8 @@ pub use plan::Call;
 /// What a power loss does to that which was not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
+    /// None of it is lost: the machine stayed on, and only the process died.
+    Nothing,
     /// All of it is gone.
     Drop,
     /// Any of it may have reached the disk, later changes without earlier ones.
@@ -44,7 +46,7 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// Each of them.
+    /// The ways in which something is lost.
     pub const ALL: [Loss; 3] = [Loss::Drop, Loss::Reorder, Loss::Tear];
 }
 

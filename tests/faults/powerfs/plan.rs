@@ -29,8 +29,6 @@ impl Call {
     /// All kinds.
     pub const ALL: [Call; 8] =
         [Call::Open, Call::Make, Call::Read, Call::Write, Call::Sync, Call::Truncate, Call::Rename, Call::Unlink];
-    /// Those that change something, or make a change durable.
-    pub const CHANGES: [Call; 6] = [Call::Make, Call::Write, Call::Sync, Call::Truncate, Call::Rename, Call::Unlink];
 }
 
 /// What is done at a call; on the thread that serves it, which holds no lock meanwhile.

@@ -194,7 +194,12 @@ impl Tree {
         let mut lost = Lost::default();
         for naming in std::mem::take(&mut self.unsynced) {
             lost.unsynced += 1;
-            if loss != Loss::Drop && rng.bool() {
+            let survives = match loss {
+                Loss::Nothing => true,
+                Loss::Drop => false,
+                Loss::Reorder | Loss::Tear => rng.bool(),
+            };
+            if survives {
                 naming.apply(&mut self.durable);
             } else {
                 lost.gone += 1;

@@ -44,7 +44,7 @@ struct Deliveries {
 }
 
 /// What the checker found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Verdict {
     /// Events answered 200.
     pub acked: usize,
@@ -65,6 +65,24 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// What was found in several lives that have nothing to do with each other.
+    pub fn sum(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
+        let mut sum = Verdict::default();
+        for verdict in verdicts {
+            sum.acked += verdict.acked;
+            sum.lost.extend(verdict.lost);
+            sum.delivered_again += verdict.delivered_again;
+            sum.quarantined += verdict.quarantined;
+            sum.stored_twice.extend(verdict.stored_twice);
+            sum.faults.extend(verdict.faults);
+            for (which, times) in verdict.refusals {
+                *sum.refusals.entry(which).or_default() += times;
+            }
+            sum.slowest_ack = sum.slowest_ack.max(verdict.slowest_ack);
+        }
+        sum
+    }
+
     /// The promise.
     pub fn nothing_is_lost(self) -> Verdict {
         assert!(self.lost.is_empty(), "{} of {} acked are lost: {:?}", self.lost.len(), self.acked, shown(&self.lost));

@@ -7,6 +7,7 @@ mod clock_file;
 mod event;
 mod ledger;
 mod load;
+mod machine;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -19,6 +20,7 @@ pub use buffer::Held;
 pub use clock_file::ClockFile;
 pub use ledger::{Ledger, Verdict};
 pub use load::Load;
+pub use machine::{CAPACITY_BYTES, Machine};
 
 /// Within this, hookward must answer 200 again once a fault is over.
 pub const RECOVERY_WITHIN: Duration = Duration::from_secs(10);

@@ -2,8 +2,12 @@
 
 mod app;
 mod clock;
+mod disk_full;
+mod double_crash;
 mod failpoint;
+mod io_errors;
 mod kill;
+mod power_loss;
 mod sigterm;
 
 use super::table::Row;
@@ -42,4 +46,17 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "sigterm", about: "SIGTERM in every phase of its life", run: sigterm::run },
     Scenario { name: "app", about: "an app that is ill in every way, or gone for hours", run: app::run },
     Scenario { name: "clock", about: "the wall clock jumps by an hour and by ten years", run: clock::run },
+    Scenario {
+        name: "power_loss",
+        about: "the power goes under load: writes dropped, reordered, torn",
+        run: power_loss::run,
+    },
+    Scenario {
+        name: "power_loss_control",
+        about: "the same without syncs, which must lose events",
+        run: power_loss::control,
+    },
+    Scenario { name: "double_crash", about: "a second and a third crash while it recovers", run: double_crash::run },
+    Scenario { name: "io_errors", about: "EIO at each of the first 200 calls, and for a while", run: io_errors::run },
+    Scenario { name: "disk_full", about: "the disk is full, and has room again", run: disk_full::run },
 ];
