@@ -1,4 +1,4 @@
-//! The power-loss file system itself, which `tests/faults` rests on.
+//! The power-loss file system itself, which `tests/faults` rests on, and what it has found.
 #![forbid(unsafe_code)]
 #![allow(
     missing_docs,
@@ -9,5 +9,10 @@
     reason = "a test may end with a panic, and has no clock but the machine's"
 )]
 
+#[path = "faults/found.rs"]
+mod found;
+#[allow(unused_imports, reason = "shared with the black-box tests, which use all of it")]
+#[path = "blackbox/harness/mod.rs"]
+mod harness;
 #[path = "faults/powerfs/mod.rs"]
 mod powerfs;

@@ -117,6 +117,14 @@ impl OpenError {
         move |error| OpenError::Io { path: path.display().to_string(), error }
     }
 
+    fn is_disk_full(&self) -> bool {
+        match self {
+            OpenError::Unusable { error, .. } => matches!(error, BufferError::DiskFull),
+            OpenError::Io { error, .. } => error.kind() == io::ErrorKind::StorageFull,
+            OpenError::Newer { .. } | OpenError::Failed(_) => false,
+        }
+    }
+
     fn unusable(path: &Path) -> impl Fn(BufferError) -> OpenError {
         move |error| OpenError::Unusable { path: path.display().to_string(), error }
     }
@@ -211,29 +219,26 @@ impl SqliteBuffer {
     /// Opens it again after an I/O error, in the process that had it open. `handed_out` stay with
     /// whoever holds them.
     ///
-    /// After a failed sync the kernel may hold pages of the log that never reached the disk and that
-    /// it takes for clean: they read well and are gone after a power loss, and with them everything
-    /// behind them. So the log is written back and begun anew before anything is acknowledged.
-    ///
     /// # Errors
     /// See [`OpenError`]; to be tried again.
     pub fn reopen(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<SqliteBuffer, OpenError> {
-        let (engine, _) = SqliteBuffer::open_holding(dir, settings, handed_out)?;
         failpoint("reopen");
-        let busy: i64 = engine
-            .db
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-            .or_failed()
-            .map_err(OpenError::unusable(&dir.join(DATABASE_FILE)))?;
-        if busy != 0 {
-            return Err(OpenError::Failed("the write-ahead log could not be written back".to_owned()));
-        }
-        engine.wal_pages.store(0, Ordering::Relaxed);
+        let (engine, _) = SqliteBuffer::open_holding(dir, settings, handed_out)?;
         failpoint("after-reopen");
         Ok(engine)
     }
 
     fn open_holding(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<(SqliteBuffer, Recovery), OpenError> {
+        match SqliteBuffer::open_once(dir, settings.clone(), handed_out) {
+            // To open it, SQLite has to write; then the backlog can be delivered, and makes room.
+            Err(error) if error.is_disk_full() && Ballast::of(dir).give_up() => {
+                SqliteBuffer::open_once(dir, settings, handed_out)
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_once(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<(SqliteBuffer, Recovery), OpenError> {
         let path = dir.join(DATABASE_FILE);
         // First of all: SQLite cuts off what it cannot read.
         let damage = wal_scan::look(&path, schema::PAGE_LEN).map_err(OpenError::io(&path))?;

@@ -1,4 +1,4 @@
-//! Looks for damage in the middle of SQLite's log before SQLite opens it.
+//! Looks for damage in the middle of SQLite's log before SQLite opens it, and writes the log again.
 //!
 //! SQLite takes the first frame whose checksum fails for the end of the log, and drops what stands
 //! behind it without a word: right after a torn write, wrong after a flipped bit. The two can be told
@@ -16,6 +16,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::buffer::Damage;
@@ -27,6 +28,8 @@ const FRAME_HEADER_BYTES: usize = 24;
 const MAGIC: u32 = 0x377f_0682;
 /// Copies of damaged logs that are kept; an older one gives way.
 const COPIES_MAX: usize = 3;
+/// Read and written at once.
+const PIECE_BYTES: usize = 1 << 20;
 /// Behind the name of the database, with a number behind it.
 const COPY_SUFFIX: &str = "-wal.damaged-";
 
@@ -47,24 +50,32 @@ impl Scan {
     }
 }
 
-/// Scans the log of a database, if there is one, and copies a damaged one aside.
+/// Scans the log of a database, if there is one, copies a damaged one aside, and sees to it that
+/// what SQLite will read of it is on the disk.
 ///
 /// # Errors
-/// The log cannot be read, or the copy not be written: then SQLite must not open it either, since
-/// it would cut off what could still be rescued.
+/// The log cannot be read, or the copy or the log itself not be written: then SQLite must not open
+/// it either, since it would cut off what could still be rescued.
 pub(super) fn look(database: &Path, page_bytes: usize) -> io::Result<Option<Damage>> {
     let log = with_suffix(database, "-wal");
     let scan = match File::open(&log) {
-        Ok(file) => scan(BufReader::with_capacity(1 << 20, file), page_bytes)?,
+        Ok(file) => scan(BufReader::with_capacity(PIECE_BYTES, file), page_bytes)?,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    if scan.lost_commits() == 0 {
-        return Ok(None);
-    }
+    let damage = match scan.lost_commits() {
+        0 => None,
+        lost_commits => Some(Damage { lost_commits, copy: copy_aside(database, &log)? }),
+    };
+    write_again(&log)?;
+    Ok(damage)
+}
+
+/// Copies a log, and drops the oldest copies.
+fn copy_aside(database: &Path, log: &Path) -> io::Result<PathBuf> {
     let numbers = numbers_of_copies(database)?;
     let copy = numbered_copy(database, numbers.last().map_or(1, |last| last + 1));
-    std::fs::copy(&log, &copy)?;
+    std::fs::copy(log, &copy)?;
     File::open(&copy)?.sync_all()?;
     if let Some(dir) = database.parent() {
         sync_names_in(dir)?;
@@ -72,7 +83,25 @@ pub(super) fn look(database: &Path, page_bytes: usize) -> io::Result<Option<Dama
     for old in numbers.iter().rev().skip(COPIES_MAX - 1) {
         std::fs::remove_file(numbered_copy(database, *old))?;
     }
-    Ok(Some(Damage { lost_commits: scan.lost_commits(), copy }))
+    Ok(copy)
+}
+
+/// Writes what is read of the log once more in its place, and syncs it. After a failed sync, in this
+/// life or an earlier one, the kernel takes pages for clean that never reached the disk: they read
+/// well, no later sync writes them, and at a power loss they are gone, with all that has been
+/// acknowledged behind them.
+fn write_again(log: &Path) -> io::Result<()> {
+    let file = File::options().read(true).write(true).open(log)?;
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut offset = 0;
+    loop {
+        let read = file.read_at(&mut piece, offset)?;
+        if read == 0 {
+            return file.sync_all();
+        }
+        file.write_all_at(&piece[..read], offset)?;
+        offset += read as u64;
+    }
 }
 
 fn with_suffix(database: &Path, suffix: &str) -> PathBuf {

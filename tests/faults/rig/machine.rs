@@ -1,11 +1,16 @@
 //! A whole machine: hookward, and under it a disk whose power can be cut.
 
+use std::time::Duration;
+
 use super::{Held, Rig, Verdict};
-use crate::harness::Setup;
+use crate::harness::{Setup, poll_within};
 use crate::powerfs::{Loss, Lost, PowerFs};
 
 /// Far more than hookward keeps free.
 pub const CAPACITY_BYTES: u64 = 4 << 30;
+
+/// For a backlog of some hundred events.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(20);
 
 pub struct Machine {
     // Before the disk: hookward must be dead when it is unmounted.
@@ -42,6 +47,14 @@ impl Machine {
         let verdict = self.rig.ledger.judge(&Held::by(&hookward));
         self.rig.is_up(hookward);
         verdict
+    }
+
+    /// Waits until the app has everything, whether or not anything new is taken.
+    pub fn await_delivered(&self) {
+        poll_within(DELIVERED_WITHIN, "the backlog is delivered", || {
+            let metrics = self.rig.hookward().metrics();
+            (metrics.value("hookward_buffer_events", &[("state", "pending")]) == 0.0).then_some(())
+        });
     }
 
     /// Losses that hookward has told of at its start.

@@ -22,6 +22,7 @@ const WITHIN: Duration = Duration::from_secs(20);
 
 pub fn run(plan: &Plan) -> Vec<Row> {
     let mut rows: Vec<Row> = LEFT_BYTES.into_iter().map(|left| fill(left, plan)).collect();
+    rows.push(start_on_full(plan));
     rows.push(single_allocations(plan));
     rows
 }
@@ -47,10 +48,7 @@ fn fill(left_bytes: u64, plan: &Plan) -> Row {
     machine.disk.set_capacity(machine.disk.used_bytes() + left_bytes);
     poll_within(WITHIN, "new events are refused", || (refusals(&machine) > 0).then_some(()));
     machine.rig.app.set(Mood::Well);
-    poll_within(WITHIN, "the backlog is delivered on a full disk", || {
-        let metrics = machine.rig.hookward().metrics();
-        (metrics.value("hookward_buffer_events", &[("state", "pending")]) == 0.0).then_some(())
-    });
+    machine.await_delivered();
     machine.disk.set_capacity(crate::rig::CAPACITY_BYTES);
     let freed = Instant::now();
     let recovery = machine.rig.recovery_from(freed);
@@ -64,9 +62,29 @@ fn fill(left_bytes: u64, plan: &Plan) -> Row {
         .note(format!("{refused} x 503 buffer_full"))
 }
 
+/// It is started where there is no room at all, with a backlog: that is delivered.
+fn start_on_full(plan: &Plan) -> Row {
+    let mut machine = Machine::start(plan.seed, |setup| setup);
+    let load = machine.rig.load("start", CONNECTIONS);
+    machine.rig.app.set(Mood::Refusing);
+    load.await_acks(200);
+    machine.rig.kill9();
+    make_ballast(&machine);
+    machine.disk.set_capacity(machine.disk.used_bytes());
+    machine.up_and_judge().nothing_is_lost();
+    machine.rig.app.set(Mood::Well);
+    machine.await_delivered();
+    machine.disk.set_capacity(crate::rig::CAPACITY_BYTES);
+    let recovery = machine.rig.recovery();
+    load.stop();
+    only_full(&machine);
+    let verdict = machine.rig.settle().nothing_is_lost();
+    Row::new("start on a full disk", 1, &verdict).recovered_in(vec![recovery])
+}
+
 fn make_ballast(machine: &Machine) {
     let dir = machine.rig.setup().data_dir();
-    std::fs::create_dir(&dir).unwrap();
+    std::fs::create_dir_all(&dir).unwrap();
     std::fs::write(dir.join("ballast"), vec![1; BALLAST_BYTES]).unwrap();
 }
 
