@@ -180,6 +180,18 @@ impl Setup {
         self.when_ready(self.spawn())
     }
 
+    /// Starts it where it may refuse to.
+    pub fn try_start(&self) -> Result<Hookward, Finished> {
+        let mut process = self.spawn();
+        match process.next_line(DEADLINE) {
+            Some(line) => {
+                let (listeners, admin) = parse_ready(&line).unwrap_or_else(|| panic!("not a ready line: {line:?}"));
+                Ok(Hookward { setup: self.clone(), process, listeners, admin })
+            }
+            None => Err(process.finished()),
+        }
+    }
+
     pub fn start_with_passed(&self, socket: OwnedFd) -> Hookward {
         self.when_ready(self.spawn_with_passed(socket))
     }

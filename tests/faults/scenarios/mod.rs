@@ -2,6 +2,7 @@
 
 mod app;
 mod clock;
+mod damage;
 mod failpoint;
 mod kill;
 mod sigterm;
@@ -42,4 +43,5 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "sigterm", about: "SIGTERM in every phase of its life", run: sigterm::run },
     Scenario { name: "app", about: "an app that is ill in every way, or gone for hours", run: app::run },
     Scenario { name: "clock", about: "the wall clock jumps by an hour and by ten years", run: clock::run },
+    Scenario { name: "damage", about: "bits flip and sectors come back as zeros", run: damage::run },
 ];
