@@ -16,6 +16,8 @@ pub enum Mood {
     Human,
     /// 503 to everything.
     Refusing,
+    /// 400 to everything.
+    Rejecting,
     /// Reads the request and says nothing.
     Hanging,
     /// 200, this much later.
@@ -84,6 +86,7 @@ fn reply(mood: Mood) -> Reply {
             _ => Reply::status(200),
         },
         Mood::Refusing => Reply::status(503),
+        Mood::Rejecting => Reply::status(400),
         Mood::Hanging => Reply::Hold,
         Mood::Slow(pause) => Reply::Later(pause, 200),
         Mood::HalfAnswering => Reply::Raw(b"HTTP/1.1 200 O"),

@@ -10,7 +10,8 @@ const PAGE: usize = 1000;
 /// The events that wait, are dead, or were found damaged, by their id.
 #[derive(Default)]
 pub struct Held {
-    waiting: HashSet<String>,
+    pending: HashSet<String>,
+    dead: HashSet<String>,
     quarantined: HashSet<String>,
 }
 
@@ -18,7 +19,11 @@ impl Held {
     pub fn by(hookward: &Hookward) -> Held {
         let mut held = Held::default();
         for state in ["pending", "dead", "quarantined"] {
-            let into = if state == "quarantined" { &mut held.quarantined } else { &mut held.waiting };
+            let into = match state {
+                "pending" => &mut held.pending,
+                "dead" => &mut held.dead,
+                _ => &mut held.quarantined,
+            };
             let mut cursor = String::new();
             loop {
                 let target = format!("/api/v1/events?state={state}&limit={PAGE}{cursor}");
@@ -39,7 +44,15 @@ impl Held {
 
     /// Whether the event is in the buffer with its claim to be delivered or repaired.
     pub fn still_holds(&self, id: &str) -> bool {
-        self.waiting.contains(id) || self.quarantined.contains(id)
+        self.pending.contains(id) || self.dead.contains(id) || self.quarantined.contains(id)
+    }
+
+    pub fn pending(&self) -> &HashSet<String> {
+        &self.pending
+    }
+
+    pub fn dead(&self) -> usize {
+        self.dead.len()
     }
 
     pub fn is_quarantined(&self, id: &str) -> bool {

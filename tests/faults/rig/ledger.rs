@@ -174,9 +174,14 @@ impl Ledger {
         state.last_ack.map_or(within, |ack| ack - moment)
     }
 
-    /// Whether this event has been answered 200.
-    pub fn is_acked(&self, id: &str) -> bool {
-        self.lock().answers.contains_key(id)
+    /// Whether the app has confirmed this event.
+    pub fn is_confirmed(&self, id: &str) -> bool {
+        self.lock().deliveries.get(id).is_some_and(|deliveries| deliveries.confirmed > 0)
+    }
+
+    /// What has happened so far that never must.
+    pub fn faults(&self) -> Vec<String> {
+        self.lock().faults.clone()
     }
 
     /// Compares the three logs.

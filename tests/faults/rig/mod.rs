@@ -158,6 +158,11 @@ impl Rig {
 
     /// Judges as it stands: every acked event is with the app or in the buffer.
     pub fn judge(&self) -> Verdict {
-        self.ledger.judge(&Held::by(self.hookward()))
+        self.ledger.judge(&self.held())
+    }
+
+    /// What the buffer holds.
+    pub fn held(&self) -> Held {
+        Held::by(self.hookward())
     }
 }

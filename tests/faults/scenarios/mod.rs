@@ -2,6 +2,7 @@
 
 mod app;
 mod clock;
+mod damage;
 mod disk_full;
 mod double_crash;
 mod failpoint;
@@ -59,4 +60,5 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "double_crash", about: "a second and a third crash while it recovers", run: double_crash::run },
     Scenario { name: "io_errors", about: "EIO at each of the first 200 calls, and for a while", run: io_errors::run },
     Scenario { name: "disk_full", about: "the disk is full, and has room again", run: disk_full::run },
+    Scenario { name: "damage", about: "bits flip and sectors come back as zeros", run: damage::run },
 ];
