@@ -240,7 +240,8 @@ impl SqliteBuffer {
 
     fn open_once(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<(SqliteBuffer, Recovery), OpenError> {
         let path = dir.join(DATABASE_FILE);
-        // First of all: SQLite cuts off what it cannot read.
+        schema::refuse_newer(&path)?;
+        // Before SQLite opens it, which drops what it cannot read.
         let damage = wal_scan::look(&path, schema::PAGE_LEN).map_err(OpenError::io(&path))?;
         let mut db = schema::open(&path)?;
         let wal_pages = Arc::new(AtomicU64::new(0));

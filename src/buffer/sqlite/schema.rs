@@ -69,7 +69,7 @@ const ADDED_COLUMNS: [(&str, &str); 4] = [
 
 /// Refuses a file of a newer version before SQLite has touched it. Plain reading is safe here and
 /// only here: no connection of this process exists yet, whose locks closing the file would drop.
-fn refuse_newer(path: &Path) -> Result<(), OpenError> {
+pub(super) fn refuse_newer(path: &Path) -> Result<(), OpenError> {
     let Ok(file) = std::fs::File::open(path) else {
         return Ok(());
     };
@@ -88,9 +88,8 @@ fn check_version(path: &Path, version: i64) -> Result<(), OpenError> {
 }
 
 /// Opens the database file, creates it with mode 0600 if it is not there, and asserts everything
-/// that durability rests on.
+/// that durability rests on. One of a newer version must have been refused.
 pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
-    refuse_newer(path)?;
     let shown = path.display();
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
     drop(file.map_err(|error| OpenError::Io { path: shown.to_string(), error })?);

@@ -48,6 +48,14 @@ impl Scan {
     pub(super) fn lost_commits(self) -> u64 {
         self.commits_behind.saturating_sub(1)
     }
+
+    /// Length of the log to its first bad frame; one without a good frame holds nothing.
+    fn good_bytes(self, page_bytes: usize) -> u64 {
+        match self.good_frames {
+            0 => 0,
+            frames => (HEADER_BYTES as u64) + frames * (FRAME_HEADER_BYTES + page_bytes) as u64,
+        }
+    }
 }
 
 /// Scans the log of a database, if there is one, copies a damaged one aside, and sees to it that
@@ -67,7 +75,7 @@ pub(super) fn look(database: &Path, page_bytes: usize) -> io::Result<Option<Dama
         0 => None,
         lost_commits => Some(Damage { lost_commits, copy: copy_aside(database, &log)? }),
     };
-    write_again(&log)?;
+    write_again(&log, scan.good_bytes(page_bytes))?;
     Ok(damage)
 }
 
@@ -86,12 +94,15 @@ fn copy_aside(database: &Path, log: &Path) -> io::Result<PathBuf> {
     Ok(copy)
 }
 
-/// Writes what is read of the log once more in its place, and syncs it. After a failed sync, in this
-/// life or an earlier one, the kernel takes pages for clean that never reached the disk: they read
-/// well, no later sync writes them, and at a power loss they are gone, with all that has been
-/// acknowledged behind them.
-fn write_again(log: &Path) -> io::Result<()> {
+/// Cuts off what SQLite would not read, writes the rest once more in its place, and syncs it.
+///
+/// What is behind the end would be taken for damage at the next start, once other commits have been
+/// written over a part of it. And after a failed sync, in this life or an earlier one, the kernel takes
+/// pages for clean that never reached the disk: they read well, no later sync writes them, and at a
+/// power loss they are gone, with all that has been acknowledged behind them.
+fn write_again(log: &Path, good_bytes: u64) -> io::Result<()> {
     let file = File::options().read(true).write(true).open(log)?;
+    file.set_len(good_bytes)?;
     let mut piece = vec![0; PIECE_BYTES];
     let mut offset = 0;
     loop {
@@ -137,6 +148,9 @@ fn scan(mut log: impl Read, page_bytes: usize) -> io::Result<Scan> {
     let mut sums = Sums::default();
     sums.add(&header[..24], is_big_endian);
     let mut good = word(&header[..4]) & !1 == MAGIC && sums.are(&header[24..32]);
+    if good && word(&header[8..12]) as usize != page_bytes {
+        return Err(io::Error::new(ErrorKind::InvalidData, "its log is that of another program"));
+    }
     // Those of a damaged header cannot be believed.
     let salts: [u8; 8] = if good { &header[16..24] } else { &frame[8..16] }.try_into().unwrap_or_default();
     // A file of zeros, as a new one may be after a power loss, holds nothing.
@@ -278,6 +292,39 @@ mod tests {
     }
 
     #[test]
+    fn a_log_of_pages_of_another_size_is_refused_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hookward.db-wal");
+        std::fs::write(&path, log_of(3)).unwrap();
+        assert!(look(&dir.path().join("hookward.db"), 8192).is_err());
+        assert_eq!(std::fs::read(&path).unwrap().len(), log_of(3).len());
+    }
+
+    #[test]
+    fn torn_commits_of_two_crashes_are_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("hookward.db");
+        let path = dir.path().join("hookward.db-wal");
+        let log = log_of(6);
+        let end_of_last = log.len();
+        // The last commit is torn: its first frame is missing, its commit mark is there.
+        let begin_of_last = end_of_last - 3 * FRAME;
+        let mut torn = log.clone();
+        torn[begin_of_last..begin_of_last + FRAME].fill(0);
+        std::fs::write(&path, &torn).unwrap();
+        assert_eq!(look(&database, 4096).unwrap(), None);
+        let left = std::fs::read(&path).unwrap();
+        let kept = left.clone();
+        // Another commit in its place, longer and torn in the same way: one mark of each would be two.
+        let mut again = left;
+        again.resize(end_of_last, 0);
+        again.extend_from_slice(&log[end_of_last - FRAME..]);
+        std::fs::write(&path, &again).unwrap();
+        assert_eq!(look(&database, 4096).unwrap(), None);
+        assert_eq!(kept, log[..begin_of_last], "what can be read stays as it is");
+    }
+
+    #[test]
     fn a_damaged_log_is_copied_aside_and_only_the_newest_copies_stay() {
         let dir = tempfile::tempdir().unwrap();
         let database = dir.path().join("hookward.db");
@@ -287,12 +334,13 @@ mod tests {
         std::fs::write(&path, &log).unwrap();
         assert_eq!(look(&database, 4096).unwrap(), None, "a good one");
         log[HEADER_BYTES + 100] ^= 1;
-        std::fs::write(&path, &log).unwrap();
         for _ in 0..5 {
+            std::fs::write(&path, &log).unwrap();
             let damage = look(&database, 4096).unwrap().unwrap();
             assert_eq!(damage.lost_commits, 11);
             assert_eq!(std::fs::read(&damage.copy).unwrap(), log);
         }
+        assert_eq!(look(&database, 4096).unwrap(), None, "told once");
         let copies: Vec<_> =
             (1..=5).filter(|n| dir.path().join(format!("hookward.db-wal.damaged-{n}")).exists()).collect();
         assert_eq!(copies, [3, 4, 5]);

@@ -32,6 +32,7 @@ pub fn run(plan: &Plan) -> Vec<Row> {
         }
         let back = Instant::now();
         machine.up_and_judge().nothing_is_lost();
+        assert!(machine.damage_told() == 0.0, "what was lost unsynced was taken for damage");
         recoveries.push(machine.rig.recovery_from(back));
     }
     load.stop();
