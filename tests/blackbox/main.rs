@@ -22,6 +22,7 @@ mod events_api;
 mod events_cli;
 mod explain;
 mod gateway;
+#[allow(dead_code, reason = "shared with the fault tests")]
 mod harness;
 mod headers;
 mod limits;

@@ -4,6 +4,13 @@
 //!
 //! `cargo test --features faults --test faults -- [SCENARIO…] [--seed N] [--soak MINUTES]`; each
 //! scenario prints its rows of one table, and on failure its seed and the command that repeats it.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test may end with a panic, and has no clock but the machine's"
+)]
 
 #[allow(dead_code, unused_imports, reason = "shared with the black-box tests, which use all of it")]
 #[path = "../blackbox/harness/mod.rs"]
@@ -15,6 +22,7 @@ mod options;
     reason = "its own tests are in tests/powerfs.rs, as this binary has no test harness"
 )]
 mod powerfs;
+#[allow(dead_code, reason = "what the scenarios stand on, used or not")]
 mod rig;
 mod scenarios;
 mod table;
@@ -43,7 +51,7 @@ fn main() -> ExitCode {
     let mut seed = options.seed;
     loop {
         for scenario in &chosen {
-            match play(scenario, Plan { seed, soaks: until.is_some() }) {
+            match play(scenario, &Plan { seed, soaks: until.is_some() }) {
                 Ok(rows) => {
                     rows.iter().for_each(Row::print);
                     acked += rows.iter().map(Row::acked).sum::<usize>();
@@ -70,8 +78,8 @@ fn main() -> ExitCode {
 }
 
 /// The rows of one scenario, or what it failed with.
-fn play(scenario: &Scenario, plan: Plan) -> Result<Vec<Row>, String> {
-    let played = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&plan)));
+fn play(scenario: &Scenario, plan: &Plan) -> Result<Vec<Row>, String> {
+    let played = catch_unwind(AssertUnwindSafe(|| (scenario.run)(plan)));
     played.map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()

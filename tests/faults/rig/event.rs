@@ -8,7 +8,7 @@ pub fn body_for(id: &str) -> Vec<u8> {
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let bytes = match hash % 64 {
         0 => 60_000,
-        n => 200 + 40 * n as usize,
+        n => 200 + 40 * usize::try_from(n).unwrap(),
     };
     let mut random = fastrand::Rng::with_seed(hash);
     let pad: String = std::iter::repeat_with(|| random.alphanumeric()).take(bytes).collect();

@@ -30,8 +30,8 @@ impl Load {
         name: &str,
         connections: usize,
         ledger: Arc<Ledger>,
-        address: Arc<Address>,
-        ahead_s: Arc<AtomicI64>,
+        address: &Arc<Address>,
+        ahead_s: &Arc<AtomicI64>,
     ) -> Load {
         let over = Arc::new(AtomicBool::new(false));
         let senders = (0..connections)

@@ -123,7 +123,7 @@ impl Rig {
 
     /// Senders over so many connections, until they are told to stop.
     pub fn load(&self, name: &str, connections: usize) -> Load {
-        Load::start(name, connections, self.ledger.clone(), self.address.clone(), self.ahead_s.clone())
+        Load::start(name, connections, self.ledger.clone(), &self.address, &self.ahead_s)
     }
 
     /// Senders sign with this much more than the time, as those of a world whose clock jumps do.
