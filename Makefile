@@ -23,7 +23,7 @@ test-sdk: tools
 # What is done to a running hookward, and what is lost by it: nothing. Prints a table.
 test-faults: tools
 	@./.ci/tools faults
-	$(CARGO) test --quiet --features faults --test faults
+	$(CARGO) test --quiet --features faults --test powerfs --test faults
 
 # The same with seed after seed for so many minutes, ten times the cycles each.
 MINUTES ?= 60
