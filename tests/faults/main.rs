@@ -5,6 +5,15 @@
 //! `cargo test --features faults --test faults -- [SCENARIO…] [--seed N] [--soak MINUTES]`; each
 //! scenario prints its rows of one table, and on failure its seed and the command that repeats it.
 
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test may end with a panic, and has no clock but the machine's"
+)]
+
+mod attackers;
 #[allow(dead_code, unused_imports, reason = "shared with the black-box tests, which use all of it")]
 #[path = "../blackbox/harness/mod.rs"]
 mod harness;

@@ -7,6 +7,7 @@ mod clock_file;
 mod event;
 mod ledger;
 mod load;
+mod usage;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,8 +18,10 @@ use crate::harness::{Hookward, Setup, poll_within};
 pub use app::{App, Mood};
 pub use buffer::Held;
 pub use clock_file::ClockFile;
+pub use event::body_for;
 pub use ledger::{Ledger, Verdict};
 pub use load::Load;
+pub use usage::{Usage, Watch};
 
 /// Within this, hookward must answer 200 again once a fault is over.
 pub const RECOVERY_WITHIN: Duration = Duration::from_secs(10);

@@ -1,8 +1,10 @@
 //! The faults, each a scenario that brings it about and has the checker judge.
 
 mod app;
+mod bad_clients;
 mod clock;
 mod damage;
+mod exhaustion;
 mod failpoint;
 mod kill;
 mod sigterm;
@@ -44,4 +46,10 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "app", about: "an app that is ill in every way, or gone for hours", run: app::run },
     Scenario { name: "clock", about: "the wall clock jumps by an hour and by ten years", run: clock::run },
     Scenario { name: "damage", about: "bits flip and sectors come back as zeros", run: damage::run },
+    Scenario {
+        name: "bad_clients",
+        about: "garbage, slowloris, floods, forgeries: senders are answered all the same",
+        run: bad_clients::run,
+    },
+    Scenario { name: "exhaustion", about: "open files, the size of a file and memory run out", run: exhaustion::run },
 ];
