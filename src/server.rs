@@ -29,7 +29,7 @@ use pingora_core::server::Fds;
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::buffer::committer::Health;
@@ -44,7 +44,7 @@ use crate::gate::allowlist::Allowlist;
 use crate::http::admin::drain::Drain;
 use crate::http::admin::{Access, AdminApp, AdminState, BufferView, ConfigurationView, Readiness};
 use crate::http::body_memory::BodyMemory;
-use crate::http::connection::{PublicApp, PublicSide};
+use crate::http::connection::{PublicApp, PublicSide, REFUSING_MAX};
 use crate::http::listener::Listener;
 use crate::http::open_connections::OpenConnections;
 use crate::http::tls::Keeper;
@@ -159,7 +159,7 @@ impl Server {
     /// See [`ServerError`].
     pub async fn start(config: Config, passed: Passed, clock: Arc<dyn Clock>) -> Result<Server, ServerError> {
         pingora_rustls::install_default_crypto_provider();
-        open_files::raise(config.limits.connections);
+        let connections_max = open_files::raise(config.limits.connections);
         let metrics = Arc::new(new_metrics(&config)?);
         count_panics(&metrics);
         metrics.capacity_bytes.set(i64::try_from(config.buffer.max_bytes).unwrap_or(i64::MAX));
@@ -219,11 +219,12 @@ impl Server {
         let live = assembly.live(&config, &upstreams).map_err(|error| ServerError::Internal(error.to_string()))?;
         let live = Arc::new(ArcSwap::from_pointee(live));
         let body_memory = Arc::new(BodyMemory::new(config.limits.body_memory_bytes));
-        let open = OpenConnections::new(metrics.connections.clone());
+        let open = OpenConnections::new(metrics.connections.clone(), connections_max);
         let (public_stop, public_stopped) = watch::channel(false);
         let side = Arc::new(PublicSide {
             live: live.clone(),
             open: open.clone(),
+            refusing: Semaphore::new(REFUSING_MAX),
             body_memory: body_memory.clone(),
             admin: admin_state.clone(),
             metrics: metrics.clone(),

@@ -78,6 +78,8 @@ async fn serve(config: Config, passed: Passed, args: ConfigArgs, watch: Watch) -
     let mut signals = Signals::install()?;
     // From here on it ends nothing, as it would if nobody took it.
     let hup = install(SignalKind::hangup())?;
+    // Nor does this one, at a limit on the size of files: the write fails, as on a failing disk.
+    let _too_large = install(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let server = tokio::select! {
         server = Server::start(config, passed, Arc::new(faults::clock())) => server?,
         () = signals.stop() => return Ok(Ended::BeforeReady),

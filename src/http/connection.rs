@@ -14,6 +14,7 @@ use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::admin::AdminState;
@@ -80,6 +81,10 @@ pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection over the cap may take to take its 503.
 const REFUSE_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// Connections over the cap that are answered at once; any more are closed, or a flood of them would
+/// take the open files that the cap is to leave to the buffer, the apps and the admin side.
+pub const REFUSING_MAX: usize = 32;
+
 /// One listener of the public side.
 pub struct PublicApp {
     /// What all listeners share.
@@ -106,6 +111,8 @@ pub struct PublicSide {
     pub live: Arc<ArcSwap<Live>>,
     /// Counts connections.
     pub open: Arc<OpenConnections>,
+    /// Turns to refuse a connection; there are [`REFUSING_MAX`].
+    pub refusing: Semaphore,
     /// Bounds bodies.
     pub body_memory: Arc<BodyMemory>,
     /// For `health_path`.
@@ -292,7 +299,9 @@ impl PublicSide {
     /// A connection over the cap; over TLS a 503 would cost a handshake, so it is closed.
     async fn refuse_connection(&self, listener: &Listener, mut stream: Stream, peer: Peer) {
         let answer = self.refusal_outside(Rejection::Overloaded, peer);
-        if listener.speaks_plain() {
+        if listener.speaks_plain()
+            && let Ok(_turn) = self.refusing.try_acquire()
+        {
             let _ = timeout(REFUSE_TIMEOUT, write_and_linger(&mut stream, &answer)).await;
         }
     }

@@ -7,20 +7,22 @@ use tokio::sync::watch;
 
 /// Counts open connections against `limits.connections`.
 pub struct OpenConnections {
+    /// Whatever the limit, since more would take the last open files.
+    most: usize,
     open: watch::Sender<usize>,
     shown: IntGauge,
 }
 
 impl OpenConnections {
-    /// None is open. The count shows in the gauge.
-    pub fn new(shown: IntGauge) -> Arc<OpenConnections> {
-        Arc::new(OpenConnections { open: watch::Sender::new(0), shown })
+    /// None is open, and never more than `most` will be. The count shows in the gauge.
+    pub fn new(shown: IntGauge, most: usize) -> Arc<OpenConnections> {
+        Arc::new(OpenConnections { most, open: watch::Sender::new(0), shown })
     }
 
     /// Counts one more, unless `max` are open.
     pub fn admit(self: &Arc<Self>, max: usize) -> Option<OpenConnection> {
         let admitted = self.open.send_if_modified(|open| {
-            let fits = *open < max;
+            let fits = *open < max.min(self.most);
             *open += usize::from(fits);
             fits
         });
@@ -52,7 +54,7 @@ mod tests {
 
     #[tokio::test]
     async fn so_many_are_admitted_and_the_end_of_the_last_one_can_be_awaited() {
-        let connections = OpenConnections::new(IntGauge::new("open", "open").unwrap());
+        let connections = OpenConnections::new(IntGauge::new("open", "open").unwrap(), 3);
         connections.all_ended().await;
         let first = connections.admit(2).unwrap();
         let second = connections.admit(2).unwrap();
@@ -67,5 +69,12 @@ mod tests {
         drop((second, third));
         waiting.await.unwrap();
         assert_eq!(connections.shown.get(), 0);
+    }
+
+    #[test]
+    fn a_limit_above_what_the_open_files_allow_does_not_count() {
+        let connections = OpenConnections::new(IntGauge::new("open", "open").unwrap(), 1);
+        let _only = connections.admit(10).unwrap();
+        assert!(connections.admit(10).is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! Many connections at once: what an idle one costs, and what becomes of one too many.
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::Signal;
 
 use super::harness::event::TARGET;
 use super::harness::*;
@@ -9,15 +9,6 @@ use super::harness::*;
 const CONNECTIONS_MAX: usize = 4096;
 /// Resident memory that an idle connection may cost.
 const BYTES_PER_CONNECTION_MAX: u64 = 40 * 1024;
-
-/// Lets this process, and the hookwards it starts from now on, have so many files open.
-fn allow_open_files(count: u64) {
-    let mut limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(u64::MAX);
-    assert!(most >= count, "this test needs {count} open files and may have {most}: raise `ulimit -Hn`");
-    limit.current = Some(limit.current.unwrap_or(most).max(count));
-    setrlimit(Resource::Nofile, limit).unwrap();
-}
 
 /// Opens connections and waits until hookward has them all.
 fn open(hookward: &Hookward, count: usize, into: &mut Vec<Wire>) {
@@ -80,4 +71,46 @@ fn a_low_soft_limit_on_open_files_does_not_bound_the_connections() {
     open(&hookward, 300, &mut wires);
     assert_eq!(wires[299].ask(&event()).status, 200);
     sink.first();
+}
+
+#[test]
+fn of_a_flood_beyond_the_cap_some_are_refused_with_an_answer_and_the_others_closed() {
+    const FLOOD: usize = 1_000;
+    allow_open_files(5_000);
+    let (sink, hookward) = pair_with("limits: { connections: 1 }\n");
+    let mut genuine = hookward.connect();
+    assert_eq!(genuine.ask(&event()).status, 200);
+    // All of them are there when it looks.
+    hookward.signal(Signal::STOP);
+    let flood: Vec<_> = (0..FLOOD).map(|_| hookward.connect()).collect();
+    hookward.signal(Signal::CONT);
+    let answers: Vec<_> = flood.into_iter().filter_map(|mut wire| wire.try_answer().ok().flatten()).collect();
+    answers.iter().for_each(|answer| assert_refused(answer, 503, "overloaded"));
+    // A refusal keeps a file open for a tenth of a second: so many at once would be too many.
+    assert!((1..FLOOD).contains(&answers.len()), "{} were answered", answers.len());
+    #[allow(clippy::cast_precision_loss, reason = "few")]
+    hookward.await_metric("hookward_connections_refused_total", &[], FLOOD as f64);
+    assert_eq!(genuine.ask(&event()).status, 200);
+    sink.wait_for(2);
+}
+
+#[test]
+fn held_connections_leave_open_files_to_the_admin_side_and_the_app_whatever_the_limit() {
+    let sink = Sink::start();
+    let hookward = Setup::new(&sink).open_files(120).start();
+    let mut genuine = hookward.connect();
+    assert_eq!(genuine.ask(&event()).status, 200);
+    sink.wait_for(1);
+    let address = hookward.listen();
+    let held: Vec<_> = (0..200).map(|_| Wire::connect(address)).collect();
+    hookward.await_metrics("the others are refused", |metrics| {
+        metrics.value("hookward_connections_refused_total", &[]) >= 100.0
+    });
+    assert_eq!(hookward.admin(&Request::get("/readyz")).status, 200);
+    // The app's connection has to be made anew.
+    sink.reset_next(1);
+    assert_eq!(genuine.ask(&event()).status, 200);
+    sink.wait_for(2);
+    drop(held);
+    assert!(hookward.stderr().contains("fewer open files are allowed than limits.connections needs"));
 }

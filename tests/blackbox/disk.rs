@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+
 use super::harness::*;
 
 /// Posts events, each with an id of its own, until `enough`; returns the ids that were answered 200
@@ -66,4 +68,27 @@ fn what_was_acknowledged_around_a_failed_sync_survives_a_kill() {
         before.iter().chain(&after).all(|id| ids.contains(id))
     });
     assert_eq!(again.metrics().value("hookward_buffer_errors_total", &[("kind", "damaged")]), 0.0);
+}
+
+/// Lets no file of it grow beyond this; `None` is as much as we may.
+fn limit_file_size(hookward: &Hookward, bytes: Option<u64>) {
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    prlimit(Some(hookward.pid()), Resource::Fsize, Rlimit { current: bytes.or(maximum), maximum }).unwrap();
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_refuses_events_and_does_not_end_the_process() {
+    let sink = Sink::start();
+    let hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
+    let (before, _) = post_until(&hookward, |accepted, _| accepted.len() >= 5);
+    limit_file_size(&hookward, Some(4096));
+    post_until(&hookward, |_, refused| refused.len() >= 3);
+    limit_file_size(&hookward, None);
+    let healed = Instant::now();
+    let (after, _) = post_until(&hookward, |accepted, _| !accepted.is_empty());
+    assert!(healed.elapsed() < Duration::from_secs(10), "{:?}", healed.elapsed());
+    sink.wait_until(|received| {
+        let ids: std::collections::HashSet<_> = received.iter().map(Received::event_id).collect();
+        before.iter().chain(&after).all(|id| ids.contains(id))
+    });
 }

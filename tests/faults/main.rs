@@ -11,7 +11,15 @@
     clippy::disallowed_methods,
     reason = "a test may end with a panic, and has no clock but the machine's"
 )]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test may end with a panic, and has no clock but the machine's"
+)]
 
+mod attackers;
 #[allow(dead_code, unused_imports, reason = "shared with the black-box tests, which use all of it")]
 #[path = "../blackbox/harness/mod.rs"]
 mod harness;

@@ -37,7 +37,8 @@ pub struct Setup {
     flags: Vec<(String, String)>,
     env: Vec<(String, String)>,
     config: Option<String>,
-    soft_open_files: Option<u32>,
+    /// An option of `ulimit` and its value.
+    open_files: Option<(&'static str, u32)>,
     /// Program and arguments that it is run by.
     under: Vec<String>,
 }
@@ -52,7 +53,7 @@ impl Setup {
         let dir = Arc::new(TempDir::with_prefix("hookward-test-").unwrap());
         let data_dir = dir.path().join("data");
         let (flags, env, under) = (Vec::new(), Vec::new(), Vec::new());
-        Setup { dir, data_dir: data_dir.clone(), flags, env, config: None, soft_open_files: None, under }
+        Setup { dir, data_dir: data_dir.clone(), flags, env, config: None, open_files: None, under }
             .flag("--listen", "127.0.0.1:0")
             .flag("--admin", "127.0.0.1:0")
             .flag("--data-dir", &data_dir.to_string_lossy())
@@ -98,7 +99,13 @@ impl Setup {
 
     /// Starts with this soft limit on open files, as a shell or systemd may set it.
     pub fn soft_open_files(mut self, count: u32) -> Setup {
-        self.soft_open_files = Some(count);
+        self.open_files = Some(("-Sn", count));
+        self
+    }
+
+    /// Starts with this limit on open files, which it cannot raise.
+    pub fn open_files(mut self, count: u32) -> Setup {
+        self.open_files = Some(("-n", count));
         self
     }
 
@@ -148,9 +155,9 @@ impl Setup {
         }
         command.args(self.flags.iter().flat_map(|(name, value)| [name, value]));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        let Some(count) = self.soft_open_files else { return command };
+        let Some((option, count)) = self.open_files else { return command };
         let mut shell = Command::new("sh");
-        shell.env_clear().arg("-c").arg(format!("ulimit -Sn {count}; exec \"$0\" \"$@\""));
+        shell.env_clear().arg("-c").arg(format!("ulimit {option} {count}; exec \"$0\" \"$@\""));
         shell.arg(command.get_program()).args(command.get_args());
         shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         shell

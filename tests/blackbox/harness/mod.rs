@@ -19,7 +19,7 @@ use serde_json::Value;
 pub use event::{body, event, forged, new_id, now_s, signed, signed_at};
 pub use hookward::{At, Hookward, Setup, command, run_to_end};
 pub use nginx::{Nginx, installed};
-pub use process::Process;
+pub use process::{Process, allow_open_files};
 pub use received::Received;
 pub use sink::{Reply, Sink};
 pub use wire::{Answer, Request, Wire};

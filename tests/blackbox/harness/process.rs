@@ -6,6 +6,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit, setrlimit};
+
 use super::DEADLINE;
 
 pub struct Process {
@@ -130,6 +132,15 @@ impl Process {
         self.exit = Some(status);
         (status.code(), stdout)
     }
+}
+
+/// Lets this process, and the hookwards it starts from now on, have so many files open.
+pub fn allow_open_files(count: u64) {
+    let mut limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    assert!(most >= count, "this test needs {count} open files and may have {most}: raise `ulimit -Hn`");
+    limit.current = Some(limit.current.unwrap_or(most).max(count));
+    setrlimit(Resource::Nofile, limit).unwrap();
 }
 
 impl Drop for Process {

@@ -199,7 +199,12 @@ impl Wire {
     }
 
     pub fn try_connect(address: SocketAddr) -> std::io::Result<Wire> {
-        Ok(Wire { stream: Box::new(open(address)?), unread: Vec::new() })
+        Ok(Wire::over(open(address)?))
+    }
+
+    /// Over a connection that was made by other means.
+    pub fn over(stream: TcpStream) -> Wire {
+        Wire { stream: Box::new(stream), unread: Vec::new() }
     }
 
     /// Speaks TLS to a server that shows a certificate of this authority for this name.

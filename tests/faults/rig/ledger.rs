@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::buffer::Held;
 
+/// Telnyx waits so long for an answer.
+const SENDER_WAITS: Duration = Duration::from_secs(2);
 /// Differences are listed up to so many.
 const SHOWN_MAX: usize = 8;
 
@@ -25,6 +27,7 @@ struct State {
     last_ack: Option<Instant>,
     acks: usize,
     slowest_ack: Duration,
+    late_acks: usize,
     /// What must never happen, whatever the fault.
     faults: Vec<String>,
 }
@@ -62,6 +65,8 @@ pub struct Verdict {
     pub refusals: BTreeMap<String, usize>,
     /// Longest wait for an answer 200.
     pub slowest_ack: Duration,
+    /// Answers 200 that came when Telnyx would not have waited any more.
+    pub late_acks: usize,
 }
 
 impl Verdict {
@@ -120,6 +125,7 @@ impl Ledger {
         state.last_ack = Some(Instant::now());
         state.acks += 1;
         state.slowest_ack = state.slowest_ack.max(after);
+        state.late_acks += usize::from(after > SENDER_WAITS);
         drop(state);
         self.acked.notify_all();
     }
@@ -216,6 +222,7 @@ impl Ledger {
             faults: state.faults.clone(),
             refusals: state.refusals.clone(),
             slowest_ack: state.slowest_ack,
+            late_acks: state.late_acks,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The senders: each connection posts one event after the other, each until it is answered 200, as
 //! Telnyx would with patience; some once more afterwards, and forged ones in between.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::Address;
 use super::event::body_for;
 use super::ledger::Ledger;
+use crate::attackers;
 use crate::harness::event::{FORGER, signed_by};
 use crate::harness::{Answer, Request, Wire, now_s, signed_at};
 
@@ -17,6 +18,15 @@ use crate::harness::{Answer, Request, Wire, now_s, signed_at};
 const AFTER_REFUSAL: Duration = Duration::from_millis(10);
 /// For everything that a load is waited for.
 const ACKS_WITHIN: Duration = Duration::from_secs(30);
+
+/// Where genuine events come from.
+const SENDERS: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// Where a sender's forged events come from: not whence its genuine ones do, since a client whose
+/// signatures keep failing is refused altogether.
+fn forger(number: usize) -> Ipv4Addr {
+    attackers::address(number)
+}
 
 /// Ends with its handle.
 pub struct Load {
@@ -42,7 +52,8 @@ impl Load {
                     address: address.clone(),
                     over: over.clone(),
                     ahead_s: ahead_s.clone(),
-                    wire: None,
+                    line: Line::from(SENDERS),
+                    forgers_line: Line::from(forger(number)),
                 };
                 std::thread::Builder::new().stack_size(256 << 10).spawn(|| sender.run()).unwrap()
             })
@@ -81,7 +92,8 @@ struct Sender {
     address: Arc<Address>,
     over: Arc<AtomicBool>,
     ahead_s: Arc<AtomicI64>,
-    wire: Option<(SocketAddr, Wire)>,
+    line: Line,
+    forgers_line: Line,
 }
 
 impl Sender {
@@ -112,7 +124,7 @@ impl Sender {
                 signed_at = Instant::now();
             }
             let asked = Instant::now();
-            match self.ask(address, &request) {
+            match self.line.ask(address, &request) {
                 Some(answer) if answer.status == 200 => {
                     let status = answer.json()["status"].as_str().unwrap_or_default().to_owned();
                     self.ledger.acked(id, &status, asked.elapsed());
@@ -136,21 +148,33 @@ impl Sender {
         let Some(address) = self.address.await_up() else { return };
         let forger = ed25519_dalek::SigningKey::from_bytes(&FORGER);
         let request = signed_by(&forger, now_s(), body_for(id));
-        match self.ask(address, &request) {
+        match self.forgers_line.ask(address, &request) {
             Some(answer) if answer.status == 200 => self.ledger.fault(format!("{id}: a forged event was answered 200")),
             _ => {}
         }
     }
+}
+
+/// A connection that is kept as long as it holds.
+struct Line {
+    from: Ipv4Addr,
+    kept: Option<(SocketAddr, Wire)>,
+}
+
+impl Line {
+    fn from(from: Ipv4Addr) -> Line {
+        Line { from, kept: None }
+    }
 
     /// Over the kept connection, or a new one; `None` where there was no answer.
     fn ask(&mut self, address: SocketAddr, request: &Request) -> Option<Answer> {
-        let mut wire = match self.wire.take() {
+        let mut wire = match self.kept.take() {
             Some((kept, wire)) if kept == address => wire,
-            _ => Wire::try_connect(address).ok()?,
+            _ => Wire::over(attackers::connect(self.from, address).ok()?),
         };
         let answer = wire.try_ask(request).ok()?;
         if answer.header("connection") != Some("close") {
-            self.wire = Some((address, wire));
+            self.kept = Some((address, wire));
         }
         Some(answer)
     }

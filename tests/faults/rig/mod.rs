@@ -8,6 +8,7 @@ mod event;
 mod ledger;
 mod load;
 mod machine;
+mod usage;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -18,9 +19,11 @@ use crate::harness::{Hookward, Setup, poll_within};
 pub use app::{App, Mood};
 pub use buffer::Held;
 pub use clock_file::ClockFile;
+pub use event::body_for;
 pub use ledger::{Ledger, Verdict};
 pub use load::Load;
 pub use machine::{CAPACITY_BYTES, Machine};
+pub use usage::{Usage, Watch};
 
 /// Within this, hookward must answer 200 again once a fault is over.
 pub const RECOVERY_WITHIN: Duration = Duration::from_secs(10);

@@ -1,10 +1,12 @@
 //! The faults, each a scenario that brings it about and has the checker judge.
 
 mod app;
+mod bad_clients;
 mod clock;
 mod damage;
 mod disk_full;
 mod double_crash;
+mod exhaustion;
 mod failpoint;
 mod io_errors;
 mod kill;
@@ -61,4 +63,10 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "io_errors", about: "EIO at each of the first 200 calls, and for a while", run: io_errors::run },
     Scenario { name: "disk_full", about: "the disk is full, and has room again", run: disk_full::run },
     Scenario { name: "damage", about: "bits flip and sectors come back as zeros", run: damage::run },
+    Scenario {
+        name: "bad_clients",
+        about: "garbage, slowloris, floods, forgeries: senders are answered all the same",
+        run: bad_clients::run,
+    },
+    Scenario { name: "exhaustion", about: "open files, the size of a file and memory run out", run: exhaustion::run },
 ];
