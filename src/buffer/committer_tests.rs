@@ -132,7 +132,8 @@ fn start_with_clock(gate: &Arc<Gate>, reopen: Reopen) -> (Committer, Arc<Taken>,
         unclean: false,
         run_base: RunMs(0),
         routes: vec![],
-        damage: None,
+        damage: vec![],
+        quarantined: 0,
         fingerprint_key: [3; 16],
     };
     let taken = Arc::new(Taken::default());

@@ -9,22 +9,26 @@
 //! disk keeps what `fdatasync` has confirmed.
 
 mod ballast;
+mod event_row;
 mod lanes;
 mod lock;
+mod notes;
 mod operator;
 mod purge;
+mod recovery;
 mod rows;
 mod schema;
+mod upgrade;
 mod wal_scan;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 use thiserror::Error;
 
 use super::durability::Space;
@@ -98,6 +102,16 @@ pub enum OpenError {
         /// What the system says.
         error: io::Error,
     },
+    /// Not what hookward leaves there, or SQLite cannot read it; it was not written to.
+    #[error(
+        "{path}: {what}; if the medium has damaged it, move it and {path}-wal away and start anew: sqlite3's .recover brings out what can still be read"
+    )]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What was found.
+        what: String,
+    },
     /// SQLite refused.
     #[error("{0}")]
     Failed(String),
@@ -107,6 +121,12 @@ impl From<BufferError> for OpenError {
     fn from(error: BufferError) -> Self {
         OpenError::Failed(error.to_string())
     }
+}
+
+/// Whether SQLite has met what it never writes.
+fn is_corruption(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error, rusqlite::Error::SqliteFailure(code, _) if matches!(code.code, DatabaseCorrupt | NotADatabase))
 }
 
 /// SQLite's message without the values it may quote.
@@ -140,6 +160,12 @@ pub struct SqliteBuffer {
     /// Pages in the WAL, told by SQLite after each commit.
     wal_pages: Arc<AtomicU64>,
     used_pages: u64,
+    /// The highest place ever given away.
+    last_seq: Seq,
+    /// Rows that have been dropped at the end of their keep, ever.
+    dropped: i64,
+    /// Rows that the start has missed and told of; settled with the next clean end.
+    missed: i64,
     space_low: bool,
     space_checked: Option<RunMs>,
     run_noted: RunMs,
@@ -204,20 +230,20 @@ impl SqliteBuffer {
     ///
     /// # Errors
     /// See [`OpenError`]; to be tried again.
-    pub fn reopen(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<SqliteBuffer, OpenError> {
-        let (engine, _) = SqliteBuffer::open_holding(dir, settings, handed_out)?;
+    pub fn reopen(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<(SqliteBuffer, Recovery), OpenError> {
+        let (engine, recovery) = SqliteBuffer::open_holding(dir, settings, handed_out)?;
         let busy: i64 = engine.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).or_failed()?;
         if busy != 0 {
             return Err(OpenError::Failed("the write-ahead log could not be written back".to_owned()));
         }
         engine.wal_pages.store(0, Ordering::Relaxed);
-        Ok(engine)
+        Ok((engine, recovery))
     }
 
     fn open_holding(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<(SqliteBuffer, Recovery), OpenError> {
         let path = dir.join(DATABASE_FILE);
         // First of all: SQLite cuts off what it cannot read.
-        let damage = wal_scan::look(&path, schema::PAGE_LEN)
+        let log_damage = wal_scan::look(&path, schema::PAGE_LEN)
             .map_err(|error| OpenError::Io { path: path.display().to_string(), error })?;
         let mut db = schema::open(&path)?;
         let wal_pages = Arc::new(AtomicU64::new(0));
@@ -237,6 +263,9 @@ impl SqliteBuffer {
             sweep: Sweep::default(),
             wal_pages,
             used_pages: 0,
+            last_seq: Seq(0),
+            dropped: 0,
+            missed: 0,
             space_low: false,
             space_checked: None,
             run_noted: RunMs::default(),
@@ -246,98 +275,17 @@ impl SqliteBuffer {
             opened: RunMs::default(),
             pending_again: BTreeMap::new(),
         };
-        let recovery = engine.recover(&handed_out.iter().copied().collect())?;
-        Ok((engine, Recovery { damage, ..recovery }))
-    }
-
-    /// Rebuilds from the rows what is kept in memory: one scan in order of `seq`.
-    fn recover(&mut self, handed_out: &HashSet<Seq>) -> Result<Recovery, BufferError> {
-        let unclean = self.meta_i64("open")?.is_some();
-        let run_base = RunMs(self.meta_i64("run_ms")?.unwrap_or(0));
-        let fingerprint_key = self.fingerprint_key()?;
-        self.set_meta("open", &1i64)?;
-        let mut newest = run_base;
-        {
-            let mut statement = self
-                .db
-                .prepare(
-                    "SELECT seq, stored_run_ms, route, fingerprint, verified, size, state, due_run_ms
-                     FROM event ORDER BY seq",
-                )
-                .or_failed()?;
-            let mut rows = statement.query([]).or_failed()?;
-            while let Some(row) = rows.next().or_failed()? {
-                let seq = Seq(row.get(0).or_failed()?);
-                let stored = RunMs(row.get(1).or_failed()?);
-                let state = State::from_code(row.get(6).or_failed()?).unwrap_or(State::Quarantined);
-                let bytes = u64::try_from(row.get::<_, i64>(5).or_failed()?).unwrap_or(0);
-                let verified = row.get(4).or_failed()?;
-                self.counts.add(state, bytes, verified);
-                newest = newest.max(stored);
-                let route = row.get_ref(2).or_failed()?.as_str().unwrap_or_default();
-                match state {
-                    State::Pending if handed_out.contains(&seq) => {
-                        self.lanes.hand_out(seq, InFlight { route: route.into(), bytes, verified });
-                    }
-                    State::Pending => {
-                        let due = RunMs(row.get(7).or_failed()?);
-                        self.lanes.restore(route, seq, if self.settings.in_order { RunMs(0) } else { due });
-                    }
-                    State::Dead => self.lanes.know(route),
-                    State::Delivered if !self.settings.delivered_keep.is_zero() => self.lanes.know(route),
-                    _ => {}
-                }
-                if let (Some(fingerprint), true) =
-                    (row.get::<_, Option<[u8; 16]>>(3).or_failed()?, state != State::Quarantined)
-                {
-                    self.index.insert(Fingerprint(fingerprint), seq, stored);
-                }
+        match engine.recover(&handed_out.iter().copied().collect()) {
+            Ok(mut recovery) => {
+                recovery.damage.extend(log_damage);
+                Ok((engine, recovery))
+            }
+            Err(error) => {
+                // What cannot be read is left as it was found.
+                Box::new(engine).abandon();
+                Err(OpenError::Unreadable { path: path.display().to_string(), what: error.to_string() })
             }
         }
-        self.run_noted = newest;
-        self.opened = newest;
-        self.measure()?;
-        self.find_oldest_pending()?;
-        Ok(Recovery {
-            pending: self.counts.events[State::Pending as usize],
-            dead: self.counts.events[State::Dead as usize],
-            unclean,
-            run_base: newest,
-            routes: self.lanes.routes(),
-            damage: None,
-            fingerprint_key,
-        })
-    }
-
-    /// The secret of the fingerprints: made once, kept with the rows that hold them.
-    fn fingerprint_key(&self) -> Result<[u8; 16], BufferError> {
-        let known: Option<[u8; 16]> = self
-            .db
-            .query_row("SELECT value FROM meta WHERE key = 'fingerprint_key'", [], |row| row.get(0))
-            .optional()
-            .or_failed()?;
-        if let Some(key) = known {
-            return Ok(key);
-        }
-        let mut key = [0; 16];
-        getrandom::fill(&mut key).map_err(|_| BufferError::Failed("the system has no random bytes".to_owned()))?;
-        self.set_meta("fingerprint_key", &key)?;
-        Ok(key)
-    }
-
-    fn meta_i64(&self, key: &str) -> Result<Option<i64>, BufferError> {
-        self.db
-            .prepare_cached("SELECT value FROM meta WHERE key = ?1")
-            .and_then(|mut statement| statement.query_row([key], |row| row.get(0)).optional())
-            .or_failed()
-    }
-
-    fn set_meta(&self, key: &str, value: &dyn rusqlite::ToSql) -> Result<(), BufferError> {
-        self.db
-            .prepare_cached("INSERT INTO meta(key, value) VALUES (?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2")
-            .and_then(|mut statement| statement.execute(params![key, value]))
-            .or_failed()
-            .map(drop)
     }
 
     fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, BufferError>) -> Result<T, BufferError> {
@@ -424,7 +372,9 @@ impl SqliteBuffer {
                 appended.push(Appended::Full);
                 continue;
             }
-            let seq = self.insert(append, now)?;
+            added.events += 1;
+            let seq = Seq(self.last_seq.0 + added.events);
+            self.insert(append, seq, now)?;
             added.bytes += bytes;
             added.unverified_bytes += if verified { 0 } else { bytes };
             if let Some((fingerprint, _)) = &append.event.dedupe {
@@ -445,6 +395,7 @@ impl SqliteBuffer {
         let Appended::Stored { seq, claimed } = appended else { return };
         let NewEvent { event, dedupe, .. } = &append.event;
         let (bytes, verified) = (append.event.stored_bytes(), event.is_verified());
+        self.last_seq = seq;
         if self.counts.events[State::Pending as usize] == 0 {
             self.oldest_pending = seq;
             self.oldest_pending_unix_ms = Some(event.received_unix_ms);
@@ -489,8 +440,8 @@ impl SqliteBuffer {
         let mut rows = statement.query(params![self.oldest_pending.0, OLDEST_SCAN_ROWS]).or_failed()?;
         while let Some(row) = rows.next().or_failed()? {
             self.oldest_pending = Seq(row.get(0).or_failed()?);
-            self.oldest_pending_unix_ms = Some(row.get(2).or_failed()?);
-            if row.get::<_, i64>(1).or_failed()? == State::Pending.code() {
+            self.oldest_pending_unix_ms = row.get(2).ok();
+            if row.get(1) == Ok(State::Pending.code()) {
                 break;
             }
         }
@@ -521,6 +472,7 @@ impl SqliteBuffer {
 /// What the open transaction has added so far.
 #[derive(Default)]
 struct Added {
+    events: i64,
     bytes: u64,
     unverified_bytes: u64,
 }
@@ -537,7 +489,7 @@ impl Buffer for SqliteBuffer {
             }
             let appended = engine.write_appends(&work.appends, now)?;
             if now.since(engine.run_noted) >= RUN_NOTE_EVERY {
-                engine.set_meta("run_ms", &now.0)?;
+                notes::write_number(&engine.db, notes::RUN_MS, now.0)?;
             }
             Ok(appended)
         });
@@ -574,7 +526,7 @@ impl Buffer for SqliteBuffer {
                     self.lanes.hand_out(seq, InFlight { route: claimed.event.route.clone(), bytes: held, verified });
                     claims.events.push(claimed);
                 }
-                Ok(None) => self.in_transaction(|engine| engine.quarantine(seq, now))?,
+                Ok(None) => self.quarantine(seq, now)?,
                 Err(error) => {
                     self.lanes.put_back(route, seq);
                     for claimed in &claims.events {
@@ -620,7 +572,7 @@ impl Buffer for SqliteBuffer {
         self.find_oldest_pending()?;
         if idle && now.since(self.run_noted) >= IDLE_RUN_NOTE_EVERY && self.counts.live_bytes > 0 {
             // Ages go on while only retries wait; without anything stored nothing ages.
-            self.set_meta("run_ms", &now.0)?;
+            notes::write_number(&self.db, notes::RUN_MS, now.0)?;
             self.run_noted = now;
         }
         if idle && self.wal_bytes() > 0 {
@@ -655,8 +607,11 @@ impl Buffer for SqliteBuffer {
 
     fn close(&mut self, now: RunMs) -> Result<(), BufferError> {
         self.in_transaction(|engine| {
-            engine.set_meta("run_ms", &now.0)?;
-            engine.db.execute("DELETE FROM meta WHERE key = 'open'", []).or_failed().map(drop)
+            notes::write_number(&engine.db, notes::RUN_MS, now.0)?;
+            if engine.missed != 0 {
+                notes::write_number(&engine.db, notes::DROPPED, engine.dropped + engine.missed)?;
+            }
+            notes::remove(&engine.db, notes::OPEN)
         })?;
         self.checkpoint()
     }
