@@ -20,13 +20,18 @@
 
 pub mod committer;
 #[cfg(test)]
+mod committer_tests;
+#[cfg(test)]
 pub(crate) mod conformance;
 pub mod durability;
 pub mod event;
 pub mod index;
+#[cfg(test)]
+mod interleavings;
 pub mod record;
 pub mod redrive;
 pub mod sqlite;
+mod sync;
 
 use std::path::PathBuf;
 use std::sync::Arc;

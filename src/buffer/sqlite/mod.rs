@@ -21,7 +21,8 @@ mod schema;
 mod upgrade;
 mod wal_scan;
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,12 +53,19 @@ const SPACE_CHECK_EVERY: Duration = Duration::from_secs(1);
 const RUN_NOTE_EVERY: Duration = Duration::from_secs(1);
 /// Running time between such notes while nothing else is written.
 const IDLE_RUN_NOTE_EVERY: Duration = Duration::from_secs(60);
-/// Pages given back to the file system in one idle slice.
+/// Pages given back to the file system in one idle slice: some 10 ms.
 const VACUUM_PAGES: u32 = 200;
+/// The same while events come: below a millisecond.
+const VACUUM_PAGES_BUSY: u32 = 16;
+/// Free pages that are worth it while events come, if they are a fifth of the file too: what a backlog
+/// has left, not what a steady flow uses again.
+const VACUUM_BUSY_FREE_PAGES: u64 = 1_024;
 /// Running time after the start at which the ballast is made: not while everything else starts.
 const BALLAST_AFTER: Duration = Duration::from_secs(10);
 /// Smallest bound of the buffer that has a ballast.
 const BALLAST_MIN_BUFFER_BYTES: u64 = 128 << 20;
+/// Bodies that cannot be deleted, at most, before the whole database is given up.
+const STUCK_BODIES_MAX: usize = 1_000;
 /// Rows looked at in one step of the search for the oldest pending event.
 const OLDEST_SCAN_ROWS: u32 = 2_000;
 
@@ -160,6 +168,11 @@ pub struct SqliteBuffer {
     /// Pages in the WAL, told by SQLite after each commit.
     wal_pages: Arc<AtomicU64>,
     used_pages: u64,
+    free_pages: u64,
+    /// Bodies in damaged pages, which stay where they are.
+    stuck_bodies: RefCell<HashSet<Seq>>,
+    /// Whether free pages are given back: not after that has met damage.
+    gives_space_back: bool,
     /// The highest place ever given away.
     last_seq: Seq,
     /// Rows that have been dropped at the end of their keep, ever.
@@ -263,6 +276,9 @@ impl SqliteBuffer {
             sweep: Sweep::default(),
             wal_pages,
             used_pages: 0,
+            free_pages: 0,
+            stuck_bodies: RefCell::default(),
+            gives_space_back: true,
             last_seq: Seq(0),
             dropped: 0,
             missed: 0,
@@ -288,7 +304,25 @@ impl SqliteBuffer {
         }
     }
 
-    fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, BufferError>) -> Result<T, BufferError> {
+    /// Does all of the work or nothing of it. Where a damaged page does not let a body go, it is done
+    /// without that.
+    fn in_transaction<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> Result<T, BufferError>,
+    ) -> Result<T, BufferError> {
+        loop {
+            let stuck = self.stuck_bodies.borrow().len();
+            let done = self.try_transaction(&mut work);
+            if done.is_ok() || self.stuck_bodies.borrow().len() == stuck || stuck >= STUCK_BODIES_MAX {
+                return done;
+            }
+        }
+    }
+
+    fn try_transaction<T>(
+        &mut self,
+        work: &mut impl FnMut(&mut Self) -> Result<T, BufferError>,
+    ) -> Result<T, BufferError> {
         self.db.execute_batch("BEGIN IMMEDIATE").or_failed()?;
         let done = work(self).and_then(|value| {
             self.db.execute_batch("COMMIT").or_failed()?;
@@ -311,7 +345,8 @@ impl SqliteBuffer {
                 .or_failed()?;
             Ok(u64::try_from(pages).unwrap_or(0))
         };
-        self.used_pages = count("PRAGMA page_count")?.saturating_sub(count("PRAGMA freelist_count")?);
+        self.free_pages = count("PRAGMA freelist_count")?;
+        self.used_pages = count("PRAGMA page_count")?.saturating_sub(self.free_pages);
         Ok(())
     }
 
@@ -448,6 +483,32 @@ impl SqliteBuffer {
         Ok(())
     }
 
+    /// Moves pages from the end of the file into free ones and cuts it off there, a slice at a time.
+    fn give_space_back(&mut self, idle: bool) -> Result<(), BufferError> {
+        let is_worth_it = self.free_pages > VACUUM_BUSY_FREE_PAGES.max(self.used_pages / 4);
+        let pages = match idle {
+            true => VACUUM_PAGES,
+            false => VACUUM_PAGES_BUSY,
+        };
+        if !self.gives_space_back || self.free_pages == 0 || !(idle || is_worth_it) {
+            return Ok(());
+        }
+        let done = self.db.prepare(&format!("PRAGMA incremental_vacuum({pages})")).and_then(|mut statement| {
+            let mut rows = statement.query([])?;
+            // Each step gives one page back.
+            while rows.next()?.is_some() {}
+            Ok(())
+        });
+        match done {
+            Err(error) if is_corruption(&error) => {
+                self.gives_space_back = false;
+                tracing::error!("the medium has damaged the buffer: its file keeps its size until that is replaced");
+                Ok(())
+            }
+            other => other.or_failed(),
+        }
+    }
+
     /// Writes the log back into the database. A full disk only puts it off.
     fn checkpoint(&mut self) -> Result<(), BufferError> {
         let done =
@@ -577,8 +638,8 @@ impl Buffer for SqliteBuffer {
         }
         if idle && self.wal_bytes() > 0 {
             self.checkpoint()?;
-            self.db.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})")).or_failed()?;
         }
+        self.give_space_back(idle)?;
         self.measure()?;
         Ok(expired)
     }

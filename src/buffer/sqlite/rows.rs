@@ -71,9 +71,18 @@ impl SqliteBuffer {
     }
 
     pub(super) fn delete_body(&self, seq: Seq) -> Result<(), BufferError> {
+        if self.stuck_bodies.borrow().contains(&seq) {
+            return Ok(());
+        }
         self.db
             .prepare_cached("DELETE FROM body WHERE seq = ?1")
             .and_then(|mut statement| statement.execute([seq.0]))
+            .inspect_err(|error| {
+                if is_corruption(error) {
+                    self.stuck_bodies.borrow_mut().insert(seq);
+                    tracing::error!(seq = seq.0, "the medium has damaged the buffer: a body that is done with stays in it");
+                }
+            })
             .or_failed()
             .map(drop)
     }

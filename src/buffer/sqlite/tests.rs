@@ -341,3 +341,41 @@ fn what_was_put_back_is_handed_out_when_it_is_due_and_as_it_was() {
     assert!(claim_all(&mut engine, 499).is_empty());
     assert_eq!(claim_all(&mut engine, 500)[0].attempts, 0);
 }
+
+#[test]
+fn what_a_backlog_took_is_given_back_in_small_slices_while_events_go_on() {
+    let dir = in_memory_dir();
+    let (mut engine, _) = open(&dir);
+    let body = vec![b'x'; 30_000];
+    for n in 0..600 {
+        let work = Work { appends: vec![append(&format!("{n}"), &body, true)], settlements: vec![] };
+        engine.commit(&work, RunMs(n)).unwrap();
+        relieve(&mut engine, n);
+    }
+    for n in 1..=600 {
+        settle(&mut engine, Seq(n), Outcome::Delivered, 1_000 + n);
+        relieve(&mut engine, 1_000 + n);
+    }
+    let pages = |engine: &SqliteBuffer| count(engine, "PRAGMA page_count");
+    let full = pages(&engine);
+    assert!(full > 2_000, "{full}");
+    let mut now = 2_000;
+    let mut shrink = |engine: &mut SqliteBuffer, idle: bool| {
+        now += 50;
+        assert!(matches!(store(engine, &format!("new {now}"), true, now), Appended::Stored { .. }));
+        let before = pages(engine);
+        engine.maintain(RunMs(now), idle).unwrap();
+        before - pages(engine)
+    };
+    let busy: Vec<i64> = (0..20).map(|_| shrink(&mut engine, false)).collect();
+    assert!(busy.iter().all(|pages| *pages == i64::from(VACUUM_PAGES_BUSY)), "{busy:?}");
+    while engine.free_pages > 0 {
+        let given_back = shrink(&mut engine, true);
+        // A page of SQLite's own map may go along.
+        assert!((1..=i64::from(VACUUM_PAGES) + 1).contains(&given_back), "{given_back}");
+    }
+    assert!(pages(&engine) < 100, "{}", pages(&engine));
+    engine.checkpoint().unwrap();
+    let size = dir.path().join(DATABASE_FILE).metadata().unwrap().len();
+    assert!(size < 1_000_000, "{size} bytes on the disk");
+}
