@@ -5,10 +5,10 @@ use crate::buffer::event::{Claimed, Outcome, Seq, Settlement, State};
 use crate::buffer::record::{Detail, Filter, Listed, Repair, Repaired, Slice};
 use crate::clock::{ManualClock, RunMs};
 use crate::gate::identity::{DedupeKey, DedupeScope, Facts, Identified};
-use crate::metrics::tests::metrics;
-use parking_lot::{Condvar, Mutex};
 use crate::metrics::Metrics;
+use crate::metrics::tests::metrics;
 use crate::rejection::Rejection;
+use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 

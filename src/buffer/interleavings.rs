@@ -22,10 +22,36 @@ use crate::rejection::Rejection;
 /// Shuttle's, under the names that the committer knows.
 mod sync {
     pub(super) use shuttle::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-    pub(super) use shuttle::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+    use shuttle::sync::mpsc::{RecvError, TryRecvError};
+    pub(super) use shuttle::sync::mpsc::{RecvTimeoutError, Sender};
     pub(super) use shuttle::thread;
 
     use super::*;
+
+    pub(super) fn channel<T>() -> (Sender<T>, Receiver<T>) {
+        let (sender, receiver) = shuttle::sync::mpsc::channel();
+        (sender, Receiver(receiver))
+    }
+
+    /// Throws away what it has not received when it goes, as the standard library's does.
+    pub(super) struct Receiver<T>(shuttle::sync::mpsc::Receiver<T>);
+
+    impl<T> Receiver<T> {
+        /// Never ends by time: whoever wants something to happen then sends a message.
+        pub(super) fn recv_timeout(&self, _: Duration) -> Result<T, RecvTimeoutError> {
+            self.0.recv().map_err(|RecvError| RecvTimeoutError::Disconnected)
+        }
+
+        pub(super) fn try_recv(&self) -> Result<T, TryRecvError> {
+            self.0.try_recv()
+        }
+    }
+
+    impl<T> Drop for Receiver<T> {
+        fn drop(&mut self) {
+            while !std::thread::panicking() && self.0.try_recv().is_ok() {}
+        }
+    }
 
     /// Time is up at any moment, or not at all.
     pub(super) async fn timeout<F: Future + Unpin>(_: Duration, mut future: F) -> Result<F::Output, ()> {

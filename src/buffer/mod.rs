@@ -150,13 +150,17 @@ pub enum Damage {
     },
     /// Events that should be in the database and are not found there; told at every start until one
     /// run has ended cleanly.
-    #[error("the medium has damaged the buffer: {missing} of its events are not found any more, some may not have been delivered")]
+    #[error(
+        "the medium has damaged the buffer: {missing} of its events are not found any more, some may not have been delivered"
+    )]
     Rows {
         /// How many; zero if there are more than there should be.
         missing: u64,
     },
     /// A value that the engine keeps besides the events.
-    #[error("the medium has damaged the buffer: its {0} cannot be read; repeats of earlier events may be taken for new, keeps may end later")]
+    #[error(
+        "the medium has damaged the buffer: its {0} cannot be read; repeats of earlier events may be taken for new, keeps may end later"
+    )]
     Note(&'static str),
 }
 

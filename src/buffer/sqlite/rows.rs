@@ -80,7 +80,10 @@ impl SqliteBuffer {
             .inspect_err(|error| {
                 if is_corruption(error) {
                     self.stuck_bodies.borrow_mut().insert(seq);
-                    tracing::error!(seq = seq.0, "the medium has damaged the buffer: a body that is done with stays in it");
+                    tracing::error!(
+                        seq = seq.0,
+                        "the medium has damaged the buffer: a body that is done with stays in it"
+                    );
                 }
             })
             .or_failed()

@@ -129,7 +129,8 @@ fn look_into(dir: &Path, truth: &Truth) -> Result<Found, String> {
     let appends = repeats.iter().map(|id| append(id, b"again", false)).collect();
     match engine.commit(&Work { appends, settlements: vec![] }, now) {
         Ok(appended) if told.is_empty() => {
-            let anew = repeats.iter().zip(appended).find(|(_, appended)| !matches!(appended, Appended::Duplicate { .. }));
+            let anew =
+                repeats.iter().zip(appended).find(|(_, appended)| !matches!(appended, Appended::Duplicate { .. }));
             if let Some((id, _)) = anew {
                 return Err(format!("a repeat of {id} was taken for new"));
             }
@@ -476,7 +477,10 @@ fn a_bit_flipped_in_a_body_sets_its_event_aside_and_the_others_go_on() {
     let dir = in_memory_dir();
     let (mut engine, _) = open(&dir);
     for n in 0..20 {
-        let work = Work { appends: vec![append(&format!("e{n}"), format!("body <{n}>").as_bytes(), false)], settlements: vec![] };
+        let work = Work {
+            appends: vec![append(&format!("e{n}"), format!("body <{n}>").as_bytes(), false)],
+            settlements: vec![],
+        };
         engine.commit(&work, RunMs(0)).unwrap();
     }
     engine.close(RunMs(0)).unwrap();
@@ -509,13 +513,14 @@ fn what_became_of_an_event_is_written_though_its_body_lies_in_a_damaged_page() {
         engine.commit(&work, RunMs(0)).unwrap();
     }
     engine.close(RunMs(0)).unwrap();
-    let handed_out = Box::new(engine).abandon();
+    drop(engine);
     let mut files = Files::of(dir.path());
     let at = files.database.windows(9).position(|bytes| bytes == b"body <30>").unwrap();
     let page = at / schema::PAGE_LEN * schema::PAGE_LEN;
     files.database[page..page + schema::PAGE_LEN].fill(0);
     files.put(dir.path());
 
+    let handed_out: Vec<Seq> = (1..=60).map(Seq).collect();
     let (mut engine, _) = SqliteBuffer::reopen(dir.path(), settings(), &handed_out).unwrap();
     let settled = |seq: &Seq| Settlement { seq: *seq, outcome: Outcome::Delivered, attempts: 1, last: None };
     let work = Work { appends: vec![append("new", b"", false)], settlements: handed_out.iter().map(settled).collect() };
