@@ -5,7 +5,7 @@
 //! A kill leaves the files as the system has them, so nothing here needs a sync: what a power loss may
 //! leave behind is another test's matter.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,6 +142,9 @@ struct Model {
     events: BTreeMap<Seq, Known>,
     /// Where and when an id was last stored.
     ids: HashMap<u8, (Seq, i64)>,
+    /// Ids whose event has been dropped at the end of its window. After a kill the running time goes on
+    /// from when it was last noted, so that the window seems to begin again.
+    forgotten: HashSet<u8>,
     highest: Seq,
     serial: usize,
     key: [u8; 16],
@@ -154,9 +157,9 @@ pub(crate) fn run<R: Rig>(plan: &Plan) -> Checked {
     let keeps = Keeps { window: 4 * hour, dead: 8 * hour, delivered, in_order: plan.in_order };
     let mut rig = R::new(keeps);
     let (mut engine, recovery) = rig.open();
-    let (events, ids) = (BTreeMap::new(), HashMap::new());
+    let (events, ids, forgotten) = (BTreeMap::new(), HashMap::new(), HashSet::new());
     let key = recovery.fingerprint_key;
-    let mut model = Model { keeps, now: 1_000, events, ids, highest: Seq(0), serial: 0, key };
+    let mut model = Model { keeps, now: 1_000, events, ids, forgotten, highest: Seq(0), serial: 0, key };
     prop_assert!(!recovery.unclean);
     for step in &plan.steps {
         model.now += 1;
@@ -241,7 +244,8 @@ impl Model {
                     prop_assert!(age <= Some(self.keeps.window + Duration::from_secs(1)), "{:?}", age);
                 }
                 Appended::Stored { seq, claimed } => {
-                    prop_assert!(age.is_none_or(|age| age > self.keeps.window), "a repeat after {:?}", age);
+                    let is_over = self.forgotten.remove(id) || age.is_none_or(|age| age > self.keeps.window);
+                    prop_assert!(is_over, "a repeat after {:?}", age);
                     prop_assert!(seq > self.highest, "{:?} was given away before", seq);
                     let route = route_of(*route);
                     let waits = self.events.values().any(|known| known.waits(route) && known.fresh);
@@ -397,6 +401,9 @@ impl Model {
             if engine.get(seq, RunMs(now)).unwrap().is_none() {
                 let known = self.events.remove(&seq).expect("one of all");
                 prop_assert!(known.may_be_gone(now, keeps), "{:?} was dropped before its time", known);
+                if self.ids.get(&known.id).is_some_and(|(last, _)| *last == seq) {
+                    self.forgotten.insert(known.id);
+                }
                 gone.extend((known.state == State::Dead).then(|| Arc::<str>::from(known.route)));
             }
         }
@@ -412,7 +419,8 @@ impl Model {
     fn check_recovery(&mut self, recovery: &Recovery) -> Checked {
         // What the process had noted of the time, and never less than what is stored says.
         prop_assert!(recovery.run_base.0 <= self.now, "{:?}", recovery.run_base);
-        prop_assert!(self.events.values().all(|known| known.stored <= recovery.run_base.0));
+        let written = self.events.values().flat_map(|known| [known.stored, known.settled, known.tried_since]);
+        prop_assert!(written.max().is_none_or(|written| written <= recovery.run_base.0));
         self.now = recovery.run_base.0;
         for known in self.events.values_mut() {
             known.handed_out = false;

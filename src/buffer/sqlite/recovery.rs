@@ -88,7 +88,9 @@ impl SqliteBuffer {
             }
             scanned.rows += 1;
             scanned.last = seq;
-            scanned.newest = scanned.newest.max(row.stored);
+            // No time that was written is ahead of the one that goes on from here.
+            let written = [Some(row.stored), row.settled, row.redriven].into_iter().flatten();
+            scanned.newest = written.fold(scanned.newest, RunMs::max);
             self.counts.add(row.state, row.size(), row.verified);
             match row.state {
                 State::Pending if handed_out.contains(&seq) => {

@@ -281,6 +281,18 @@ fn an_old_event_that_is_sent_again_is_the_oldest_pending_until_it_is_settled() {
 }
 
 #[test]
+fn an_event_that_is_sent_again_is_due_at_once_though_the_process_was_killed_right_after() {
+    let dir = TempDir::new().unwrap();
+    let (mut engine, _) = open(&dir);
+    let seq = dead_letter(&mut engine, "one", 100);
+    redrive(&mut engine, seq, 50_000);
+    drop(engine); // no close: the time was last noted long ago
+    let (mut engine, recovery) = open(&dir);
+    assert_eq!(recovery.run_base, RunMs(50_000));
+    assert_eq!(claim_all(&mut engine, 50_000).len(), 1);
+}
+
+#[test]
 fn a_route_that_has_only_dead_letters_is_known_after_a_restart() {
     let dir = TempDir::new().unwrap();
     let (mut engine, _) = open(&dir);
