@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use prometheus::core::Collector;
@@ -93,6 +94,8 @@ pub struct Metrics {
     buffer_bytes: IntGauge,
     oldest_pending_s: Gauge,
     quarantined: IntCounter,
+    /// Of these, those that the engine which is open now has counted: it begins at zero.
+    quarantined_seen: AtomicU64,
     dedupe_entries: IntGauge,
     dedupe_window_s: Gauge,
 }
@@ -409,6 +412,7 @@ impl Metrics {
             )?,
             quarantined: add
                 .counter("buffer_quarantined_events_total", "Rows whose checksum failed; never forwarded.")?,
+            quarantined_seen: AtomicU64::new(0),
             dedupe_entries: add.gauge("dedupe_entries", "Event ids that are remembered.")?,
             dedupe_window_s: add.seconds_gauge(
                 "dedupe_effective_window_seconds",
@@ -455,7 +459,8 @@ impl Metrics {
             self.oldest_pending_s.set(stats.oldest_pending_unix_ms.map_or(0.0, |ms| ms as f64 / 1000.0));
             self.dedupe_window_s.set(stats.dedupe_window_ms as f64 / 1000.0);
         }
-        self.quarantined.inc_by(stats.quarantined.saturating_sub(self.quarantined.get()));
+        let seen = self.quarantined_seen.swap(stats.quarantined, Ordering::Relaxed);
+        self.quarantined.inc_by(stats.quarantined.checked_sub(seen).unwrap_or(stats.quarantined));
         self.dedupe_entries.set(signed(stats.dedupe_entries));
     }
 
@@ -518,6 +523,16 @@ pub(crate) mod tests {
         ] {
             assert!(text.contains(line), "{line}");
         }
+    }
+
+    #[test]
+    fn what_an_engine_sets_aside_is_counted_after_it_was_opened_again_too() {
+        let metrics = metrics();
+        for quarantined in [2, 3, 0, 1] {
+            metrics.set_buffer(&Stats { quarantined, ..Stats::default() });
+        }
+        let text = String::from_utf8(metrics.encode().unwrap()).unwrap();
+        assert!(text.contains("hookward_buffer_quarantined_events_total 4"), "{text}");
     }
 
     #[test]

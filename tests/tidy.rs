@@ -30,6 +30,7 @@ fn sources() -> Vec<(String, String)> {
     paths
         .iter()
         .filter(|path| !path.ends_with("tests.rs") && !path.to_string_lossy().ends_with("_tests.rs"))
+        .filter(|path| !shown(path).contains("/tests/"))
         .map(|path| {
             let text = std::fs::read_to_string(path).unwrap();
             (shown(path), text.split("#[cfg(test)]").next().unwrap().to_owned())

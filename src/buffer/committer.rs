@@ -3,14 +3,12 @@
 //! There is no artificial delay: while a group commits, the next one forms. Completions ride along
 //! with the next group; when nothing arrives they are written after 100 ms of quiet.
 
+#[path = "committer/operator.rs"]
 mod operator;
 
 use std::collections::HashSet;
 use std::hash::Hasher as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +17,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::event::{Claimed, DeliveryId, Event, EventHead, Fingerprint, NewEvent, Seq, Settlement};
+use super::sync::{AtomicU8, AtomicU64, Ordering, Receiver, RecvTimeoutError, Sender, channel, thread, timeout};
 use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Recovery, Stats, Work};
 use crate::clock::{Clock, RunClock, RunMs};
 use crate::faults::failpoint;
@@ -133,7 +132,7 @@ const REOPEN_BASE: Duration = Duration::from_millis(100);
 const REOPEN_MAX: Duration = Duration::from_secs(5);
 
 enum Message {
-    Append { event: NewEvent, ticket: Arc<Ticket>, answer: oneshot::Sender<Result<Accepted, Rejection>> },
+    Append { event: NewEvent, room: Room, ticket: Arc<Ticket>, answer: oneshot::Sender<Result<Accepted, Rejection>> },
     Settle(Settlement),
     Claim { route: Arc<str>, limit: ClaimLimit, answer: oneshot::Sender<Claims> },
     Operator(Request),
@@ -154,6 +153,26 @@ impl Ticket {
 
     fn turn(&self, into: u8) -> bool {
         self.0.compare_exchange(Self::QUEUED, into, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+/// Room in the queue. Given back with the message that holds it, whichever way that goes.
+struct Room {
+    shared: Arc<Shared>,
+    bytes: u64,
+}
+
+impl Room {
+    fn reserve(shared: &Arc<Shared>, bytes: u64) -> Option<Room> {
+        let queued = shared.queued_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        let room = Room { shared: shared.clone(), bytes };
+        (queued <= QUEUE_MAX_BYTES).then_some(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.shared.queued_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }
 
@@ -188,7 +207,7 @@ impl Committer {
         handover: Arc<dyn Handover>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
-    ) -> std::io::Result<(Committer, JoinHandle<()>)> {
+    ) -> std::io::Result<(Committer, thread::JoinHandle<()>)> {
         let (messages, inbox) = channel();
         let run_base = recovery.run_base;
         let now = RunClock { clock: &*clock, base: run_base }.now();
@@ -215,7 +234,7 @@ impl Committer {
             last_append: now,
             maintain_at: now,
         };
-        let thread = std::thread::Builder::new().name("hookward-buffer".to_owned()).spawn(move || owner.run())?;
+        let thread = thread::Builder::new().name("hookward-buffer".to_owned()).spawn(move || owner.run())?;
         Ok((Committer { messages, shared }, thread))
     }
 
@@ -228,21 +247,17 @@ impl Committer {
     /// outcome is unknown).
     pub async fn store(&self, identified: Identified, receipt: Receipt) -> Result<Accepted, Rejection> {
         let event = self.new_event(identified, receipt);
-        let bytes = event.stored_bytes();
-        if self.shared.queued_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes > QUEUE_MAX_BYTES {
-            self.shared.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
-            return Err(Rejection::Overloaded);
-        }
+        let room = Room::reserve(&self.shared, event.stored_bytes()).ok_or(Rejection::Overloaded)?;
         let ticket = Arc::new(Ticket::new());
         let (answer, mut waiter) = oneshot::channel();
-        let message = Message::Append { event, ticket: ticket.clone(), answer };
+        let message = Message::Append { event, room, ticket: ticket.clone(), answer };
         if self.messages.send(message).is_err() {
             return Err(Rejection::BufferFailed);
         }
-        let answer = match tokio::time::timeout(BEGIN_WITHIN, &mut waiter).await {
+        let answer = match timeout(BEGIN_WITHIN, &mut waiter).await {
             Ok(answer) => answer,
             Err(_) if ticket.turn(Ticket::ABANDONED) => return Err(Rejection::Overloaded),
-            Err(_) => match tokio::time::timeout(COMMIT_WITHIN, waiter).await {
+            Err(_) => match timeout(COMMIT_WITHIN, waiter).await {
                 Ok(answer) => answer,
                 Err(_) => return Err(Rejection::BufferFailed),
             },
@@ -255,7 +270,7 @@ impl Committer {
         NewEvent::new(event, dedupe.map(|key| (self.fingerprint(&key), key.scope.window)))
     }
 
-    fn fingerprint(&self, key: &DedupeKey) -> Fingerprint {
+    pub(super) fn fingerprint(&self, key: &DedupeKey) -> Fingerprint {
         let mut hasher = SipHasher13::new_with_key(&self.shared.fingerprint_key);
         hasher.write_u64(key.scope.scope.len() as u64);
         hasher.write(key.scope.scope.as_bytes());
@@ -282,6 +297,11 @@ impl Committer {
         if self.messages.send(Message::Close { answer }).is_ok() {
             let _ = waiter.await;
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn queued_bytes(&self) -> u64 {
+        self.shared.queued_bytes.load(Ordering::SeqCst)
     }
 
     /// Counts as of the last commit; changes can be awaited.
@@ -397,7 +417,7 @@ impl Owner {
         match &done {
             Ok(_) => {}
             Err(BufferError::DiskFull) => self.metrics.buffer_errors_full.inc(),
-            Err(BufferError::Failed(why)) => self.fail(why),
+            Err(BufferError::Failed(why) | BufferError::Damaged(why)) => self.fail(why),
         }
         done
     }
@@ -464,15 +484,14 @@ impl Owner {
 
     fn take_message(&mut self, message: Message, gathered: &mut Gathered) {
         match message {
-            Message::Append { event, ticket, answer } => {
-                let bytes = event.stored_bytes();
-                self.shared.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
+            Message::Append { event, room, ticket, answer } => {
+                drop(room);
                 if !ticket.turn(Ticket::BEGUN) {
                     return;
                 }
                 let memory = event.event.body.len() + event.head.len();
                 let claim = self.handover.reserve(&event.event.route, memory);
-                gathered.bytes += bytes;
+                gathered.bytes += event.stored_bytes();
                 gathered.appends.push(Append { event, claim });
                 gathered.waiting.push(Waiting { answer, reserved: claim.then_some(memory) });
             }
@@ -527,7 +546,7 @@ impl Owner {
                 self.settlements = work.settlements;
                 self.settling_since = (!self.settlements.is_empty()).then_some(now);
             }
-            Err(BufferError::Failed(_)) => {
+            Err(BufferError::Failed(_) | BufferError::Damaged(_)) => {
                 self.refuse(waiting, Rejection::BufferFailed);
                 // Whether or not they were written: writing them twice comes to the same.
                 self.settlements = work.settlements;
@@ -634,12 +653,8 @@ struct Watchman(Arc<Shared>);
 
 impl Drop for Watchman {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             self.0.health.send_replace(Health::Gone);
         }
     }
 }
-
-#[cfg(test)]
-#[path = "committer_tests.rs"]
-mod tests;

@@ -1,12 +1,16 @@
+use super::committer::*;
 use super::*;
 use crate::buffer::event::tests::event;
-use crate::buffer::event::{Outcome, State};
+use crate::buffer::event::{Claimed, Outcome, Seq, Settlement, State};
 use crate::buffer::record::{Detail, Filter, Listed, Repair, Repaired, Slice};
-use crate::clock::ManualClock;
-use crate::gate::identity::{DedupeScope, Facts};
+use crate::clock::{ManualClock, RunMs};
+use crate::gate::identity::{DedupeKey, DedupeScope, Facts, Identified};
+use crate::metrics::Metrics;
 use crate::metrics::tests::metrics;
+use crate::rejection::Rejection;
 use parking_lot::{Condvar, Mutex};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// An engine whose commits wait until they are let through, and end as told.
 #[derive(Default)]
@@ -132,7 +136,8 @@ fn start_with_clock(gate: &Arc<Gate>, reopen: Reopen) -> (Committer, Arc<Taken>,
         unclean: false,
         run_base: RunMs(0),
         routes: vec![],
-        damage: None,
+        damage: vec![],
+        quarantined: 0,
         fingerprint_key: [3; 16],
     };
     let taken = Arc::new(Taken::default());
@@ -204,6 +209,7 @@ async fn an_event_whose_commit_does_not_begin_in_time_is_refused_and_not_stored(
     gate.open();
     committer.close().await;
     assert_eq!(*gate.groups.lock(), [1], "what was refused as overloaded is never stored");
+    assert_eq!(committer.queued_bytes(), 0, "nor does it take room in the queue");
 }
 
 #[tokio::test]
@@ -400,4 +406,33 @@ async fn scopes_and_ids_do_not_run_into_each_other() {
     assert_eq!(print("a", "bc"), print("a", "bc"));
     assert_ne!(print("a", "bc"), print("ab", "c"));
     gate.open();
+}
+
+#[tokio::test]
+async fn an_event_that_the_medium_has_altered_is_counted_and_its_repeat_is_stored_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(metrics());
+    let clock = Arc::new(ManualClock::at_unix_s(0));
+    let committer = start_engine(dir.path(), &clock, &metrics);
+    let (mut identified, receipt) = identified("one");
+    identified.body = bytes::Bytes::from_static(b"the altered one");
+    committer.store(identified, receipt).await.unwrap();
+    store(&committer, "two").await.unwrap();
+    committer.close().await;
+    let file = dir.path().join(crate::buffer::sqlite::DATABASE_FILE);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = bytes.windows(15).position(|bytes| bytes == b"the altered one").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+
+    let committer = start_engine(dir.path(), &clock, &metrics);
+    let claims = committer.claim("default".into(), ClaimLimit { events: 10, bytes: 1 << 20 }).await;
+    assert_eq!(claims.events.iter().map(|claimed| claimed.seq).collect::<Vec<_>>(), [Seq(2)]);
+    committer.stats().wait_for(|stats| stats.quarantined == 1).await.unwrap();
+    metrics.set_buffer(&committer.stats().borrow());
+    let text = String::from_utf8(metrics.encode().unwrap()).unwrap();
+    assert!(text.contains("hookward_buffer_quarantined_events_total 1"), "{text}");
+    assert!(matches!(store(&committer, "one").await, Ok(Accepted::New(_))));
+    assert!(matches!(store(&committer, "two").await, Ok(Accepted::Duplicate(_))));
+    committer.close().await;
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::clock::RunMs;
 
 /// Place of an event in the buffer: ascending in order of acceptance, never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Seq(pub i64);
 
 /// UUIDv7 of an event, the same on every attempt.

@@ -19,12 +19,19 @@
 //! which the checksums find.
 
 pub mod committer;
+#[cfg(test)]
+mod committer_tests;
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod durability;
 pub mod event;
 pub mod index;
+#[cfg(test)]
+mod interleavings;
 pub mod record;
 pub mod redrive;
 pub mod sqlite;
+mod sync;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,6 +51,9 @@ pub enum BufferError {
     /// The engine cannot be trusted any more until it is opened again.
     #[error("{0}")]
     Failed(String),
+    /// The same, because the engine has met what it never writes.
+    #[error("{0}")]
+    Damaged(String),
 }
 
 /// One transaction's worth of work.
@@ -128,13 +138,33 @@ impl Stats {
     }
 }
 
-/// Commits that were answered 200 and cannot be read any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    /// How many commits, at least; each holds one event or more.
-    pub lost_commits: u64,
-    /// What was found, set aside for whoever can still read it.
-    pub copy: PathBuf,
+/// What the medium has taken of what was answered 200, as far as it can be told; text for people.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Damage {
+    /// Commits in the log that cannot be read.
+    #[error(
+        "the medium has damaged the buffer's log: {lost_commits} commits or more that were answered 200 cannot be read; the log as it was found is kept as {}", .copy.display()
+    )]
+    Log {
+        /// How many, at least; each holds one event or more.
+        lost_commits: u64,
+        /// What was found, set aside for whoever can still read it.
+        copy: PathBuf,
+    },
+    /// Events that should be in the database and are not found there; told at every start until one
+    /// run has ended cleanly.
+    #[error(
+        "the medium has damaged the buffer: {missing} of its events are not found any more, some may not have been delivered"
+    )]
+    Rows {
+        /// How many; zero if there are more than there should be.
+        missing: u64,
+    },
+    /// A value that the engine keeps besides the events.
+    #[error(
+        "the medium has damaged the buffer: its {0} cannot be read; repeats of earlier events may be taken for new, keeps may end later"
+    )]
+    Note(&'static str),
 }
 
 /// What opening found.
@@ -150,8 +180,10 @@ pub struct Recovery {
     pub run_base: RunMs,
     /// Routes that have events which are to be delivered, or may be sent again.
     pub routes: Vec<Arc<str>>,
-    /// What the medium has damaged in a way that the engine would not have noticed.
-    pub damage: Option<Damage>,
+    /// What the medium has damaged besides single events.
+    pub damage: Vec<Damage>,
+    /// Events that are set aside since their checksum fails, found now.
+    pub quarantined: u64,
     /// Secret under which event ids are fingerprinted.
     pub fingerprint_key: [u8; 16],
 }

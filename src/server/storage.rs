@@ -53,20 +53,17 @@ impl Storage {
     ) -> Result<Storage, ServerError> {
         let (lock, durability) = take_data_dir(config).await?;
         let (engine, recovery) = open_buffer(config).await?;
-        if let Some(damage) = &recovery.damage {
-            metrics.buffer_errors_damaged.inc();
-            tracing::error!(
-                lost_commits = damage.lost_commits,
-                copy = %damage.copy.display(),
-                "the medium has damaged the buffer's log: events in these commits were answered 200 and cannot be read; the log as it was found is kept, please report it"
-            );
-        }
+        tell_damage(&recovery, metrics);
         metrics.recovered_events.set(i64::try_from(recovery.pending).unwrap_or(i64::MAX));
         let lanes = Lanes::new();
         let (dir, settings) = (config.data_dir.clone(), engine_settings(config));
+        let reopen_metrics = metrics.clone();
         let reopen: Reopen =
             Box::new(move |handed_out| match SqliteBuffer::reopen(&dir, settings.clone(), handed_out) {
-                Ok(engine) => Ok(Box::new(engine)),
+                Ok((engine, recovery)) => {
+                    tell_damage(&recovery, &reopen_metrics);
+                    Ok(Box::new(engine))
+                }
                 Err(error) => Err(error.to_string()),
             });
         let (committer, thread) =
@@ -162,6 +159,20 @@ impl Storage {
         if let Some(thread) = thread {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
+    }
+}
+
+/// What cannot be brought back is told, never passed over.
+fn tell_damage(recovery: &Recovery, metrics: &Metrics) {
+    for damage in &recovery.damage {
+        metrics.buffer_errors_damaged.inc();
+        tracing::error!("{damage}; replace the medium, and have events that are missing sent again");
+    }
+    if recovery.quarantined > 0 {
+        tracing::error!(
+            events = recovery.quarantined,
+            "the medium has damaged stored events: they are set aside and not forwarded"
+        );
     }
 }
 

@@ -155,7 +155,7 @@ impl Owner {
     fn attend<T>(&mut self, work: impl FnOnce(&mut dyn Buffer) -> Result<T, BufferError>) -> Result<T, DeskError> {
         self.on_engine(work).map_err(|error| match error {
             BufferError::DiskFull => DeskError::Full,
-            BufferError::Failed(_) => DeskError::Failed,
+            BufferError::Failed(_) | BufferError::Damaged(_) => DeskError::Failed,
         })
     }
 

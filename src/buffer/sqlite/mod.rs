@@ -9,14 +9,19 @@
 //! disk keeps what `fdatasync` has confirmed.
 
 mod ballast;
+mod event_row;
 mod lanes;
 mod lock;
+mod notes;
 mod operator;
 mod purge;
+mod recovery;
 mod rows;
 mod schema;
+mod upgrade;
 mod wal_scan;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 use thiserror::Error;
 
 use super::durability::{Space, sync_names_in};
@@ -49,12 +54,19 @@ const SPACE_CHECK_EVERY: Duration = Duration::from_secs(1);
 const RUN_NOTE_EVERY: Duration = Duration::from_secs(1);
 /// Running time between such notes while nothing else is written.
 const IDLE_RUN_NOTE_EVERY: Duration = Duration::from_secs(60);
-/// Pages given back to the file system in one idle slice.
+/// Pages given back to the file system in one idle slice: some 10 ms.
 const VACUUM_PAGES: u32 = 200;
+/// The same while events come: below a millisecond.
+const VACUUM_PAGES_BUSY: u32 = 16;
+/// Free pages that are worth it while events come, if they are a fifth of the file too: what a backlog
+/// has left, not what a steady flow uses again.
+const VACUUM_BUSY_FREE_PAGES: u64 = 1_024;
 /// Running time after the start at which the ballast is made: not while everything else starts.
 const BALLAST_AFTER: Duration = Duration::from_secs(10);
 /// Smallest bound of the buffer that has a ballast.
 const BALLAST_MIN_BUFFER_BYTES: u64 = 128 << 20;
+/// Bodies that cannot be deleted, at most, before the whole database is given up.
+const STUCK_BODIES_MAX: usize = 1_000;
 /// Rows looked at in one step of the search for the oldest pending event.
 const OLDEST_SCAN_ROWS: u32 = 2_000;
 
@@ -107,6 +119,16 @@ pub enum OpenError {
         /// What SQLite says.
         error: BufferError,
     },
+    /// Not what hookward leaves there, or SQLite cannot make anything of it; it was not written to.
+    #[error(
+        "{path}: {what}; if the medium has damaged it, move it and {path}-wal away and start anew: sqlite3's .recover brings out what can still be read"
+    )]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What was found.
+        what: String,
+    },
     /// It is not what durability rests on.
     #[error("{0}")]
     Failed(String),
@@ -121,21 +143,36 @@ impl OpenError {
         match self {
             OpenError::Unusable { error, .. } => matches!(error, BufferError::DiskFull),
             OpenError::Io { error, .. } => error.kind() == io::ErrorKind::StorageFull,
-            OpenError::Newer { .. } | OpenError::Failed(_) => false,
+            OpenError::Newer { .. } | OpenError::Unreadable { .. } | OpenError::Failed(_) => false,
         }
     }
 
     fn unusable(path: &Path) -> impl Fn(BufferError) -> OpenError {
-        move |error| OpenError::Unusable { path: path.display().to_string(), error }
+        move |error| {
+            let path = path.display().to_string();
+            match error {
+                BufferError::Damaged(what) => OpenError::Unreadable { path, what },
+                error => OpenError::Unusable { path, error },
+            }
+        }
     }
+}
+
+/// Whether SQLite has met what it never writes.
+fn is_corruption(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error, rusqlite::Error::SqliteFailure(code, _) if matches!(code.code, DatabaseCorrupt | NotADatabase))
 }
 
 /// SQLite's message without the values it may quote.
 fn failed(error: &rusqlite::Error) -> BufferError {
     match error {
         rusqlite::Error::SqliteFailure(code, _) if code.code == rusqlite::ErrorCode::DiskFull => BufferError::DiskFull,
+        rusqlite::Error::SqliteFailure(code, _) if is_corruption(error) => {
+            BufferError::Damaged(format!("SQLite: {code}"))
+        }
         rusqlite::Error::SqliteFailure(code, _) => BufferError::Failed(format!("SQLite: {code}")),
-        _ => BufferError::Failed("SQLite: a row is not in its known form".to_owned()),
+        _ => BufferError::Damaged("SQLite: a row is not in its known form".to_owned()),
     }
 }
 
@@ -161,6 +198,17 @@ pub struct SqliteBuffer {
     /// Pages in the WAL, told by SQLite after each commit.
     wal_pages: Arc<AtomicU64>,
     used_pages: u64,
+    free_pages: u64,
+    /// Bodies in damaged pages, which stay where they are.
+    stuck_bodies: RefCell<HashSet<Seq>>,
+    /// Whether free pages are given back: not after that has met damage.
+    gives_space_back: bool,
+    /// The highest place ever given away.
+    last_seq: Seq,
+    /// Rows that have been dropped at the end of their keep, ever.
+    dropped: i64,
+    /// Rows that the start has missed and told of; settled with the next clean end.
+    missed: i64,
     space_low: bool,
     space_checked: Option<RunMs>,
     run_noted: RunMs,
@@ -221,11 +269,11 @@ impl SqliteBuffer {
     ///
     /// # Errors
     /// See [`OpenError`]; to be tried again.
-    pub fn reopen(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<SqliteBuffer, OpenError> {
+    pub fn reopen(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<(SqliteBuffer, Recovery), OpenError> {
         failpoint("reopen");
-        let (engine, _) = SqliteBuffer::open_holding(dir, settings, handed_out)?;
+        let opened = SqliteBuffer::open_holding(dir, settings, handed_out)?;
         failpoint("after-reopen");
-        Ok(engine)
+        Ok(opened)
     }
 
     fn open_holding(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<(SqliteBuffer, Recovery), OpenError> {
@@ -240,9 +288,9 @@ impl SqliteBuffer {
 
     fn open_once(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<(SqliteBuffer, Recovery), OpenError> {
         let path = dir.join(DATABASE_FILE);
-        schema::refuse_newer(&path)?;
+        schema::refuse_unknown(&path)?;
         // Before SQLite opens it, which drops what it cannot read.
-        let damage = wal_scan::look(&path, schema::PAGE_LEN).map_err(OpenError::io(&path))?;
+        let log_damage = wal_scan::look(&path, schema::PAGE_LEN).map_err(OpenError::io(&path))?;
         let mut db = schema::open(&path)?;
         let wal_pages = Arc::new(AtomicU64::new(0));
         let seen = wal_pages.clone();
@@ -262,6 +310,12 @@ impl SqliteBuffer {
             sweep: Sweep::default(),
             wal_pages,
             used_pages: 0,
+            free_pages: 0,
+            stuck_bodies: RefCell::default(),
+            gives_space_back: true,
+            last_seq: Seq(0),
+            dropped: 0,
+            missed: 0,
             space_low: false,
             space_checked: None,
             run_noted: RunMs::default(),
@@ -271,105 +325,40 @@ impl SqliteBuffer {
             opened: RunMs::default(),
             pending_again: BTreeMap::new(),
         };
-        let recovery = engine.recover(&handed_out.iter().copied().collect()).map_err(OpenError::unusable(&path))?;
+        let mut recovery = match engine.recover(&handed_out.iter().copied().collect()) {
+            Ok(recovery) => recovery,
+            Err(error) => {
+                // What cannot be read is left as it was found.
+                Box::new(engine).abandon();
+                return Err(OpenError::unusable(&path)(error));
+            }
+        };
         // The log is there now. SQLite syncs its name too, but passes over an error of that
         // (`unixSync`): what is acknowledged from here on would be lost with the name.
         sync_names_in(dir).map_err(OpenError::io(&path))?;
-        Ok((engine, Recovery { damage, ..recovery }))
+        recovery.damage.extend(log_damage);
+        Ok((engine, recovery))
     }
 
-    /// Rebuilds from the rows what is kept in memory: one scan in order of `seq`.
-    fn recover(&mut self, handed_out: &HashSet<Seq>) -> Result<Recovery, BufferError> {
-        let unclean = self.meta_i64("open")?.is_some();
-        let run_base = RunMs(self.meta_i64("run_ms")?.unwrap_or(0));
-        let fingerprint_key = self.fingerprint_key()?;
-        self.set_meta("open", &1i64)?;
-        failpoint("recovery");
-        let mut newest = run_base;
-        {
-            let mut statement = self
-                .db
-                .prepare(
-                    "SELECT seq, stored_run_ms, route, fingerprint, verified, size, state, due_run_ms
-                     FROM event ORDER BY seq",
-                )
-                .or_failed()?;
-            let mut rows = statement.query([]).or_failed()?;
-            while let Some(row) = rows.next().or_failed()? {
-                let seq = Seq(row.get(0).or_failed()?);
-                let stored = RunMs(row.get(1).or_failed()?);
-                let state = State::from_code(row.get(6).or_failed()?).unwrap_or(State::Quarantined);
-                let bytes = u64::try_from(row.get::<_, i64>(5).or_failed()?).unwrap_or(0);
-                let verified = row.get(4).or_failed()?;
-                self.counts.add(state, bytes, verified);
-                newest = newest.max(stored);
-                let route = row.get_ref(2).or_failed()?.as_str().unwrap_or_default();
-                match state {
-                    State::Pending if handed_out.contains(&seq) => {
-                        self.lanes.hand_out(seq, InFlight { route: route.into(), bytes, verified });
-                    }
-                    State::Pending => {
-                        let due = RunMs(row.get(7).or_failed()?);
-                        self.lanes.restore(route, seq, if self.settings.in_order { RunMs(0) } else { due });
-                    }
-                    State::Dead => self.lanes.know(route),
-                    State::Delivered if !self.settings.delivered_keep.is_zero() => self.lanes.know(route),
-                    _ => {}
-                }
-                if let (Some(fingerprint), true) =
-                    (row.get::<_, Option<[u8; 16]>>(3).or_failed()?, state != State::Quarantined)
-                {
-                    self.index.insert(Fingerprint(fingerprint), seq, stored);
-                }
+    /// Does all of the work or nothing of it. Where a damaged page does not let a body go, it is done
+    /// without that.
+    fn in_transaction<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> Result<T, BufferError>,
+    ) -> Result<T, BufferError> {
+        loop {
+            let stuck = self.stuck_bodies.borrow().len();
+            let done = self.try_transaction(&mut work);
+            if done.is_ok() || self.stuck_bodies.borrow().len() == stuck || stuck >= STUCK_BODIES_MAX {
+                return done;
             }
         }
-        self.run_noted = newest;
-        self.opened = newest;
-        self.measure()?;
-        self.find_oldest_pending()?;
-        Ok(Recovery {
-            pending: self.counts.events[State::Pending as usize],
-            dead: self.counts.events[State::Dead as usize],
-            unclean,
-            run_base: newest,
-            routes: self.lanes.routes(),
-            damage: None,
-            fingerprint_key,
-        })
     }
 
-    /// The secret of the fingerprints: made once, kept with the rows that hold them.
-    fn fingerprint_key(&self) -> Result<[u8; 16], BufferError> {
-        let known: Option<[u8; 16]> = self
-            .db
-            .query_row("SELECT value FROM meta WHERE key = 'fingerprint_key'", [], |row| row.get(0))
-            .optional()
-            .or_failed()?;
-        if let Some(key) = known {
-            return Ok(key);
-        }
-        let mut key = [0; 16];
-        getrandom::fill(&mut key).map_err(|_| BufferError::Failed("the system has no random bytes".to_owned()))?;
-        self.set_meta("fingerprint_key", &key)?;
-        Ok(key)
-    }
-
-    fn meta_i64(&self, key: &str) -> Result<Option<i64>, BufferError> {
-        self.db
-            .prepare_cached("SELECT value FROM meta WHERE key = ?1")
-            .and_then(|mut statement| statement.query_row([key], |row| row.get(0)).optional())
-            .or_failed()
-    }
-
-    fn set_meta(&self, key: &str, value: &dyn rusqlite::ToSql) -> Result<(), BufferError> {
-        self.db
-            .prepare_cached("INSERT INTO meta(key, value) VALUES (?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2")
-            .and_then(|mut statement| statement.execute(params![key, value]))
-            .or_failed()
-            .map(drop)
-    }
-
-    fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, BufferError>) -> Result<T, BufferError> {
+    fn try_transaction<T>(
+        &mut self,
+        work: &mut impl FnMut(&mut Self) -> Result<T, BufferError>,
+    ) -> Result<T, BufferError> {
         self.db.execute_batch("BEGIN IMMEDIATE").or_failed()?;
         let done = work(self).and_then(|value| {
             self.db.execute_batch("COMMIT").or_failed()?;
@@ -392,7 +381,8 @@ impl SqliteBuffer {
                 .or_failed()?;
             Ok(u64::try_from(pages).unwrap_or(0))
         };
-        self.used_pages = count("PRAGMA page_count")?.saturating_sub(count("PRAGMA freelist_count")?);
+        self.free_pages = count("PRAGMA freelist_count")?;
+        self.used_pages = count("PRAGMA page_count")?.saturating_sub(self.free_pages);
         Ok(())
     }
 
@@ -453,7 +443,9 @@ impl SqliteBuffer {
                 appended.push(Appended::Full);
                 continue;
             }
-            let seq = self.insert(append, now)?;
+            added.events += 1;
+            let seq = Seq(self.last_seq.0 + added.events);
+            self.insert(append, seq, now)?;
             added.bytes += bytes;
             added.unverified_bytes += if verified { 0 } else { bytes };
             if let Some((fingerprint, _)) = &append.event.dedupe {
@@ -474,6 +466,7 @@ impl SqliteBuffer {
         let Appended::Stored { seq, claimed } = appended else { return };
         let NewEvent { event, dedupe, .. } = &append.event;
         let (bytes, verified) = (append.event.stored_bytes(), event.is_verified());
+        self.last_seq = seq;
         if self.counts.events[State::Pending as usize] == 0 {
             self.oldest_pending = seq;
             self.oldest_pending_unix_ms = Some(event.received_unix_ms);
@@ -518,12 +511,33 @@ impl SqliteBuffer {
         let mut rows = statement.query(params![self.oldest_pending.0, OLDEST_SCAN_ROWS]).or_failed()?;
         while let Some(row) = rows.next().or_failed()? {
             self.oldest_pending = Seq(row.get(0).or_failed()?);
-            self.oldest_pending_unix_ms = Some(row.get(2).or_failed()?);
-            if row.get::<_, i64>(1).or_failed()? == State::Pending.code() {
+            self.oldest_pending_unix_ms = row.get(2).ok();
+            if row.get(1) == Ok(State::Pending.code()) {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Moves pages from the end of the file into free ones and cuts it off there, a slice at a time.
+    fn give_space_back(&mut self, idle: bool) -> Result<(), BufferError> {
+        let is_worth_it = self.free_pages > VACUUM_BUSY_FREE_PAGES.max(self.used_pages / 4);
+        let pages = match idle {
+            true => VACUUM_PAGES,
+            false => VACUUM_PAGES_BUSY,
+        };
+        if !self.gives_space_back || self.free_pages == 0 || !(idle || is_worth_it) {
+            return Ok(());
+        }
+        let done = schema::run_to_end(&self.db, &format!("PRAGMA incremental_vacuum({pages})"));
+        match done {
+            Err(error) if is_corruption(&error) => {
+                self.gives_space_back = false;
+                tracing::error!("the medium has damaged the buffer: its file keeps its size until that is replaced");
+                Ok(())
+            }
+            other => other.or_failed(),
+        }
     }
 
     /// Writes the log back into the database. A full disk only puts it off.
@@ -552,6 +566,7 @@ impl SqliteBuffer {
 /// What the open transaction has added so far.
 #[derive(Default)]
 struct Added {
+    events: i64,
     bytes: u64,
     unverified_bytes: u64,
 }
@@ -570,7 +585,7 @@ impl Buffer for SqliteBuffer {
             let appended = engine.write_appends(&work.appends, now)?;
             failpoint("after-write");
             if now.since(engine.run_noted) >= RUN_NOTE_EVERY {
-                engine.set_meta("run_ms", &now.0)?;
+                notes::write_number(&engine.db, notes::RUN_MS, now.0)?;
             }
             Ok(appended)
         });
@@ -608,7 +623,7 @@ impl Buffer for SqliteBuffer {
                     self.lanes.hand_out(seq, InFlight { route: claimed.event.route.clone(), bytes: held, verified });
                     claims.events.push(claimed);
                 }
-                Ok(None) => self.in_transaction(|engine| engine.quarantine(seq, now))?,
+                Ok(None) => self.quarantine(seq, now)?,
                 Err(error) => {
                     self.lanes.put_back(route, seq);
                     for claimed in &claims.events {
@@ -654,13 +669,13 @@ impl Buffer for SqliteBuffer {
         self.find_oldest_pending()?;
         if idle && now.since(self.run_noted) >= IDLE_RUN_NOTE_EVERY && self.counts.live_bytes > 0 {
             // Ages go on while only retries wait; without anything stored nothing ages.
-            self.set_meta("run_ms", &now.0)?;
+            notes::write_number(&self.db, notes::RUN_MS, now.0)?;
             self.run_noted = now;
         }
         if idle && self.wal_bytes() > 0 {
             self.checkpoint()?;
-            schema::run_to_end(&self.db, &format!("PRAGMA incremental_vacuum({VACUUM_PAGES})")).or_failed()?;
         }
+        self.give_space_back(idle)?;
         self.measure()?;
         Ok(expired)
     }
@@ -689,8 +704,11 @@ impl Buffer for SqliteBuffer {
 
     fn close(&mut self, now: RunMs) -> Result<(), BufferError> {
         self.in_transaction(|engine| {
-            engine.set_meta("run_ms", &now.0)?;
-            engine.db.execute("DELETE FROM meta WHERE key = 'open'", []).or_failed().map(drop)
+            notes::write_number(&engine.db, notes::RUN_MS, now.0)?;
+            if engine.missed != 0 {
+                notes::write_number(&engine.db, notes::DROPPED, engine.dropped + engine.missed)?;
+            }
+            notes::remove(&engine.db, notes::OPEN)
         })?;
         failpoint("close");
         self.checkpoint()

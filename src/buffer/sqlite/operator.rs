@@ -6,6 +6,7 @@ use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::super::event::{Attempt, DeliveryId, EventHead, Seq, State, row_checksum};
 use super::super::record::{Content, Detail, Filter, Listed, Record, Repair, Repaired, Slice};
+use super::event_row::{EventRow, event_row_columns};
 use super::{BufferError, OrFailed as _, SqliteBuffer};
 use crate::clock::RunMs;
 
@@ -142,6 +143,8 @@ struct Standing {
     verified: bool,
     received_unix_ms: i64,
     has_body: bool,
+    /// Checksum of its row once it is repaired.
+    repaired_row_crc: u32,
 }
 
 /// Repairs in one transaction; memory follows once it is durable.
@@ -164,26 +167,32 @@ pub(super) fn repair(engine: &mut SqliteBuffer, repairs: &[Repair], now: RunMs) 
 /// Writes one repair; the inner error says why there is nothing to write.
 fn write(engine: &SqliteBuffer, repair: Repair, now: RunMs) -> Result<Result<Standing, Repaired>, BufferError> {
     let (Repair::Redrive(seq) | Repair::Discard(seq)) = repair;
-    let Some(standing) = standing(engine, seq)? else {
-        return Ok(Err(Repaired::Unknown));
+    let standing = match standing(engine, seq, repair, now)? {
+        None => return Ok(Err(Repaired::Unknown)),
+        // What it says is not to be believed; the next claim or start sets it aside.
+        Some(None) => return Ok(Err(Repaired::NotIn(State::Quarantined))),
+        Some(Some(standing)) => standing,
     };
     if let Some(refused) = refusal(engine, repair, &standing) {
         return Ok(Err(refused));
     }
+    let row_crc = standing.repaired_row_crc;
     match repair {
         Repair::Redrive(seq) => execute(
             engine,
             "UPDATE event SET state = 0, attempts = 0, client_errors = 0, due_run_ms = ?2, settled_run_ms = NULL,
-             redriven_run_ms = ?2 WHERE seq = ?1",
+             redriven_run_ms = ?2, row_crc = ?3 WHERE seq = ?1",
             seq,
             due_again(now),
+            row_crc,
         )?,
         Repair::Discard(seq) => {
             execute(
                 engine,
-                "UPDATE event SET state = 4, due_run_ms = 0, settled_run_ms = ?2 WHERE seq = ?1",
+                "UPDATE event SET state = 4, due_run_ms = 0, settled_run_ms = ?2, row_crc = ?3 WHERE seq = ?1",
                 seq,
                 now,
+                row_crc,
             )?;
             engine.delete_body(seq)?;
         }
@@ -191,41 +200,59 @@ fn write(engine: &SqliteBuffer, repair: Repair, now: RunMs) -> Result<Result<Sta
     Ok(Ok(standing))
 }
 
+/// A row as a repair will leave it.
+fn repaired(row: EventRow<'_>, repair: Repair, now: RunMs) -> EventRow<'_> {
+    match repair {
+        Repair::Redrive(_) => {
+            let due = due_again(now);
+            let (settled, redriven) = (None, Some(due));
+            EventRow { state: State::Pending, attempts: 0, client_errors: 0, due, settled, redriven, ..row }
+        }
+        Repair::Discard(_) => EventRow { state: State::Discarded, due: RunMs(0), settled: Some(now), ..row },
+    }
+}
+
 /// At once, but never zero, which stands for never tried.
 fn due_again(now: RunMs) -> RunMs {
     now.max(RunMs(1))
 }
 
-fn execute(engine: &SqliteBuffer, sql: &str, seq: Seq, at: RunMs) -> Result<(), BufferError> {
+fn execute(engine: &SqliteBuffer, sql: &str, seq: Seq, at: RunMs, row_crc: u32) -> Result<(), BufferError> {
     engine
         .db
         .prepare_cached(sql)
-        .and_then(|mut statement| statement.execute(params![seq.0, at.0]))
+        .and_then(|mut statement| statement.execute(params![seq.0, at.0, row_crc]))
         .or_failed()
         .map(drop)
 }
 
-fn standing(engine: &SqliteBuffer, seq: Seq) -> Result<Option<Standing>, BufferError> {
+/// Where an event stands; the inner `None` if its row is damaged.
+fn standing(
+    engine: &SqliteBuffer,
+    seq: Seq,
+    repair: Repair,
+    now: RunMs,
+) -> Result<Option<Option<Standing>>, BufferError> {
+    let read = |row: &Row<'_>| {
+        let Some(found) = EventRow::read(row)? else { return Ok(None) };
+        Ok(Some(Standing {
+            state: found.state,
+            route: found.route.into(),
+            bytes: found.size(),
+            verified: found.verified,
+            received_unix_ms: row.get(14)?,
+            has_body: row.get(15)?,
+            repaired_row_crc: repaired(found, repair, now).checksum(),
+        }))
+    };
     engine
         .db
-        .prepare_cached(
-            "SELECT state, route, size, verified, received_ms, EXISTS(SELECT 1 FROM body WHERE body.seq = event.seq)
-             FROM event WHERE seq = ?1",
-        )
-        .and_then(|mut statement| {
-            statement
-                .query_row([seq.0], |row| {
-                    Ok(Standing {
-                        state: State::from_code(row.get(0)?).unwrap_or(State::Quarantined),
-                        route: row.get_ref(1)?.as_str()?.into(),
-                        bytes: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
-                        verified: row.get(3)?,
-                        received_unix_ms: row.get(4)?,
-                        has_body: row.get(5)?,
-                    })
-                })
-                .optional()
-        })
+        .prepare_cached(concat!(
+            "SELECT ",
+            event_row_columns!(),
+            ", received_ms, EXISTS(SELECT 1 FROM body WHERE body.seq = event.seq) FROM event WHERE seq = ?1"
+        ))
+        .and_then(|mut statement| statement.query_row([seq.0], read).optional())
         .or_failed()
 }
 

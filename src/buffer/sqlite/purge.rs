@@ -7,7 +7,8 @@ use std::time::Duration;
 use rusqlite::params;
 
 use super::super::event::{Seq, State};
-use super::{BufferError, OrFailed as _, SqliteBuffer};
+use super::event_row::{EventRow, event_row_columns};
+use super::{BufferError, OrFailed as _, SqliteBuffer, notes};
 use crate::clock::RunMs;
 use crate::faults::failpoint;
 
@@ -37,12 +38,23 @@ impl Sweep {
 /// A row of the walk.
 struct Row {
     seq: Seq,
-    state: State,
     stored: RunMs,
+    /// Where it stands; nothing if the row is damaged.
+    standing: Option<Standing>,
+}
+
+struct Standing {
+    state: State,
     settled: RunMs,
     bytes: u64,
     verified: bool,
     route: Arc<str>,
+}
+
+impl Row {
+    fn is(&self, state: State) -> bool {
+        self.standing.as_ref().is_some_and(|standing| standing.state == state)
+    }
 }
 
 /// What becomes of a row.
@@ -55,13 +67,15 @@ enum Fate {
 
 fn fate(row: &Row, engine: &SqliteBuffer, now: RunMs) -> Fate {
     let settings = &engine.settings;
-    let since_settled = now.since(row.settled);
-    match row.state {
+    // Nothing ends by what a damaged row says.
+    let Some(Standing { state, settled, .. }) = &row.standing else { return Fate::Stay };
+    let since_settled = now.since(*settled);
+    match *state {
         State::Pending => Fate::Stay,
         State::Dead | State::Quarantined if since_settled > settings.dead_letter_keep => Fate::DropAll,
         State::Dead | State::Quarantined => Fate::Stay,
         State::Delivered | State::Discarded => {
-            let keep_body = row.state == State::Delivered && since_settled <= settings.delivered_keep;
+            let keep_body = *state == State::Delivered && since_settled <= settings.delivered_keep;
             match (keep_body, now.since(row.stored) > settings.tombstone_keep) {
                 (true, _) => Fate::Stay,
                 (false, true) => Fate::DropAll,
@@ -74,21 +88,22 @@ fn fate(row: &Row, engine: &SqliteBuffer, now: RunMs) -> Fate {
 fn read_slice(engine: &SqliteBuffer, from: i64, rows: u32) -> Result<Vec<Row>, BufferError> {
     let mut statement = engine
         .db
-        .prepare_cached(
-            "SELECT seq, state, stored_run_ms, coalesce(settled_run_ms, 0), size, verified, route
-             FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2",
-        )
+        .prepare_cached(concat!("SELECT ", event_row_columns!(), " FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2"))
         .or_failed()?;
     let rows = statement
         .query_map(params![from, rows], |row| {
+            let found = EventRow::read(row)?;
             Ok(Row {
                 seq: Seq(row.get(0)?),
-                state: State::from_code(row.get(1)?).unwrap_or(State::Quarantined),
-                stored: RunMs(row.get(2)?),
-                settled: RunMs(row.get(3)?),
-                bytes: u64::try_from(row.get::<_, i64>(4)?).unwrap_or(0),
-                verified: row.get(5)?,
-                route: row.get_ref(6)?.as_str()?.into(),
+                // A damaged one does not end the walk.
+                stored: found.map_or(RunMs(i64::MIN), |found| found.stored),
+                standing: found.map(|found| Standing {
+                    state: found.state,
+                    settled: found.settled.unwrap_or_default(),
+                    bytes: found.size(),
+                    verified: found.verified,
+                    route: found.route.into(),
+                }),
             })
         })
         .or_failed()?;
@@ -118,7 +133,8 @@ pub(super) fn sweep(engine: &mut SqliteBuffer, now: RunMs) -> Result<Vec<Arc<str
         engine.sweep.next_walk = now.plus(WALK_EVERY);
     }
     engine.sweep.cursor = if ended { 0 } else { last };
-    Ok(dropped.into_iter().filter(|row| row.state == State::Dead).map(|row| row.route).collect())
+    let dead = dropped.into_iter().filter(|row| row.is(State::Dead));
+    Ok(dead.filter_map(|row| row.standing).map(|standing| standing.route).collect())
 }
 
 /// Makes room under the bound: the oldest tombstones and kept bodies go before their time, which
@@ -130,8 +146,7 @@ pub(super) fn give_way(engine: &mut SqliteBuffer, now: RunMs) -> Result<(), Buff
         let Some(last) = slice.last().map(|row| row.seq.0) else {
             return Ok(());
         };
-        let settled =
-            slice.into_iter().filter(|row| matches!(row.state, State::Delivered | State::Discarded)).collect();
+        let settled = slice.into_iter().filter(|row| row.is(State::Delivered) || row.is(State::Discarded)).collect();
         if !drop_rows(engine, settled, now, |_, _, _| Fate::DropAll)?.is_empty() {
             return Ok(());
         }
@@ -167,12 +182,18 @@ fn drop_rows(
             }
         }
         failpoint("purge");
-        Ok(())
+        // Noted in the same transaction, so that the next start knows how many rows there must be.
+        let dropped = fates.iter().filter(|(_, fate)| *fate == Fate::DropAll).count();
+        match i64::try_from(dropped).unwrap_or(i64::MAX) {
+            0 => Ok(()),
+            dropped => notes::write_number(&engine.db, notes::DROPPED, engine.dropped + dropped),
+        }
     })?;
     failpoint("after-purge");
     let gone: Vec<Row> = fates.into_iter().filter(|(_, fate)| *fate == Fate::DropAll).map(|(row, _)| row).collect();
-    for row in &gone {
-        engine.counts.remove(row.state, row.bytes, row.verified);
+    for standing in gone.iter().filter_map(|row| row.standing.as_ref()) {
+        engine.counts.remove(standing.state, standing.bytes, standing.verified);
+        engine.dropped += 1;
     }
     Ok(gone)
 }

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::super::event::{
     Claimed, DeliveryId, Event, EventHead, Fingerprint, Outcome, Seq, Settlement, State, row_checksum,
 };
-use super::{Append, BufferError, OrFailed as _, SqliteBuffer, failed};
+use super::event_row::{self, EventRow, event_row_columns};
+use super::{Append, BufferError, OrFailed as _, SqliteBuffer, failed, is_corruption};
 use crate::clock::RunMs;
 
 impl SqliteBuffer {
-    /// Writes what became of a handed-out event; settling twice changes nothing.
+    /// Writes what became of a handed-out event; settling twice changes nothing. A damaged row is left
+    /// as it is, for whoever reads it next to set it aside.
     pub(super) fn write_settlement(&self, settlement: &Settlement, now: RunMs) -> Result<(), BufferError> {
-        if self.lanes.handed_out(settlement.seq).is_none() {
+        let seq = settlement.seq;
+        if self.lanes.handed_out(seq).is_none() {
             return Ok(());
         }
         let (state, error, due, client_errors) = match &settlement.outcome {
@@ -23,30 +26,38 @@ impl SqliteBuffer {
             Outcome::RetryAt { due, client_errors, error } => (State::Pending, Some(error), *due, Some(*client_errors)),
             Outcome::Released | Outcome::PutBack { .. } => return Ok(()),
         };
-        let settled = (state != State::Pending).then_some(now.0);
+        let settled = (state != State::Pending).then_some(now);
+        let changed = event_row::with_intact(&self.db, seq, |row| {
+            let client_errors = client_errors.unwrap_or(row.client_errors);
+            let attempts = settlement.attempts;
+            let after = EventRow { state, attempts, client_errors, due, settled, ..row };
+            (row.state == State::Pending).then(|| (client_errors, after.checksum()))
+        })?;
+        let Some(Some((client_errors, row_crc))) = changed else { return Ok(()) };
         self.db
             .prepare_cached(
                 "UPDATE event SET state = ?2, attempts = ?3, due_run_ms = ?4, settled_run_ms = ?5, last_error = ?6,
-                 client_errors = coalesce(?7, client_errors), last_ended_ms = ?8, last_status = ?9,
-                 last_duration_ms = ?10 WHERE seq = ?1 AND state = 0",
+                 client_errors = ?7, last_ended_ms = ?8, last_status = ?9, last_duration_ms = ?10, row_crc = ?11
+                 WHERE seq = ?1",
             )
             .and_then(|mut statement| {
                 statement.execute(params![
-                    settlement.seq.0,
+                    seq.0,
                     state.code(),
                     settlement.attempts,
                     due.0,
-                    settled,
+                    settled.map(|at| at.0),
                     error,
                     client_errors,
                     settlement.last.map(|last| last.ended_unix_ms),
                     settlement.last.and_then(|last| last.status),
                     settlement.last.map(|last| last.duration_ms),
+                    row_crc,
                 ])
             })
             .or_failed()?;
         if state == State::Delivered && self.settings.delivered_keep.is_zero() {
-            self.delete_body(settlement.seq)?;
+            self.delete_body(seq)?;
         }
         Ok(())
     }
@@ -60,14 +71,27 @@ impl SqliteBuffer {
     }
 
     pub(super) fn delete_body(&self, seq: Seq) -> Result<(), BufferError> {
+        if self.stuck_bodies.borrow().contains(&seq) {
+            return Ok(());
+        }
         self.db
             .prepare_cached("DELETE FROM body WHERE seq = ?1")
             .and_then(|mut statement| statement.execute([seq.0]))
+            .inspect_err(|error| {
+                if is_corruption(error) {
+                    self.stuck_bodies.borrow_mut().insert(seq);
+                    tracing::error!(
+                        seq = seq.0,
+                        "the medium has damaged the buffer: a body that is done with stays in it"
+                    );
+                }
+            })
             .or_failed()
             .map(drop)
     }
 
-    pub(super) fn insert(&self, append: &Append, now: RunMs) -> Result<Seq, BufferError> {
+    /// Writes a new event at this place.
+    pub(super) fn insert(&self, append: &Append, seq: Seq, now: RunMs) -> Result<(), BufferError> {
         let new = &append.event;
         let event = &new.event;
         let crc = row_checksum(
@@ -79,133 +103,163 @@ impl SqliteBuffer {
             &new.head,
             &event.body,
         );
+        let row = EventRow {
+            seq,
+            stored: now,
+            route: &event.route,
+            fingerprint: new.dedupe.map(|(fingerprint, _)| fingerprint.0),
+            verified: event.is_verified(),
+            bytes: i64::try_from(new.stored_bytes()).unwrap_or(i64::MAX),
+            crc,
+            state: State::Pending,
+            attempts: 0,
+            client_errors: 0,
+            due: RunMs(0),
+            settled: None,
+            redriven: None,
+        };
         self.db
             .prepare_cached(
-                "INSERT INTO event(delivery_id, received_ms, stored_run_ms, route, event_id, event_type, fingerprint,
-                 verified, size, crc, state, attempts, client_errors, due_run_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 0, 0, 0)",
+                "INSERT INTO event(seq, delivery_id, received_ms, stored_run_ms, route, event_id, event_type,
+                 fingerprint, verified, size, crc, state, attempts, client_errors, due_run_ms, row_crc)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, 0, 0, 0, ?12)",
             )
             .and_then(|mut statement| {
                 statement.execute(params![
+                    seq.0,
                     event.delivery_id.0,
                     event.received_unix_ms,
                     now.0,
-                    &*event.route,
+                    row.route,
                     event.event_id,
                     event.event_type,
-                    new.dedupe.map(|(fingerprint, _)| fingerprint.0),
-                    event.is_verified(),
-                    i64::try_from(new.stored_bytes()).unwrap_or(i64::MAX),
+                    row.fingerprint,
+                    row.verified,
+                    row.bytes,
                     crc,
+                    row.checksum(),
                 ])
             })
             .or_failed()?;
-        let seq = self.db.last_insert_rowid();
         self.db
             .prepare_cached("INSERT INTO body(seq, head, body) VALUES (?1, ?2, ?3)")
-            .and_then(|mut statement| statement.execute(params![seq, &new.head[..], &event.body[..]]))
-            .or_failed()?;
-        Ok(Seq(seq))
+            .and_then(|mut statement| statement.execute(params![seq.0, &new.head[..], &event.body[..]]))
+            .or_failed()
+            .map(drop)
     }
 
-    /// Reads a pending event and the room it holds; `None` if its row is damaged.
+    /// Reads a pending event and the room it holds; `None` if it is damaged.
     pub(super) fn read(&self, seq: Seq) -> Result<Option<(Claimed, u64)>, BufferError> {
         let found = self
             .db
-            .prepare_cached(
-                "SELECT e.delivery_id, e.received_ms, e.stored_run_ms, e.route, e.event_id, e.event_type, e.crc,
-                 e.attempts, e.client_errors, b.head, b.body, e.size, e.redriven_run_ms, e.due_run_ms
-                 FROM event e JOIN body b ON b.seq = e.seq WHERE e.seq = ?1",
-            )
-            .and_then(|mut statement| {
-                statement
-                    .query_row([seq.0], |row| {
-                        let redriven_at = row.get::<_, Option<i64>>(12)?.map(RunMs);
-                        Ok((
-                            Event {
-                                delivery_id: DeliveryId(row.get(0)?),
-                                received_unix_ms: row.get(1)?,
-                                route: row.get_ref(3)?.as_str()?.into(),
-                                event_id: row.get(4)?,
-                                event_type: row.get(5)?,
-                                head: EventHead {
-                                    method: String::new(),
-                                    target: Bytes::new(),
-                                    headers: vec![],
-                                    key: None,
-                                },
-                                body: Bytes::from(row.get::<_, Vec<u8>>(10)?),
-                                replay: redriven_at.is_some(),
-                            },
-                            Bytes::from(row.get::<_, Vec<u8>>(9)?),
-                            row.get::<_, u32>(6)?,
-                            (RunMs(row.get(2)?), redriven_at, RunMs(row.get(13)?), row.get(7)?, row.get(8)?),
-                            row.get::<_, i64>(11)?,
-                        ))
-                    })
-                    .optional()
-            });
-        let (mut event, head, crc, (stored_at, redriven_at, due, attempts, client_errors), bytes) = match found {
-            Ok(Some(found)) => found,
-            // The row or its body is gone, or a column holds what it cannot: damage of one row.
-            Ok(None) => return Ok(None),
-            Err(error) if is_damaged_row(&error) => return Ok(None),
-            Err(error) => return Err(failed(&error)),
-        };
-        let computed = row_checksum(
-            &event.delivery_id,
-            event.received_unix_ms,
-            &event.route,
-            event.event_id.as_deref(),
-            event.event_type.as_deref(),
-            &head,
-            &event.body,
-        );
-        if computed != crc {
-            return Ok(None);
+            .prepare_cached(concat!(
+                "SELECT ",
+                event_row_columns!(),
+                ", delivery_id, received_ms, event_id, event_type, head, body FROM event JOIN body USING (seq)
+                 WHERE seq = ?1"
+            ))
+            .and_then(|mut statement| statement.query_row([seq.0], read_claimed).optional());
+        match found {
+            Ok(found) => Ok(found.flatten()),
+            // A column holds what it cannot, or a page of the bodies what no page does.
+            Err(error) if event_row::is_of_a_damaged_row(&error) || is_corruption(&error) => Ok(None),
+            Err(error) => Err(failed(&error)),
         }
-        let Ok(head) = EventHead::decode(&head) else {
-            return Ok(None);
-        };
-        event.head = head;
-        let tried_since = redriven_at.unwrap_or(stored_at);
-        let event = Arc::new(event);
-        let claimed = Claimed { seq, event, attempts, client_errors, stored_at, tried_since, due };
-        Ok(Some((claimed, u64::try_from(bytes).unwrap_or(0))))
     }
 
-    /// Sets a damaged row aside: counted, never forwarded, and no duplicate of anything.
+    /// Sets a damaged event aside: counted, never forwarded, and no duplicate of anything.
     pub(super) fn quarantine(&mut self, seq: Seq, now: RunMs) -> Result<(), BufferError> {
-        let row: Option<(Option<Vec<u8>>, i64, bool)> = self
-            .db
-            .query_row("SELECT fingerprint, size, verified FROM event WHERE seq = ?1", [seq.0], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })
-            .optional()
-            .or_failed()?;
-        self.db
-            .execute(
-                "UPDATE event SET state = ?2, settled_run_ms = ?3, last_error = 'checksum mismatch' WHERE seq = ?1",
-                params![seq.0, State::Quarantined.code(), now.0],
-            )
-            .or_failed()?;
-        let Some((fingerprint, bytes, verified)) = row else {
-            return Ok(());
-        };
-        let bytes = u64::try_from(bytes).unwrap_or(0);
+        let SetAside { fingerprint, bytes, verified } =
+            self.in_transaction(|engine| engine.write_quarantine(seq, now))?;
         self.counts.remove(State::Pending, bytes, verified);
         self.counts.add(State::Quarantined, bytes, verified);
         self.counts.quarantined += 1;
         self.pending_again.remove(&seq);
-        if let Some(fingerprint) = fingerprint.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()) {
+        if let Some(fingerprint) = fingerprint {
             self.index.remove(&Fingerprint(fingerprint));
         }
+        tracing::error!(seq = seq.0, "the medium has damaged a stored event: it is set aside and not forwarded");
         Ok(())
+    }
+
+    /// Writes that an event is set aside. What its row says is kept if that is intact; else nothing of
+    /// it is believed any more.
+    pub(super) fn write_quarantine(&self, seq: Seq, now: RunMs) -> Result<SetAside, BufferError> {
+        let intact = event_row::with_intact(&self.db, seq, |row| {
+            let aside = EventRow { state: State::Quarantined, settled: Some(now), ..row };
+            let EventRow { fingerprint, verified, .. } = row;
+            (aside.checksum(), SetAside { fingerprint, bytes: row.size(), verified })
+        })?;
+        if let Some((row_crc, set_aside)) = intact {
+            self.db
+                .execute(
+                    "UPDATE event SET state = 3, settled_run_ms = ?2, last_error = 'checksum mismatch', row_crc = ?3
+                     WHERE seq = ?1",
+                    params![seq.0, now.0, row_crc],
+                )
+                .or_failed()?;
+            return Ok(set_aside);
+        }
+        let aside = EventRow {
+            seq,
+            stored: now,
+            route: "",
+            fingerprint: None,
+            verified: true,
+            bytes: 0,
+            crc: 0,
+            state: State::Quarantined,
+            attempts: 0,
+            client_errors: 0,
+            due: RunMs(0),
+            settled: Some(now),
+            redriven: None,
+        };
+        self.db
+            .execute(
+                "UPDATE event SET stored_run_ms = ?2, route = '', fingerprint = NULL, verified = 1, size = 0, crc = 0,
+                 state = 3, attempts = 0, client_errors = 0, due_run_ms = 0, settled_run_ms = ?2,
+                 redriven_run_ms = NULL, last_error = 'checksum mismatch', row_crc = ?3 WHERE seq = ?1",
+                params![seq.0, now.0, aside.checksum()],
+            )
+            .or_failed()?;
+        Ok(SetAside { fingerprint: None, bytes: 0, verified: true })
     }
 }
 
-/// Errors that concern a row's contents, not the database.
-fn is_damaged_row(error: &rusqlite::Error) -> bool {
-    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
-    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..))
+/// What memory has to know of an event that is set aside.
+pub(super) struct SetAside {
+    fingerprint: Option<[u8; 16]>,
+    bytes: u64,
+    verified: bool,
+}
+
+/// A row of the event with what reaches the app; `None` if a checksum fails.
+fn read_claimed(row: &Row<'_>) -> rusqlite::Result<Option<(Claimed, u64)>> {
+    let Some(standing) = EventRow::read(row)? else { return Ok(None) };
+    let encoded_head = Bytes::from(row.get::<_, Vec<u8>>(18)?);
+    let Ok(head) = EventHead::decode(&encoded_head) else { return Ok(None) };
+    let event = Event {
+        delivery_id: DeliveryId(row.get(14)?),
+        received_unix_ms: row.get(15)?,
+        route: standing.route.into(),
+        event_id: row.get(16)?,
+        event_type: row.get(17)?,
+        head,
+        body: Bytes::from(row.get::<_, Vec<u8>>(19)?),
+        replay: standing.redriven.is_some(),
+    };
+    let computed = row_checksum(
+        &event.delivery_id,
+        event.received_unix_ms,
+        &event.route,
+        event.event_id.as_deref(),
+        event.event_type.as_deref(),
+        &encoded_head,
+        &event.body,
+    );
+    let EventRow { seq, stored: stored_at, attempts, client_errors, due, redriven, .. } = standing;
+    let tried_since = redriven.unwrap_or(stored_at);
+    let claimed = Claimed { seq, event: Arc::new(event), attempts, client_errors, stored_at, tried_since, due };
+    Ok((computed == standing.crc).then(|| (claimed, standing.size())))
 }

@@ -1,20 +1,23 @@
 //! The database: its file, its pragmas (asserted, not hoped for), its tables and their versions.
 
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{OpenError, failed};
+use super::{OpenError, failed, upgrade};
+use crate::buffer::durability::sync_names_in;
 use crate::faults::sqlite_synchronous;
 
 /// Marks the file as ours, bytes 68..72 of its header: "HKWD".
 const APPLICATION_ID: i64 = 0x484b_5744;
 /// Version of the tables. Changes are additive: the release before opens what this one wrote, so
-/// only a version that cannot be read raises this number.
-pub(super) const SCHEMA_VERSION: i64 = 1;
+/// only what it would spoil raises this number. 2: every row has a checksum, which must follow each of
+/// its changes.
+pub(super) const SCHEMA_VERSION: i64 = 2;
 /// Page size, bytes: 8 KiB wrote 45 KB of WAL for a single event where 16 KiB wrote 69.
 pub(super) const PAGE_BYTES: u64 = 8192;
 /// The same, for what lies in memory.
@@ -59,25 +62,36 @@ CREATE TABLE meta(
 
 /// Columns of `event` that later releases have added: always ones that may be NULL, so that the
 /// release before, which names the columns it writes, goes on with the same file.
-const ADDED_COLUMNS: [(&str, &str); 4] = [
+const ADDED_COLUMNS: [(&str, &str); 5] = [
     ("last_ended_ms", "INTEGER"),
     ("last_status", "INTEGER"),
     ("last_duration_ms", "INTEGER"),
     // When an operator sent it again: its age for max_age counts from then.
     ("redriven_run_ms", "INTEGER"),
+    ("row_crc", "INTEGER"),
 ];
 
-/// Refuses a file of a newer version before SQLite has touched it. Plain reading is safe here and
-/// only here: no connection of this process exists yet, whose locks closing the file would drop.
-pub(super) fn refuse_newer(path: &Path) -> Result<(), OpenError> {
-    let Ok(file) = std::fs::File::open(path) else {
-        return Ok(());
+/// Refuses what SQLite would begin anew or take for its own, before anything has touched it: a newer
+/// version, and a file whose contents are gone. Plain reading is safe here and only here: no connection
+/// of this process exists yet, whose locks closing the file would drop.
+pub(super) fn refuse_unknown(path: &Path) -> Result<(), OpenError> {
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(OpenError::io(path)(error)),
     };
+    if file.metadata().map_err(OpenError::io(path))?.len() == 0 {
+        return Err(unreadable(path, "is empty, which hookward never leaves it"));
+    }
     let mut version = [0; 4];
     if file.read_exact_at(&mut version, 60).is_err() {
-        return Ok(()); // New and still empty.
+        return Ok(()); // Too short to be anything; SQLite will say so.
     }
     check_version(path, i64::from(i32::from_be_bytes(version)))
+}
+
+fn unreadable(path: &Path, what: &str) -> OpenError {
+    OpenError::Unreadable { path: path.display().to_string(), what: what.to_owned() }
 }
 
 fn check_version(path: &Path, version: i64) -> Result<(), OpenError> {
@@ -87,22 +101,48 @@ fn check_version(path: &Path, version: i64) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Opens the database file, creates it with mode 0600 if it is not there, and asserts everything
-/// that durability rests on. One of a newer version must have been refused.
+/// Opens the database file, creates it if it is not there, and asserts everything that durability
+/// rests on. What [`refuse_unknown`] knows must have been refused.
 pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
-    let shown = path.display();
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    drop(file.map_err(|error| OpenError::Io { path: shown.to_string(), error })?);
+    if !path.try_exists().map_err(OpenError::io(path))? {
+        create(path)?;
+    }
+    connect(path, false)
+}
+
+/// Makes the file under another name, with mode 0600, so that one that is there is whole, however
+/// creating it may have ended.
+fn create(path: &Path) -> Result<(), OpenError> {
+    let io = OpenError::io(path);
+    let beside = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        std::path::PathBuf::from(name)
+    };
+    if beside("-wal").metadata().is_ok_and(|log| log.len() > 0) {
+        return Err(unreadable(path, "is not there, but its log is"));
+    }
+    for left in [".new", ".new-wal"] {
+        let _ = std::fs::remove_file(beside(left));
+    }
+    let new = beside(".new");
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(&io)?;
+    drop(connect(&new, true)?);
+    std::fs::rename(&new, path).map_err(&io)?;
+    sync_names_in(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))).map_err(io)
+}
+
+fn connect(path: &Path, is_new: bool) -> Result<Connection, OpenError> {
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| OpenError::unusable(path)(failed(&error)))?;
-    prepare(&db, path).inspect_err(|_| {
+    prepare(&db, path, is_new).inspect_err(|_| {
         // What cannot be used is left as it was found.
         let _ = db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     })?;
     Ok(db)
 }
 
-fn prepare(db: &Connection, path: &Path) -> Result<(), OpenError> {
+fn prepare(db: &Connection, path: &Path, is_new: bool) -> Result<(), OpenError> {
     let sql = |error: rusqlite::Error| OpenError::unusable(path)(failed(&error));
     // EXCLUSIVE first: then there is no shared-memory file, and nobody else gets in.
     db.execute_batch("PRAGMA locking_mode=EXCLUSIVE;").map_err(sql)?;
@@ -129,8 +169,8 @@ fn prepare(db: &Connection, path: &Path) -> Result<(), OpenError> {
         ("page_size", "8192"),
         ("auto_vacuum", "2"),
     ];
-    if version == 0 {
-        create(db).map_err(sql)?;
+    if is_new {
+        create_tables(db).map_err(sql)?;
     }
     for (pragma, expected) in assertions {
         let found = db
@@ -156,7 +196,12 @@ fn prepare(db: &Connection, path: &Path) -> Result<(), OpenError> {
             path.display()
         )));
     }
-    add_columns(db).map_err(sql)
+    add_columns(db).map_err(sql)?;
+    if version == 1 {
+        upgrade::from_version_1(db).map_err(OpenError::unusable(path))?;
+        write_back(db).map_err(sql)?;
+    }
+    Ok(())
 }
 
 /// Brings the tables of an earlier release up to date. SQLite only notes the new columns: no row is
@@ -181,10 +226,14 @@ pub(super) fn run_to_end(db: &Connection, sql: &str) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn create(db: &Connection) -> rusqlite::Result<()> {
+fn create_tables(db: &Connection) -> rusqlite::Result<()> {
     db.execute_batch(&format!(
         "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
     ))?;
-    // The version must be in the file itself, where the next release looks for it first.
+    write_back(db)
+}
+
+/// The version must be in the file itself, where the next release looks for it first.
+fn write_back(db: &Connection) -> rusqlite::Result<()> {
     run_to_end(db, "PRAGMA wal_checkpoint(TRUNCATE)")
 }

@@ -20,6 +20,15 @@ fn open(dir: &TempDir) -> (SqliteBuffer, Recovery) {
     SqliteBuffer::open(dir.path(), settings()).unwrap()
 }
 
+/// A folder in memory where there is room for one: these tests kill processes and damage files, so that
+/// syncs would cost time and show nothing.
+fn in_memory_dir() -> TempDir {
+    const ENOUGH_BYTES: u64 = 1 << 30;
+    let memory = std::path::Path::new("/dev/shm");
+    let fits = Space::of(memory).is_ok_and(|space| space.free_bytes > ENOUGH_BYTES && !space.is_low());
+    fits.then(|| TempDir::new_in(memory).ok()).flatten().unwrap_or_else(|| TempDir::new().unwrap())
+}
+
 fn print(id: &str) -> Fingerprint {
     let mut bytes = [0; 16];
     bytes[..id.len().min(16)].copy_from_slice(&id.as_bytes()[..id.len().min(16)]);
@@ -305,191 +314,9 @@ fn the_oldest_pending_event_is_found_without_counting_the_others() {
     assert_eq!(engine.stats(RunMs(4)).oldest_pending_unix_ms, None);
 }
 
+mod conformance;
+mod damage;
 mod operator;
-
-/// What the engine promises, over a plain map.
-mod model {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::{HashMap, HashSet};
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        /// Appends these ids in one group, some claimed right away.
-        Append(Vec<(u8, bool)>),
-        Claim(usize),
-        /// Settles the n-th handed-out event.
-        Deliver(usize),
-        Retry(usize),
-        Kill(usize),
-        /// An operator sends the n-th dead letter again, or tries to with what is none.
-        Redrive(usize),
-        /// An operator throws away the n-th pending, dead or handed-out event.
-        Discard(usize),
-        /// Time goes on, seconds.
-        Tick(u32),
-        Maintain,
-        /// The process is gone, with or without a close.
-        Restart(bool),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            4 => prop::collection::vec((0u8..20, any::<bool>()), 1..5).prop_map(Step::Append),
-            3 => (1usize..4).prop_map(Step::Claim),
-            3 => (0usize..4).prop_map(Step::Deliver),
-            2 => (0usize..4).prop_map(Step::Retry),
-            1 => (0usize..4).prop_map(Step::Kill),
-            1 => (0usize..4).prop_map(Step::Redrive),
-            1 => (0usize..8).prop_map(Step::Discard),
-            1 => (1u32..100_000).prop_map(Step::Tick),
-            1 => Just(Step::Maintain),
-            1 => any::<bool>().prop_map(Step::Restart),
-        ];
-        prop::collection::vec(step, 1..40)
-    }
-
-    #[derive(Default)]
-    struct Model {
-        /// Pending events and the id of each.
-        pending: HashMap<Seq, u8>,
-        handed_out: Vec<Seq>,
-        /// When and as what an id was last stored.
-        known: HashMap<u8, (Seq, i64)>,
-        dead: BTreeMap<Seq, u8>,
-    }
-
-    impl Model {
-        fn take(&mut self, n: usize) -> Option<Seq> {
-            (!self.handed_out.is_empty()).then(|| self.handed_out.remove(n % self.handed_out.len()))
-        }
-
-        fn nth_dead(&self, n: usize) -> Option<(Seq, u8)> {
-            self.dead.iter().nth(n % self.dead.len().max(1)).map(|(seq, id)| (*seq, *id))
-        }
-
-        fn nth_with_a_body(&self, n: usize) -> Option<Seq> {
-            let mut all: Vec<Seq> = self.pending.keys().chain(self.dead.keys()).copied().collect();
-            all.sort();
-            all.get(n % all.len().max(1)).copied()
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
-        #[test]
-        fn nothing_is_lost_stored_twice_or_handed_out_twice(steps in steps()) {
-            let dir = TempDir::new().unwrap();
-            let (mut engine, _) = open(&dir);
-            let mut model = Model::default();
-            let mut now = 1_000_i64;
-            for step in steps {
-                now += 1;
-                match step {
-                    Step::Append(ids) => {
-                        let appends = ids.iter().map(|(id, claim)| append(&format!("id{id}"), &[*id], *claim)).collect();
-                        let appended = engine.commit(&Work { appends, settlements: vec![] }, RunMs(now)).unwrap();
-                        for ((id, wanted), appended) in ids.into_iter().zip(appended) {
-                            let known = model.known.get(&id).filter(|(_, at)| (now / 1000 - at / 1000) <= 86_400);
-                            match appended {
-                                Appended::Duplicate { seq } => prop_assert_eq!(known.map(|(seq, _)| *seq), Some(seq)),
-                                Appended::Stored { seq, claimed } => {
-                                    // The index keeps whole seconds, so at the very edge either is right.
-                                    let edge = known.is_some_and(|(_, at)| now - at >= 86_400_000 - 1_000);
-                                    prop_assert!(known.is_none() || edge, "{known:?} {now}");
-                                    prop_assert!(wanted || !claimed);
-                                    prop_assert!(model.pending.insert(seq, id).is_none());
-                                    model.known.insert(id, (seq, now));
-                                    if claimed {
-                                        model.handed_out.push(seq);
-                                    }
-                                }
-                                Appended::Full => prop_assert!(false, "full"),
-                            }
-                        }
-                    }
-                    Step::Claim(events) => {
-                        let claims = engine.claim("default", ClaimLimit { events, bytes: 1 << 20 }, RunMs(now)).unwrap();
-                        for claimed in claims.events {
-                            prop_assert!(!model.handed_out.contains(&claimed.seq), "handed out twice");
-                            let id = model.pending.get(&claimed.seq);
-                            prop_assert_eq!(id.map(|id| vec![*id]), Some(claimed.event.body.to_vec()));
-                            model.handed_out.push(claimed.seq);
-                        }
-                    }
-                    Step::Deliver(n) => if let Some(seq) = model.take(n) {
-                        settle(&mut engine, seq, Outcome::Delivered, now);
-                        model.pending.remove(&seq);
-                    },
-                    Step::Kill(n) => if let Some(seq) = model.take(n) {
-                        settle(&mut engine, seq, Outcome::Dead { error: "x".into() }, now);
-                        let id = model.pending.remove(&seq);
-                        model.dead.extend(id.map(|id| (seq, id)));
-                    },
-                    Step::Redrive(n) => {
-                        if let Some((seq, id)) = model.nth_dead(n) {
-                            let repaired = engine.repair(&[Repair::Redrive(seq), Repair::Redrive(seq)], RunMs(now)).unwrap();
-                            prop_assert!(matches!(repaired[0], Repaired::Done { was: State::Dead, .. }), "{repaired:?}");
-                            prop_assert_eq!(&repaired[1], &Repaired::NotIn(State::Pending));
-                            model.dead.remove(&seq);
-                            model.pending.insert(seq, id);
-                        }
-                        let unknown = engine.repair(&[Repair::Redrive(Seq(1_000_000))], RunMs(now)).unwrap();
-                        prop_assert_eq!(unknown, vec![Repaired::Unknown]);
-                    }
-                    Step::Discard(n) => if let Some(seq) = model.nth_with_a_body(n) {
-                        let held = model.handed_out.contains(&seq);
-                        match &engine.repair(&[Repair::Discard(seq)], RunMs(now)).unwrap()[0] {
-                            Repaired::Done { handed_out, .. } => prop_assert_eq!(*handed_out, held),
-                            other => prop_assert!(false, "{other:?}"),
-                        }
-                        // Whoever holds it settles it all the same, which must change nothing.
-                        if held {
-                            settle(&mut engine, seq, Outcome::Dead { error: "late".into() }, now);
-                        }
-                        model.handed_out.retain(|held| *held != seq);
-                        model.pending.remove(&seq);
-                        model.dead.remove(&seq);
-                    },
-                    Step::Retry(n) => if let Some(seq) = model.take(n) {
-                        let due = RunMs(now + 500);
-                        settle(&mut engine, seq, Outcome::RetryAt { due, client_errors: 0, error: "x".into() }, now);
-                    },
-                    Step::Tick(seconds) => now += i64::from(seconds) * 1000,
-                    Step::Maintain => {
-                        engine.maintain(RunMs(now), true).unwrap();
-                        if now > 14 * 86_400_000 { model.dead.clear(); }
-                    }
-                    Step::Restart(clean) => {
-                        if clean {
-                            engine.close(RunMs(now)).unwrap();
-                        }
-                        drop(engine);
-                        model.handed_out.clear();
-                        let (reopened, recovery) = open(&dir);
-                        engine = reopened;
-                        prop_assert_eq!(recovery.pending, model.pending.len() as u64);
-                    }
-                }
-                prop_assert_eq!(engine.stats(RunMs(now)).of(State::Pending), model.pending.len() as u64);
-                let oldest = engine.stats(RunMs(now)).oldest_pending_unix_ms;
-                prop_assert_eq!(oldest.is_some(), !model.pending.is_empty());
-                if now < 14 * 86_400_000 {
-                    prop_assert_eq!(engine.stats(RunMs(now)).of(State::Dead), model.dead.len() as u64);
-                    let dead: Vec<Seq> = model.dead.keys().copied().collect();
-                    prop_assert_eq!(engine.dead_after(Seq(0), 1000).unwrap(), dead);
-                }
-            }
-            // Whatever happened, all that is pending comes out in the end.
-            let (mut engine, _) = { drop(engine); open(&dir) };
-            let mut left: HashSet<Seq> = model.pending.keys().copied().collect();
-            for claimed in claim_all(&mut engine, now + 1_000_000) {
-                prop_assert!(left.remove(&claimed.seq));
-            }
-            prop_assert!(left.is_empty(), "lost: {left:?}");
-        }
-    }
-}
 
 #[test]
 fn a_new_event_goes_past_those_that_wait_unless_order_matters() {
@@ -534,4 +361,42 @@ fn what_was_put_back_is_handed_out_when_it_is_due_and_as_it_was() {
     settle(&mut engine, seq, Outcome::PutBack { due: RunMs(500) }, 1);
     assert!(claim_all(&mut engine, 499).is_empty());
     assert_eq!(claim_all(&mut engine, 500)[0].attempts, 0);
+}
+
+#[test]
+fn what_a_backlog_took_is_given_back_in_small_slices_while_events_go_on() {
+    let dir = in_memory_dir();
+    let (mut engine, _) = open(&dir);
+    let body = vec![b'x'; 30_000];
+    for n in 0..600 {
+        let work = Work { appends: vec![append(&format!("{n}"), &body, true)], settlements: vec![] };
+        engine.commit(&work, RunMs(n)).unwrap();
+        relieve(&mut engine, n);
+    }
+    for n in 1..=600 {
+        settle(&mut engine, Seq(n), Outcome::Delivered, 1_000 + n);
+        relieve(&mut engine, 1_000 + n);
+    }
+    let pages = |engine: &SqliteBuffer| count(engine, "PRAGMA page_count");
+    let full = pages(&engine);
+    assert!(full > 2_000, "{full}");
+    let mut now = 2_000;
+    let mut shrink = |engine: &mut SqliteBuffer, idle: bool| {
+        now += 50;
+        assert!(matches!(store(engine, &format!("new {now}"), true, now), Appended::Stored { .. }));
+        let before = pages(engine);
+        engine.maintain(RunMs(now), idle).unwrap();
+        before - pages(engine)
+    };
+    let busy: Vec<i64> = (0..20).map(|_| shrink(&mut engine, false)).collect();
+    assert!(busy.iter().all(|pages| *pages == i64::from(VACUUM_PAGES_BUSY)), "{busy:?}");
+    while engine.free_pages > 0 {
+        let given_back = shrink(&mut engine, true);
+        // A page of SQLite's own map may go along.
+        assert!((1..=i64::from(VACUUM_PAGES) + 1).contains(&given_back), "{given_back}");
+    }
+    assert!(pages(&engine) < 100, "{}", pages(&engine));
+    engine.checkpoint().unwrap();
+    let size = dir.path().join(DATABASE_FILE).metadata().unwrap().len();
+    assert!(size < 1_000_000, "{size} bytes on the disk");
 }

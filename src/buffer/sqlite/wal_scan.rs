@@ -73,7 +73,7 @@ pub(super) fn look(database: &Path, page_bytes: usize) -> io::Result<Option<Dama
     };
     let damage = match scan.lost_commits() {
         0 => None,
-        lost_commits => Some(Damage { lost_commits, copy: copy_aside(database, &log)? }),
+        lost_commits => Some(Damage::Log { lost_commits, copy: copy_aside(database, &log)? }),
     };
     write_again(&log, scan.good_bytes(page_bytes))?;
     Ok(damage)
@@ -151,14 +151,14 @@ fn scan(mut log: impl Read, page_bytes: usize) -> io::Result<Scan> {
     if good && word(&header[8..12]) as usize != page_bytes {
         return Err(io::Error::new(ErrorKind::InvalidData, "its log is that of another program"));
     }
-    // Those of a damaged header cannot be believed.
-    let salts: [u8; 8] = if good { &header[16..24] } else { &frame[8..16] }.try_into().unwrap_or_default();
-    // A file of zeros, as a new one may be after a power loss, holds nothing.
-    if salts == [0; 8] {
-        return Ok(scan);
-    }
+    // Those of a damaged header cannot be believed: then the first that any frame has are this run's. A
+    // file of zeros, as a new one may be after a power loss, has none and holds nothing.
+    let mut salts: [u8; 8] = if good { header[16..24].try_into().unwrap_or_default() } else { [0; 8] };
     loop {
-        let is_of_this_run = frame[8..16] == salts;
+        if salts == [0; 8] {
+            salts = frame[8..16].try_into().unwrap_or_default();
+        }
+        let is_of_this_run = salts != [0; 8] && frame[8..16] == salts;
         if good {
             sums.add(&frame[..8], is_big_endian);
             sums.add(&frame[FRAME_HEADER_BYTES..], is_big_endian);
@@ -284,6 +284,17 @@ mod tests {
     }
 
     #[test]
+    fn a_zeroed_sector_at_the_front_is_damage_though_it_takes_the_first_frames_salts_along() {
+        let log = log_of(12);
+        for zeroed in [512, HEADER_BYTES + FRAME_HEADER_BYTES + 1, 4096] {
+            let mut damaged = log.clone();
+            damaged[..zeroed].fill(0);
+            // The first frame is not the commit's last, so that every commit is counted.
+            assert_eq!(scan(&damaged[..], 4096).unwrap(), Scan { good_frames: 0, commits_behind: 12 }, "{zeroed}");
+        }
+    }
+
+    #[test]
     fn frames_of_an_earlier_run_of_the_log_are_no_damage() {
         let (old, new) = (log_of(12), log_of(3));
         // A log that started again overwrites from the front and leaves the old frames behind.
@@ -336,9 +347,9 @@ mod tests {
         log[HEADER_BYTES + 100] ^= 1;
         for _ in 0..5 {
             std::fs::write(&path, &log).unwrap();
-            let damage = look(&database, 4096).unwrap().unwrap();
-            assert_eq!(damage.lost_commits, 11);
-            assert_eq!(std::fs::read(&damage.copy).unwrap(), log);
+            let Some(Damage::Log { lost_commits, copy }) = look(&database, 4096).unwrap() else { panic!("not found") };
+            assert_eq!(lost_commits, 11);
+            assert_eq!(std::fs::read(&copy).unwrap(), log);
         }
         assert_eq!(look(&database, 4096).unwrap(), None, "told once");
         let copies: Vec<_> =

@@ -281,6 +281,18 @@ fn an_old_event_that_is_sent_again_is_the_oldest_pending_until_it_is_settled() {
 }
 
 #[test]
+fn an_event_that_is_sent_again_is_due_at_once_though_the_process_was_killed_right_after() {
+    let dir = TempDir::new().unwrap();
+    let (mut engine, _) = open(&dir);
+    let seq = dead_letter(&mut engine, "one", 100);
+    redrive(&mut engine, seq, 50_000);
+    drop(engine); // no close: the time was last noted long ago
+    let (mut engine, recovery) = open(&dir);
+    assert_eq!(recovery.run_base, RunMs(50_000));
+    assert_eq!(claim_all(&mut engine, 50_000).len(), 1);
+}
+
+#[test]
 fn a_route_that_has_only_dead_letters_is_known_after_a_restart() {
     let dir = TempDir::new().unwrap();
     let (mut engine, _) = open(&dir);
@@ -290,42 +302,46 @@ fn a_route_that_has_only_dead_letters_is_known_after_a_restart() {
     assert_eq!(recovery.routes, ["default".into()], "a redrive of them needs a lane");
 }
 
-/// What the first release writes, in its own words.
-const FIRST_RELEASE_INSERT: &str = "INSERT INTO event(delivery_id, received_ms, stored_run_ms, route, event_id,
-    event_type, fingerprint, verified, size, crc, state, attempts, client_errors, due_run_ms)
-    VALUES (x'00000000000000000000000000000000', 5, 6, 'default', 'old', NULL, NULL, 1, 400, 0, 2, 3, 0, 0)";
-const FIRST_RELEASE_SETTLE: &str = "UPDATE event SET state = 1, attempts = 4, due_run_ms = 0, settled_run_ms = 9,
-    last_error = NULL, client_errors = coalesce(NULL, client_errors) WHERE seq = 1 AND state = 0";
-
 #[test]
-fn a_database_of_the_first_release_is_brought_up_to_date_and_can_go_back() {
+fn a_database_of_the_first_release_is_brought_up_to_date_once_and_for_all() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join(DATABASE_FILE);
     let old = Connection::open(&path).unwrap();
     old.execute_batch(&format!(
         "PRAGMA page_size=8192; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; {}
-         PRAGMA application_id=0x484b5744; PRAGMA user_version=1;",
+         PRAGMA application_id=0x484b5744; PRAGMA user_version=1;
+         INSERT INTO meta(key, value) VALUES ('run_ms', 50), ('fingerprint_key', x'000102030405060708090a0b0c0d0e0f');",
         schema::TABLES
     ))
     .unwrap();
-    old.execute(FIRST_RELEASE_INSERT, []).unwrap();
-    old.execute("INSERT INTO body(seq, head, body) VALUES (1, x'01', x'02')", []).unwrap();
+    // In the first release's own words; one of three had been dropped.
+    for seq in 1..=3 {
+        old.execute(
+            "INSERT INTO event(delivery_id, received_ms, stored_run_ms, route, event_id, event_type, fingerprint,
+             verified, size, crc, state, attempts, client_errors, due_run_ms)
+             VALUES (zeroblob(16), 5, 6, 'default', 'old', NULL, NULL, 1, 400, 0, 2, 3, 0, 0)",
+            [],
+        )
+        .unwrap();
+        old.execute("INSERT INTO body(seq, head, body) VALUES (?1, x'01', x'02')", [seq]).unwrap();
+    }
+    old.execute("DELETE FROM event WHERE seq = 2", []).unwrap();
     drop(old);
 
-    let (mut engine, recovery) = open(&dir);
-    assert_eq!(recovery.dead, 1);
-    let shown = engine.get(Seq(1), RunMs(10)).unwrap().unwrap();
-    assert_eq!((shown.last_attempt, shown.replay), (None, false));
-    assert!(matches!(redrive(&mut engine, Seq(1), 20), Repaired::Done { .. }));
-    engine.close(RunMs(30)).unwrap();
-    drop(engine);
-
-    let old = Connection::open(&path).unwrap();
-    let version: i64 = old.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-    assert_eq!(version, 1, "the first release opens it");
-    assert_eq!(old.execute(FIRST_RELEASE_SETTLE, []).unwrap(), 1);
-    old.execute(FIRST_RELEASE_INSERT, []).unwrap();
-    drop(old);
-    let (_, recovery) = open(&dir);
-    assert_eq!((recovery.pending, recovery.dead), (0, 1));
+    for _ in 0..2 {
+        let (mut engine, recovery) = open(&dir);
+        assert_eq!((recovery.dead, recovery.quarantined, &recovery.damage[..]), (2, 0, &[][..]));
+        assert_eq!(recovery.run_base, RunMs(50));
+        assert_eq!(recovery.fingerprint_key, std::array::from_fn(|n| u8::try_from(n).unwrap()));
+        let shown = engine.get(Seq(1), RunMs(60)).unwrap().unwrap();
+        assert_eq!((shown.last_attempt, shown.replay), (None, false));
+        drop(engine); // no close: as after kill -9
+    }
+    let (mut engine, _) = open(&dir);
+    assert!(matches!(redrive(&mut engine, Seq(1), 70), Repaired::Done { .. }));
+    let mut version = [0; 4];
+    let mut file = std::fs::File::open(&path).unwrap();
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(60)).unwrap();
+    std::io::Read::read_exact(&mut file, &mut version).unwrap();
+    assert_eq!(version, [0, 0, 0, 2], "in the file itself, where the first release sees and refuses it");
 }
