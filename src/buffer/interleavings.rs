@@ -2,7 +2,7 @@
 //! file `committer.rs`, with shuttle's primitives in the place of the system's. Deadlines end whenever
 //! they like, waiters go away, the engine fails, the buffer is closed while events come.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 use std::task::Poll;
@@ -22,34 +22,65 @@ use crate::rejection::Rejection;
 /// Shuttle's, under the names that the committer knows.
 mod sync {
     pub(super) use shuttle::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-    use shuttle::sync::mpsc::{RecvError, TryRecvError};
-    pub(super) use shuttle::sync::mpsc::{RecvTimeoutError, Sender};
     pub(super) use shuttle::thread;
+    pub(super) use std::sync::mpsc::RecvTimeoutError;
 
     use super::*;
 
+    /// A channel as the standard library's: what is sent is either received, or thrown away with the
+    /// receiver, or given back. Shuttle's own keeps what is left in it.
     pub(super) fn channel<T>() -> (Sender<T>, Receiver<T>) {
-        let (sender, receiver) = shuttle::sync::mpsc::channel();
-        (sender, Receiver(receiver))
+        let channel = Arc::new((shuttle::sync::Mutex::new(Some(VecDeque::new())), shuttle::sync::Condvar::new()));
+        (Sender(channel.clone()), Receiver(channel))
     }
 
-    /// Throws away what it has not received when it goes, as the standard library's does.
-    pub(super) struct Receiver<T>(shuttle::sync::mpsc::Receiver<T>);
+    /// What waits in it; nothing once the receiver is gone.
+    type Channel<T> = Arc<(shuttle::sync::Mutex<Option<VecDeque<T>>>, shuttle::sync::Condvar)>;
+
+    pub(super) struct Sender<T>(Channel<T>);
+
+    impl<T> Clone for Sender<T> {
+        fn clone(&self) -> Self {
+            Sender(self.0.clone())
+        }
+    }
+
+    impl<T> Sender<T> {
+        pub(super) fn send(&self, message: T) -> Result<(), T> {
+            let mut queue = self.0.0.lock().unwrap();
+            let Some(waiting) = &mut *queue else { return Err(message) };
+            waiting.push_back(message);
+            self.0.1.notify_one();
+            Ok(())
+        }
+    }
+
+    pub(super) struct Receiver<T>(Channel<T>);
 
     impl<T> Receiver<T> {
         /// Never ends by time: whoever wants something to happen then sends a message.
         pub(super) fn recv_timeout(&self, _: Duration) -> Result<T, RecvTimeoutError> {
-            self.0.recv().map_err(|RecvError| RecvTimeoutError::Disconnected)
+            let mut queue = self.0.0.lock().unwrap();
+            loop {
+                if let Some(message) = queue.as_mut().and_then(VecDeque::pop_front) {
+                    return Ok(message);
+                }
+                queue = self.0.1.wait(queue).unwrap();
+            }
         }
 
-        pub(super) fn try_recv(&self) -> Result<T, TryRecvError> {
-            self.0.try_recv()
+        pub(super) fn try_recv(&self) -> Result<T, RecvTimeoutError> {
+            let mut queue = self.0.0.lock().unwrap();
+            queue.as_mut().and_then(VecDeque::pop_front).ok_or(RecvTimeoutError::Timeout)
         }
     }
 
     impl<T> Drop for Receiver<T> {
         fn drop(&mut self) {
-            while !std::thread::panicking() && self.0.try_recv().is_ok() {}
+            if !std::thread::panicking() {
+                let left = self.0.0.lock().unwrap().take();
+                drop(left);
+            }
         }
     }
 
@@ -255,7 +286,7 @@ fn identified(id: &str) -> (Identified, Receipt) {
 }
 
 /// Orders that are tried; each with its own ends of deadlines and failures.
-const ORDERS: usize = 3_000;
+const ORDERS: usize = 1_500;
 
 /// Whatever happens: everybody is answered, what is refused as not begun is not stored, all memory is given back.
 fn try_orders(failures: bool, closes_meanwhile: bool) {
