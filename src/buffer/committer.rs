@@ -640,7 +640,8 @@ impl Owner {
     fn close(&mut self) {
         let now = self.now();
         self.commit(vec![], vec![], now);
-        if let Some(engine) = &mut self.engine
+        // Gone before anybody is told, so that whoever is told may open it.
+        if let Some(mut engine) = self.engine.take()
             && let Err(error) = engine.close(now)
         {
             tracing::warn!(%error, "the buffer could not be closed cleanly; what is committed is safe");

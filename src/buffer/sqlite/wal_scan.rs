@@ -66,16 +66,17 @@ impl Scan {
 /// it either, since it would cut off what could still be rescued.
 pub(super) fn look(database: &Path, page_bytes: usize) -> io::Result<Option<Damage>> {
     let log = with_suffix(database, "-wal");
-    let scan = match File::open(&log) {
-        Ok(file) => scan(BufReader::with_capacity(PIECE_BYTES, file), page_bytes)?,
+    let file = match File::options().read(true).write(true).open(&log) {
+        Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    let scan = scan(BufReader::with_capacity(PIECE_BYTES, &file), page_bytes)?;
     let damage = match scan.lost_commits() {
         0 => None,
         lost_commits => Some(Damage::Log { lost_commits, copy: copy_aside(database, &log)? }),
     };
-    write_again(&log, scan.good_bytes(page_bytes))?;
+    write_again(&file, scan.good_bytes(page_bytes))?;
     Ok(damage)
 }
 
@@ -100,8 +101,7 @@ fn copy_aside(database: &Path, log: &Path) -> io::Result<PathBuf> {
 /// written over a part of it. And after a failed sync, in this life or an earlier one, the kernel takes
 /// pages for clean that never reached the disk: they read well, no later sync writes them, and at a
 /// power loss they are gone, with all that has been acknowledged behind them.
-fn write_again(log: &Path, good_bytes: u64) -> io::Result<()> {
-    let file = File::options().read(true).write(true).open(log)?;
+fn write_again(file: &File, good_bytes: u64) -> io::Result<()> {
     file.set_len(good_bytes)?;
     let mut piece = vec![0; PIECE_BYTES];
     let mut offset = 0;

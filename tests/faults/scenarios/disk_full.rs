@@ -6,8 +6,8 @@ use fuser::Errno;
 
 use super::Plan;
 use crate::harness::poll_within;
-use crate::powerfs::{Call, PowerFs};
-use crate::rig::{Load, Machine, Mood};
+use crate::powerfs::Call;
+use crate::rig::{CAPACITY_BYTES, Load, Machine, Mood};
 use crate::table::Row;
 
 /// Room that is left when somebody else fills the disk.
@@ -49,7 +49,7 @@ fn fill(left_bytes: u64, plan: &Plan) -> Row {
     poll_within(WITHIN, "new events are refused", || (refusals(&machine) > 0).then_some(()));
     machine.rig.app.set(Mood::Well);
     machine.await_delivered();
-    machine.disk.set_capacity(crate::rig::CAPACITY_BYTES);
+    machine.disk.set_capacity(CAPACITY_BYTES);
     let freed = Instant::now();
     let recovery = machine.rig.recovery_from(freed);
     load.await_acks(50);
@@ -74,7 +74,7 @@ fn start_on_full(plan: &Plan) -> Row {
     machine.up_and_judge().nothing_is_lost();
     machine.rig.app.set(Mood::Well);
     machine.await_delivered();
-    machine.disk.set_capacity(crate::rig::CAPACITY_BYTES);
+    machine.disk.set_capacity(CAPACITY_BYTES);
     let recovery = machine.rig.recovery();
     load.stop();
     only_full(&machine);
@@ -98,7 +98,7 @@ fn single_allocations(plan: &Plan) -> Row {
     for _ in 0..cycles {
         machine.rig.app.set(if random.bool() { Mood::Human } else { Mood::Refusing });
         load.await_acks(20);
-        recoveries.push(no_room_once(&machine.disk, &machine, &load, random.u64(1..=WRITES_MAX)));
+        recoveries.push(no_room_once(&machine, &load, random.u64(1..=WRITES_MAX)));
     }
     load.stop();
     only_full(&machine);
@@ -106,8 +106,8 @@ fn single_allocations(plan: &Plan) -> Row {
     Row::new("no room for one write", cycles, &verdict).recovered_in(recoveries)
 }
 
-fn no_room_once(disk: &PowerFs, machine: &Machine, load: &Load, nth: u64) -> Duration {
-    let failed = disk.fail(&[Call::Write, Call::Truncate], nth, 1, Errno::ENOSPC);
+fn no_room_once(machine: &Machine, load: &Load, nth: u64) -> Duration {
+    let failed = machine.disk.fail(&[Call::Write, Call::Truncate], nth, 1, Errno::ENOSPC);
     assert!(failed.recv_timeout(WITHIN).is_ok(), "there were no {nth} writes");
     let recovery = machine.rig.recovery();
     load.await_acks(20);
