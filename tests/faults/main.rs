@@ -11,13 +11,6 @@
     clippy::disallowed_methods,
     reason = "a test may end with a panic, and has no clock but the machine's"
 )]
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_methods,
-    reason = "a test may end with a panic, and has no clock but the machine's"
-)]
 
 mod attackers;
 #[allow(dead_code, unused_imports, reason = "shared with the black-box tests, which use all of it")]
@@ -30,7 +23,6 @@ mod options;
     reason = "its own tests are in tests/powerfs.rs, as this binary has no test harness"
 )]
 mod powerfs;
-#[allow(dead_code, reason = "what the scenarios stand on, used or not")]
 mod rig;
 mod scenarios;
 mod table;

@@ -86,11 +86,6 @@ impl Rig {
         &self.setup
     }
 
-    /// Changes what it is started with from the next start on.
-    pub fn change_setup(&mut self, change: impl FnOnce(Setup) -> Setup) {
-        self.setup = change(self.setup.clone());
-    }
-
     pub fn hookward(&self) -> &Hookward {
         self.hookward.as_ref().expect("hookward is up")
     }
