@@ -60,7 +60,7 @@ class AdmissionPolicy(unittest.TestCase):
         self.assertEqual(binding["spec"]["policyName"], policy["metadata"]["name"])
         expression = policy["spec"]["mutations"][0]["applyConfiguration"]["expression"]
         self.assertEqual(expression.count("{"), expression.count("}"))
-        sidecar = yaml.safe_load((kit.ROOT / "deploy/kustomize/sidecar.yaml").read_text())["spec"]["template"]["spec"]
+        sidecar = yaml.safe_load((kit.ROOT / "deploy/kustomize/component/sidecar.yaml").read_text())["spec"]["template"]["spec"]
         container = sidecar["initContainers"][0]
         for words in (container["args"], container["lifecycle"]["preStop"]["exec"]["command"]):
             self.assertIn(", ".join(f'"{word}"' for word in words), expression)
