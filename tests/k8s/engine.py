@@ -49,8 +49,15 @@ class Engine:
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline or self.process.poll() is not None:
-                raise AssertionError(f"{what} within {seconds} s\n{(self.scratch / 'log').read_text()[-2000:]}")
+                raise AssertionError(f"not within {seconds} s: {what}\n{self.logs()}")
             time.sleep(0.2)
+
+    def logs(self):
+        """What the containers said last; what the engine said if there are none."""
+        names = self("ps", "--all", "--format", "{{.Names}}", check=False).stdout.split()
+        said = [self("logs", "--tail", "20", name, check=False) for name in names]
+        lines = [f"--- {name}\n{log.stdout}{log.stderr}" for name, log in zip(names, said)]
+        return "\n".join(lines) or (self.scratch / "log").read_text()[-2000:]
 
     def build_images(self):
         """hookward from what deploy/image/build has made, and the app."""
