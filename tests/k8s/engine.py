@@ -35,6 +35,7 @@ class Engine:
             stdout=log,
             stderr=log,
         )
+        log.close()
         try:
             self.wait_until(lambda: self("version", check=False).returncode == 0, "dockerd does not answer", 60)
         except BaseException:

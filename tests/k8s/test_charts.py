@@ -36,6 +36,15 @@ class Charts(unittest.TestCase):
             with self.subTest(values=values.name):
                 self.assertEqual(kit.render(values, helm_version="3"), kit.render(values, helm_version="4"))
 
+    def test_a_packaged_chart_is_the_whole_chart(self):
+        values = kit.CHART / "ci/gateway-all-values.yaml"
+        for version in kit.HELMS:
+            with self.subTest(helm=version), tempfile.TemporaryDirectory() as scratch:
+                kit.helm(version, "package", kit.CHART, "--destination", scratch)
+                (package,) = pathlib.Path(scratch).iterdir()
+                self.assertEqual(kit.render(values, package, version), kit.render(values, kit.CHART, version))
+                self.assertNotIn("ci/", kit.run("tar", "--list", "--file", package).stdout)
+
     def test_every_manifest_fits_the_schema_of_each_kubernetes(self):
         for values, kube, chart in every_render():
             for document in kit.render(values, chart, kube=kube):

@@ -100,6 +100,15 @@ class SidecarPod(unittest.TestCase):
         self.assertEqual(len(self.events()), count)
         self.assertLess(seconds, self.pod.spec["terminationGracePeriodSeconds"])
 
+    def test_what_helm_test_runs_succeeds_here_and_fails_elsewhere(self):
+        test = next(document for document in kit.render(VALUES) if kit.is_test(document))
+        args = test["spec"]["containers"][0]["args"]
+        self.assertIn("http://release-hookward-pods:9090", args)
+        here = [arg.replace("release-hookward-pods", "127.0.0.1") for arg in args]
+        self.assertEqual(self.pod.helper(*here).stdout, "ready\n")
+        elsewhere = [arg.replace("9090", "9999") for arg in here]
+        self.assertEqual(self.pod.helper(*elsewhere, check=False).returncode, 1)
+
     def test_a_changed_config_map_is_taken_without_a_restart(self):
         config = self.pod.volumes["hookward-config"] / "hookward.yaml"
         changed = yaml.safe_load(config.read_text())

@@ -58,12 +58,3 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "hookward.kind" -}}
 {{- if and (eq .Values.storage.type "claim") (not .Values.storage.existingClaim) -}}StatefulSet{{- else -}}Deployment{{- end -}}
 {{- end -}}
-
-{{/* A path that a verifying route takes. */}}
-{{- define "hookward.test-path" -}}
-{{- $path := "/" -}}
-{{- range reverse (.Values.config.routes | default list) -}}
-{{- if ne (.mode | default "ack") "pass" -}}{{- $path = .path | default "/" | trimSuffix "*" -}}{{- end -}}
-{{- end -}}
-{{- $path -}}
-{{- end -}}
