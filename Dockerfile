@@ -31,13 +31,16 @@ LABEL org.opencontainers.image.title="hookward" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
-COPY --from=binary /image/hookward /image/hookward.cdx.json /
+COPY --from=binary /image/hookward /usr/local/bin/hookward
+COPY --from=binary /image/hookward.cdx.json /
 COPY --from=binary /image/etc /etc
 # Where a volume belongs: it takes over this owner. Without one hookward does not start, and says so.
 COPY --from=binary --chown=65532:65532 /image/var/lib /var/lib
 # By number, so that Kubernetes can tell that it is not root.
 USER 65532:65532
 EXPOSE 8080 9090
-HEALTHCHECK --interval=10s --timeout=6s --start-period=60s CMD ["/hookward", "health"]
-ENTRYPOINT ["/hookward"]
+HEALTHCHECK --interval=10s --timeout=6s --start-period=60s CMD ["hookward", "health"]
+# So that `kubectl exec POD -- hookward events list` finds it.
+ENV PATH=/usr/local/bin
+ENTRYPOINT ["hookward"]
 CMD ["run"]

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import threading
 import time
 import unittest
 
@@ -68,14 +67,16 @@ class SidecarPod(unittest.TestCase):
     def test_no_event_is_lost_while_the_app_is_killed_and_restarted_under_load(self):
         count, rate = 1500, 100
         sender = self.send(count, rate)
-        for _ in range(4):
+        kills = 0
+        while sender.poll() is None:
             time.sleep(1.5)
             self.pod.kill("app")
+            kills += sender.poll() is None
             time.sleep(1)
             # The intake does not depend on the app.
             self.assertTrue(self.pod.probe(self.pod.named["hookward"], "readinessProbe"))
             self.pod.restart("app")
-        self.assertIsNone(sender.poll(), "the load ended before the app was killed for the last time")
+        self.assertGreaterEqual(kills, 2, "the load was over too soon")
         self.sent(sender, count)
         self.all_arrive(count)
         attempts = [int(line.split()[1]) for line in self.lines()]

@@ -68,7 +68,7 @@ class Workload(unittest.TestCase):
             with self.subTest(delay=delay, drain=drain):
                 self.assertEqual(kit.pod_spec(kit.one(documents, "StatefulSet"))["terminationGracePeriodSeconds"], grace)
                 hook = kit.hookward_container(documents)["lifecycle"]["preStop"]["exec"]["command"]
-                self.assertEqual(hook, ["/hookward", "drain", "--wait", "--timeout", wait])
+                self.assertEqual(hook, ["hookward", "drain", "--wait", "--timeout", wait])
 
     def test_probes_ask_hookward_alone(self):
         for documents in (gateway(), sidecar()):

@@ -35,7 +35,7 @@
   lifecycle:
     preStop:
       exec:
-        command: [/hookward, drain, --wait, --timeout, {{ include "hookward-sidecar.drain-seconds" . }}s]
+        command: [hookward, drain, --wait, --timeout, {{ include "hookward-sidecar.drain-seconds" . }}s]
   resources:
     {{- include "hookward-sidecar.resources" . | nindent 4 }}
   securityContext:
