@@ -9,6 +9,8 @@
 ARG BINARY=compiled
 
 FROM rust:1.95-bookworm AS compiled
+# Debian keeps one version of a package at a time, so a pinned one is gone after the next update.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates cmake python3 \
     && rm -rf /var/lib/apt/lists/*

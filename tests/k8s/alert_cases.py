@@ -171,7 +171,7 @@ QUIET = {
         "nothing pending; and an event of 4 minutes ago",
         [
             (f"hookward_buffer_oldest_pending_timestamp_seconds{{{I}}}", "0x60"),
-            ('hookward_buffer_oldest_pending_timestamp_seconds{job="hookward",instance="b"}', "240+60x60"),
+            ('hookward_buffer_oldest_pending_timestamp_seconds{job="hookward",instance="b"}', "0x4 60+60x60"),
         ],
         30,
     ),
@@ -187,7 +187,7 @@ QUIET = {
         80,
     ),
     "HookwardBufferNearFull": ("79 %; and a peak of 3 minutes", buffer("790x10 900 900 900 500x20"), 14),
-    "HookwardBufferFillingUp": ("the first tenth fills quickly", buffer("0+2x60"), 50),
+    "HookwardBufferFillingUp": ("the first seventh fills quickly", buffer("0+4x60"), 35),
     "HookwardBufferFullRejecting": ("it was full an hour ago", [(f'hookward_rejections_total{{{R},reason="buffer_full"}}', "0 9x90")], 70),
     "HookwardBufferFailed": (
         "a full buffer is another alert",

@@ -39,6 +39,12 @@ def setUpModule():
 
 
 class Contents(unittest.TestCase):
+    def test_hadolint_has_nothing_to_say(self):
+        for path in (kit.ROOT / "Dockerfile", kit.ROOT / "tests/k8s/app/Dockerfile"):
+            kit.run(kit.TOOLS / "venv/bin/hadolint", path)
+        done = kit.run(kit.TOOLS / "venv/bin/hadolint", "-", input="FROM debian\nRUN cd /tmp\n", check=False)
+        self.assertNotEqual(done.returncode, 0, "it would say it")
+
     def test_it_runs_as_a_numeric_user_and_says_what_it_is(self):
         config = json.loads(docker("image", "inspect", IMAGE).stdout)[0]["Config"]
         self.assertEqual(config["User"], "65532:65532")
