@@ -1,6 +1,6 @@
 # Two commands: `make demo` shows hookward at work, `make test` is everything a contributor runs.
 # Each installs what is missing, or says what to install.
-.PHONY: demo test test-sdk test-k8s image lint bench bench-events bench-outage fuzz build tools test-tools clean
+.PHONY: demo test test-sdk test-k8s test-faults soak image lint bench bench-events bench-outage fuzz build tools test-tools clean
 
 CARGO ?= cargo
 
@@ -35,9 +35,20 @@ image:
 	DOCKER_BUILDKIT=1 docker build --build-arg BINARY=prebuilt \
 	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" --tag hookward:$(VERSION) .
 
+# What is done to a running hookward, and what is lost by it: nothing. Prints a table.
+test-faults: tools
+	@./.ci/tools faults
+	$(CARGO) test --quiet --features faults --test faults
+
+# The same with seed after seed for so many minutes, ten times the cycles each.
+MINUTES ?= 60
+soak: tools
+	@./.ci/tools faults
+	$(CARGO) test --quiet --features faults --test faults -- --soak $(MINUTES)
+
 lint: tools
 	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --all-targets --features faults -- -D warnings
 
 # Prints ack latency at 1,000 events/s, memory and the time to be ready.
 bench: tools

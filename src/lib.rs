@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod explain;
+pub mod faults;
 pub mod forward;
 pub mod gate;
 pub mod http;

@@ -4,7 +4,9 @@
 //! Routes match the path as it was sent, byte for byte. What an app makes of a path may differ:
 //! `//webhooks`, `/%77ebhooks` and `/x/../webhooks` reach the handler of `/webhooks` in one
 //! framework or another. So a request that is about to be passed on unverified is also routed by
-//! its canonical path, and if that one belongs to a verifying route, it is passed nowhere.
+//! every reading that an app may come to, and if one of them belongs to a verifying route, it is
+//! passed nowhere. There is no single most lenient reading: to an app that takes `\` for a slash,
+//! `/webhooks;\..` is the root; to one that only cuts parameters, it is `/webhooks`.
 
 /// Which paths a route takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,15 +45,18 @@ impl PathPattern {
         (matches!(self, PathPattern::Exact(_)), self.path().len())
     }
 
-    /// The pattern of the canonical paths of what this one takes.
-    fn canonical(&self) -> PathPattern {
-        let text = |path: &str| String::from_utf8_lossy(&canonical(path.as_bytes()).unwrap_or_default()).into_owned();
-        match self {
-            PathPattern::Exact(path) => PathPattern::Exact(text(path)),
-            PathPattern::Tree(path) => PathPattern::Tree(text(path)),
-            PathPattern::Prefix(path) if path.ends_with('/') => PathPattern::Tree(text(path)),
-            PathPattern::Prefix(path) => PathPattern::Prefix(text(path)),
-        }
+    /// The patterns of the readings of what this one takes.
+    fn readings(&self) -> Vec<PathPattern> {
+        // A path in the configuration with more readings than that counts as written.
+        let readings = readings(self.path().as_bytes()).unwrap_or_else(|| vec![folded(self.path().as_bytes())]);
+        let texts = readings.iter().map(|path| String::from_utf8_lossy(path).into_owned());
+        texts
+            .map(|text| match self {
+                PathPattern::Exact(_) => PathPattern::Exact(text),
+                PathPattern::Prefix(path) if !path.ends_with('/') => PathPattern::Prefix(text),
+                PathPattern::Tree(_) | PathPattern::Prefix(_) => PathPattern::Tree(text),
+            })
+            .collect()
     }
 }
 
@@ -71,8 +76,8 @@ pub struct Router<T> {
     targets: Vec<T>,
     /// Tried in this order against the path as sent.
     as_sent: Vec<Entry>,
-    /// Tried in this order against the canonical path; empty where nothing is passed unverified.
-    canonical: Vec<Entry>,
+    /// Tried in this order against each reading; empty where nothing is passed unverified.
+    as_read: Vec<Entry>,
 }
 
 /// Where a path leads.
@@ -96,14 +101,18 @@ impl<T> Router<T> {
             as_sent.push(Entry { pattern, verifies, target: targets.len() });
             targets.push(target);
         }
-        let mut canonical = Vec::new();
+        let mut as_read = Vec::new();
         if as_sent.iter().any(|entry| !entry.verifies) {
-            canonical.extend(as_sent.iter().map(|entry| Entry { pattern: entry.pattern.canonical(), ..*entry }));
+            as_read.extend(
+                as_sent
+                    .iter()
+                    .flat_map(|entry| entry.pattern.readings().into_iter().map(|pattern| Entry { pattern, ..*entry })),
+            );
         }
         as_sent.sort_by_key(|entry| std::cmp::Reverse(entry.pattern.rank()));
         // Of two that become one, the one that verifies stands first.
-        canonical.sort_by_key(|entry| std::cmp::Reverse((entry.pattern.rank(), entry.verifies)));
-        Router { targets, as_sent, canonical }
+        as_read.sort_by_key(|entry| std::cmp::Reverse((entry.pattern.rank(), entry.verifies)));
+        Router { targets, as_sent, as_read }
     }
 
     /// Where a path leads, without its query.
@@ -118,8 +127,10 @@ impl<T> Router<T> {
     }
 
     fn is_confusable(&self, path: &[u8]) -> bool {
-        let Some(path) = canonical(path) else { return true };
-        self.canonical.iter().find(|entry| entry.pattern.matches(&path)).is_some_and(|entry| entry.verifies)
+        let Some(readings) = readings(path) else { return true };
+        readings.iter().any(|path| {
+            self.as_read.iter().find(|entry| entry.pattern.matches(path)).is_some_and(|entry| entry.verifies)
+        })
     }
 
     /// Every route.
@@ -128,36 +139,95 @@ impl<T> Router<T> {
     }
 }
 
-/// Most rounds of percent-decoding: each takes time in the length of the path, and nobody honest
-/// encodes even twice.
-const DECODE_ROUNDS_MAX: usize = 8;
+/// Most readings of one path. Each liberty at most doubles them, and nobody honest writes a path
+/// that gives room for six.
+const READINGS_MAX: usize = 64;
 
-/// What the most lenient app could make of a path: percent-decoded until it stays the same, cut at
-/// an encoded `?` or `#`, `\` as `/`, `;` parameters cut, slashes merged, dot segments resolved,
-/// case folded, no slash at the end. `None` if it is still encoded after [`DECODE_ROUNDS_MAX`].
-fn canonical(path: &[u8]) -> Option<Vec<u8>> {
-    let mut decoded = path.to_vec();
-    let mut rounds = 0;
-    while let Some(next) = percent_decoded(&decoded) {
-        rounds += 1;
-        if rounds > DECODE_ROUNDS_MAX {
-            return None;
+/// What an app may do to a path before it looks for a handler; `None` if that changes nothing.
+type Liberty = fn(&[u8]) -> Option<Vec<u8>>;
+
+/// Apps take any of these, in any order.
+const LIBERTIES: [Liberty; 6] =
+    [percent_decoded, slashes_turned, parameters_cut, slashes_merged, dots_resolved, query_cut];
+
+/// Every path that an app could take this one for, each without regard to case and without a slash
+/// at its end. `None` if there are more than [`READINGS_MAX`].
+fn readings(path: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut readings = vec![path.to_vec()];
+    let mut looked_at = 0;
+    while looked_at < readings.len() {
+        for liberty in LIBERTIES {
+            let Some(reading) = liberty(&readings[looked_at]) else { continue };
+            if readings.contains(&reading) {
+                continue;
+            }
+            if readings.len() == READINGS_MAX {
+                return None;
+            }
+            readings.push(reading);
         }
-        decoded = next;
+        looked_at += 1;
     }
-    let end = decoded.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(decoded.len());
-    let mut segments: Vec<&[u8]> = Vec::new();
-    for segment in decoded[..end].split(|byte| matches!(byte, b'/' | b'\\')) {
-        let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
-        match name {
-            b"" | b"." => {}
-            b".." => drop(segments.pop()),
-            name => segments.push(name),
+    Some(readings.iter().map(|reading| folded(reading)).collect())
+}
+
+/// Without regard to case, and without slashes at the end.
+fn folded(path: &[u8]) -> Vec<u8> {
+    let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+    match &path[..end] {
+        b"" => vec![b'/'],
+        path => case_folded(path.to_vec()),
+    }
+}
+
+/// `\` as `/`.
+fn slashes_turned(path: &[u8]) -> Option<Vec<u8>> {
+    path.contains(&b'\\').then(|| path.iter().map(|byte| if *byte == b'\\' { b'/' } else { *byte }).collect())
+}
+
+/// Each segment without what follows a `;`.
+fn parameters_cut(path: &[u8]) -> Option<Vec<u8>> {
+    path.contains(&b';').then(|| {
+        let names = path.split(|byte| *byte == b'/').map(|segment| before(segment, |byte| byte == b';'));
+        names.collect::<Vec<_>>().join(&b'/')
+    })
+}
+
+/// One slash for several.
+fn slashes_merged(path: &[u8]) -> Option<Vec<u8>> {
+    path.windows(2).any(|pair| pair == b"//").then(|| {
+        let mut merged = path.to_vec();
+        merged.dedup_by(|next, byte| *next == b'/' && *byte == b'/');
+        merged
+    })
+}
+
+/// Without `.` and `..` segments.
+fn dots_resolved(path: &[u8]) -> Option<Vec<u8>> {
+    let is_dots = |segment: &[u8]| matches!(segment, b"." | b"..");
+    path.split(|byte| *byte == b'/').any(is_dots).then(|| {
+        let mut resolved: Vec<&[u8]> = Vec::new();
+        for segment in path.split(|byte| *byte == b'/').skip(1) {
+            match segment {
+                b"." => {}
+                b".." => drop(resolved.pop()),
+                name => resolved.push(name),
+            }
         }
-    }
-    let mut resolved = vec![b'/'];
-    resolved.extend(segments.join(&b'/'));
-    Some(case_folded(resolved))
+        let mut path = vec![b'/'];
+        path.extend(resolved.join(&b'/'));
+        path
+    })
+}
+
+/// Cut at a `?` or `#`, which was encoded when the path came.
+fn query_cut(path: &[u8]) -> Option<Vec<u8>> {
+    let is_end = |byte: u8| matches!(byte, b'?' | b'#');
+    path.iter().any(|byte| is_end(*byte)).then(|| before(path, is_end).to_vec())
+}
+
+fn before(text: &[u8], is_end: impl Fn(u8) -> bool) -> &[u8] {
+    text.split(|byte| is_end(*byte)).next().unwrap_or_default()
 }
 
 /// One round of decoding; `None` if there is nothing to decode. What is no escape stays.
@@ -208,8 +278,8 @@ mod tests {
         PathPattern::Prefix(path.into())
     }
 
-    fn shown(path: &str) -> String {
-        String::from_utf8(canonical(path.as_bytes()).unwrap()).unwrap()
+    fn shown(path: &str) -> Vec<String> {
+        readings(path.as_bytes()).unwrap().into_iter().map(|path| String::from_utf8(path).unwrap()).collect()
     }
 
     #[test]
@@ -237,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_canonical_path_is_what_the_most_lenient_app_makes_of_it() {
+    fn the_readings_of_a_path_are_what_apps_with_any_liberties_make_of_it() {
         for (path, expected) in [
             ("/webhooks", "/webhooks"),
             ("/", "/"),
@@ -265,9 +335,19 @@ mod tests {
             ("/webhooks%23x", "/webhooks"),
             ("/web%hooks%", "/web%hooks%"),
             ("/a/b;p/c", "/a/b/c"),
+            ("/webhooks;\\..", "/webhooks"),
+            ("/webhooks;\\..", "/"),
+            ("/webhooks;%2f..", "/webhooks"),
+            ("/%77ebhooks;%2f..", "/webhooks"),
+            ("/webhooks//..", "/webhooks"),
+            ("/webhooks//..", "/"),
+            ("/;/webhooks/;9//;9\\3", "/webhooks"),
         ] {
-            assert_eq!(shown(path), expected, "{path}");
+            let shown = shown(path);
+            assert!(shown.iter().any(|reading| reading == expected), "{path}: {shown:?}");
         }
+        assert_eq!(shown("/a/plain/path"), ["/a/plain/path"]);
+        assert_eq!(readings("/%2525;a\\b//c/./d%3f#".repeat(9).as_bytes()), None, "too many");
     }
 
     #[test]
@@ -291,6 +371,9 @@ mod tests {
             "//hooks//a",
             "/HOOKS/a",
             "/%25252525252525252577ebhooks",
+            "/webhooks;%2f..",
+            "/webhooks//..",
+            "/;/webhooks/;9\\3",
         ] {
             assert_eq!(router.find(path.as_bytes()), Found::Confusable, "{path}");
         }
@@ -323,20 +406,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_canonical_path_stays_the_same(path in "(/|[a-zA-Z.;%]|%2[ef]|%5c|\\\\){0,40}") {
-            if let Some(once) = canonical(path.as_bytes()) {
-                prop_assert_eq!(canonical(&once), Some(once.clone()), "{}", path);
-            }
-        }
-
-        #[test]
-        fn whatever_has_the_canonical_path_of_a_verified_one_never_passes(
-            path in "(/|[wWebhoksx.;]|%77|%2[ef]|%5c|\\\\){0,30}"
+        fn what_liberties_in_any_order_make_a_verified_path_of_never_passes(
+            path in "/(/|[wW]ebhooks|[x;]|\\.\\.?/|%77ebhooks|%2[ef]|%3[bf]|%5c|%25|\\\\){0,12}",
+            order in prop::collection::vec(0..LIBERTIES.len(), 0..12),
         ) {
             let router = Router::new([(prefix("/"), false, false), (exact("/webhooks"), true, true)]);
-            let passes = router.find(path.as_bytes()) == Found::Route(&false);
-            let same = canonical(path.as_bytes()).is_none_or(|path| path == b"/webhooks");
-            prop_assert!(!(passes && same), "{}", path);
+            let mut read = path.clone().into_bytes();
+            for liberty in order {
+                read = LIBERTIES[liberty](&read).unwrap_or(read);
+            }
+            let is_found = router.find(path.as_bytes());
+            prop_assert!(folded(&read) != b"/webhooks" || is_found != Found::Route(&false), "{}", path);
         }
     }
 }

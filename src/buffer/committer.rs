@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use super::event::{Claimed, DeliveryId, Event, EventHead, Fingerprint, NewEvent, Seq, Settlement};
 use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Recovery, Stats, Work};
 use crate::clock::{Clock, RunClock, RunMs};
+use crate::faults::failpoint;
 use crate::gate::identity::{DedupeKey, Facts, Identified};
 use crate::metrics::Metrics;
 use crate::rejection::Rejection;
@@ -535,6 +536,9 @@ impl Owner {
     }
 
     fn answer(&mut self, work: Work, waiting: Vec<Waiting>, appended: &[Appended], now: RunMs) {
+        if !waiting.is_empty() {
+            failpoint("before-answer");
+        }
         if work.settlements.iter().any(Settlement::waits_again) {
             self.handover.wake_all();
         }

@@ -8,9 +8,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::output::{FAILED, fail, print};
 use super::reloads::Reloads;
 use super::{BAD_CONFIG, ConfigArgs, notify};
-use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::config::files::Watch;
+use crate::faults;
 use crate::logging;
 use crate::server::{Passed, Server, ServerError};
 
@@ -56,7 +56,7 @@ pub fn run(args: Args) -> ExitCode {
         Err(error) => return fail(FAILED, &format!("no threads: {error}")),
     };
     let code = match runtime.block_on(serve(resolved.config, passed, args.config, watch)) {
-        Ok(Ended::Drained) => ExitCode::SUCCESS,
+        Ok(Ended::Drained | Ended::BeforeReady) => ExitCode::SUCCESS,
         Ok(Ended::AtOnce) => {
             fail(FAILED, &"ended at once by a second signal; what is pending is delivered after the next start")
         }
@@ -69,6 +69,8 @@ pub fn run(args: Args) -> ExitCode {
 
 enum Ended {
     Drained,
+    /// Nothing had been taken yet, so that nothing was to be done.
+    BeforeReady,
     AtOnce,
 }
 
@@ -77,8 +79,8 @@ async fn serve(config: Config, passed: Passed, args: ConfigArgs, watch: Watch) -
     // From here on it ends nothing, as it would if nobody took it.
     let hup = install(SignalKind::hangup())?;
     let server = tokio::select! {
-        server = Server::start(config, passed, Arc::new(SystemClock::new())) => server?,
-        () = signals.stop() => return Ok(Ended::AtOnce),
+        server = Server::start(config, passed, Arc::new(faults::clock())) => server?,
+        () = signals.stop() => return Ok(Ended::BeforeReady),
     };
     let reloads = Reloads::new(args, watch, server.reloader());
     let listen: Vec<String> = server.listen().iter().map(ToString::to_string).collect();

@@ -228,3 +228,14 @@ fn an_attempt_cut_off_by_a_stop_does_not_forget_the_refusals_before_it() {
     assert_eq!(sink.count(), 3, "one refusal, one cut off, and the second refusal is the last");
     sink.release();
 }
+
+#[test]
+fn a_signal_while_it_starts_ends_it_cleanly() {
+    let sink = Sink::start();
+    let first = Setup::new(&sink).start();
+    // It waits for the data directory, which the first one holds.
+    let mut second = first.setup().clone().flag("--admin", "127.0.0.1:0").spawn();
+    poll("it waits", || second.stderr().contains("another instance holds the data directory").then_some(()));
+    second.signal(rustix::process::Signal::TERM);
+    assert_eq!(second.wait_exit(), Some(0), "{}", second.stderr());
+}

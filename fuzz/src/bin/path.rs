@@ -1,5 +1,5 @@
 //! No path that an app could take for a verified one is passed unverified: apps here decode once or
-//! twice, merge slashes, resolve dots, cut parameters, fold case, in any combination.
+//! twice, merge slashes, resolve dots, cut parameters before or after, fold case, in any combination.
 #![no_main]
 
 use hookward_fuzz::router::{Found, PathPattern, Router};
@@ -29,10 +29,19 @@ fn decoded(path: &[u8]) -> Vec<u8> {
     out
 }
 
+/// As a server that cuts parameters before it decodes.
+fn without_parameters(path: &[u8]) -> Vec<u8> {
+    let names = path.split(|byte| *byte == b'/').map(|segment| segment.split(|byte| *byte == b';').next().unwrap());
+    names.collect::<Vec<_>>().join(&b'/')
+}
+
 /// One app: which of the liberties it takes.
 fn app_reads(path: &[u8], liberties: u32) -> Vec<u8> {
     let takes = |n: u32| liberties & (1 << n) != 0;
     let mut path = path.to_vec();
+    if takes(8) {
+        path = without_parameters(&path);
+    }
     for n in [0, 1] {
         if takes(n) {
             path = decoded(&path);
@@ -70,7 +79,8 @@ fn app_reads(path: &[u8], liberties: u32) -> Vec<u8> {
 }
 
 fuzz_target!(|path: &[u8]| {
-    if path.first() != Some(&b'/') || path.contains(&b'?') || path == VERIFIED.as_bytes() {
+    // What confuses is short, and each path is read by 512 apps.
+    if path.len() > 128 || path.first() != Some(&b'/') || path.contains(&b'?') || path == VERIFIED.as_bytes() {
         return;
     }
     let router = Router::new([
@@ -80,7 +90,7 @@ fuzz_target!(|path: &[u8]| {
     if router.find(path) != Found::Route(&false) {
         return;
     }
-    for liberties in 0..1 << 8 {
-        assert_ne!(app_reads(path, liberties), VERIFIED.as_bytes(), "an app with the liberties {liberties:08b}");
+    for liberties in 0..1 << 9 {
+        assert_ne!(app_reads(path, liberties), VERIFIED.as_bytes(), "an app with the liberties {liberties:09b}");
     }
 });

@@ -33,6 +33,7 @@ use super::index::Index;
 use super::record::{Detail, Filter, Listed, Repair, Repaired, Slice};
 use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Recovery, Stats, Work};
 use crate::clock::RunMs;
+use crate::faults::failpoint;
 use ballast::Ballast;
 use lanes::{InFlight, Lanes};
 pub use lock::InstanceLock;
@@ -206,11 +207,13 @@ impl SqliteBuffer {
     /// See [`OpenError`]; to be tried again.
     pub fn reopen(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<SqliteBuffer, OpenError> {
         let (engine, _) = SqliteBuffer::open_holding(dir, settings, handed_out)?;
+        failpoint("reopen");
         let busy: i64 = engine.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).or_failed()?;
         if busy != 0 {
             return Err(OpenError::Failed("the write-ahead log could not be written back".to_owned()));
         }
         engine.wal_pages.store(0, Ordering::Relaxed);
+        failpoint("after-reopen");
         Ok(engine)
     }
 
@@ -256,6 +259,7 @@ impl SqliteBuffer {
         let run_base = RunMs(self.meta_i64("run_ms")?.unwrap_or(0));
         let fingerprint_key = self.fingerprint_key()?;
         self.set_meta("open", &1i64)?;
+        failpoint("recovery");
         let mut newest = run_base;
         {
             let mut statement = self
@@ -499,6 +503,7 @@ impl SqliteBuffer {
 
     /// Writes the log back into the database. A full disk only puts it off.
     fn checkpoint(&mut self) -> Result<(), BufferError> {
+        failpoint("before-checkpoint");
         let done =
             self.db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| Ok((row.get(0)?, row.get(1)?))).or_failed();
         let (busy, log): (i64, i64) = match done {
@@ -514,6 +519,7 @@ impl SqliteBuffer {
             )));
         }
         self.wal_pages.store(0, Ordering::Relaxed);
+        failpoint("after-checkpoint");
         Ok(())
     }
 }
@@ -531,11 +537,13 @@ impl Buffer for SqliteBuffer {
         let mut settlements: Vec<&Settlement> = work.settlements.iter().collect();
         settlements.sort_by_key(|settlement| settlement.seq);
 
+        failpoint("before-write");
         let appended = self.in_transaction(|engine| {
             for settlement in &settlements {
                 engine.write_settlement(settlement, now)?;
             }
             let appended = engine.write_appends(&work.appends, now)?;
+            failpoint("after-write");
             if now.since(engine.run_noted) >= RUN_NOTE_EVERY {
                 engine.set_meta("run_ms", &now.0)?;
             }
@@ -547,6 +555,7 @@ impl Buffer for SqliteBuffer {
             self.ballast.give_up();
         }
         let appended = appended?;
+        failpoint("after-sync");
 
         // Durable from here on; only now may memory say so.
         if now.since(self.run_noted) >= RUN_NOTE_EVERY {
@@ -658,6 +667,7 @@ impl Buffer for SqliteBuffer {
             engine.set_meta("run_ms", &now.0)?;
             engine.db.execute("DELETE FROM meta WHERE key = 'open'", []).or_failed().map(drop)
         })?;
+        failpoint("close");
         self.checkpoint()
     }
 }

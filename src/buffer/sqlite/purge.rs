@@ -9,6 +9,7 @@ use rusqlite::params;
 use super::super::event::{Seq, State};
 use super::{BufferError, OrFailed as _, SqliteBuffer};
 use crate::clock::RunMs;
+use crate::faults::failpoint;
 
 /// Rows looked at in one slice: some 2 ms.
 const SLICE_ROWS: u32 = 1_000;
@@ -165,8 +166,10 @@ fn drop_rows(
                 engine.delete_event(row.seq)?;
             }
         }
+        failpoint("purge");
         Ok(())
     })?;
+    failpoint("after-purge");
     let gone: Vec<Row> = fates.into_iter().filter(|(_, fate)| *fate == Fate::DropAll).map(|(row, _)| row).collect();
     for row in &gone {
         engine.counts.remove(row.state, row.bytes, row.verified);

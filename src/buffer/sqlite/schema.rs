@@ -8,6 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{OpenError, failed};
+use crate::faults::sqlite_synchronous;
 
 /// Marks the file as ours, bytes 68..72 of its header: "HKWD".
 const APPLICATION_ID: i64 = 0x484b_5744;
@@ -108,11 +109,12 @@ fn prepare(db: &Connection, path: &Path) -> Result<(), OpenError> {
     db.execute_batch("PRAGMA locking_mode=EXCLUSIVE;").map_err(sql)?;
     let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sql)?;
     check_version(path, version)?;
+    let synchronous = sqlite_synchronous();
     db.execute_batch(&format!(
         "PRAGMA page_size={PAGE_BYTES};
          PRAGMA auto_vacuum=INCREMENTAL;
          PRAGMA journal_mode=WAL;
-         PRAGMA synchronous=FULL;
+         PRAGMA synchronous={synchronous};
          PRAGMA wal_autocheckpoint=0;
          PRAGMA journal_size_limit=33554432;
          PRAGMA cache_size=-8000;
@@ -124,7 +126,7 @@ fn prepare(db: &Connection, path: &Path) -> Result<(), OpenError> {
     let assertions: [(&str, &str); 6] = [
         ("locking_mode", "exclusive"),
         ("journal_mode", "wal"),
-        ("synchronous", "2"),
+        ("synchronous", if synchronous == "FULL" { "2" } else { "1" }),
         ("wal_autocheckpoint", "0"),
         ("page_size", "8192"),
         ("auto_vacuum", "2"),

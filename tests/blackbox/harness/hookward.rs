@@ -33,6 +33,7 @@ pub fn run_to_end(args: &[&str]) -> Finished {
 #[derive(Clone)]
 pub struct Setup {
     dir: Arc<TempDir>,
+    data_dir: PathBuf,
     flags: Vec<(String, String)>,
     env: Vec<(String, String)>,
     config: Option<String>,
@@ -49,16 +50,21 @@ impl Setup {
 
     pub fn without_upstream() -> Setup {
         let dir = Arc::new(TempDir::with_prefix("hookward-test-").unwrap());
-        let setup =
-            Setup { dir, flags: Vec::new(), env: Vec::new(), config: None, soft_open_files: None, under: Vec::new() };
-        let data_dir = setup.data_dir();
-        setup
+        let data_dir = dir.path().join("data");
+        let (flags, env, under) = (Vec::new(), Vec::new(), Vec::new());
+        Setup { dir, data_dir: data_dir.clone(), flags, env, config: None, soft_open_files: None, under }
             .flag("--listen", "127.0.0.1:0")
             .flag("--admin", "127.0.0.1:0")
             .flag("--data-dir", &data_dir.to_string_lossy())
             .flag("--public-key", &public_key())
             .flag("--buffer-require", "process")
             .flag("--ip-allowlist", "off")
+    }
+
+    /// With its data there: on another file system, for instance.
+    pub fn data_at(mut self, data_dir: &Path) -> Setup {
+        data_dir.clone_into(&mut self.data_dir);
+        self.flag("--data-dir", &data_dir.to_string_lossy())
     }
 
     /// Adds a flag, or replaces it.
@@ -115,7 +121,7 @@ impl Setup {
 
     /// Not created here: hookward must.
     pub fn data_dir(&self) -> PathBuf {
-        self.dir.path().join("data")
+        self.data_dir.clone()
     }
 
     pub fn database(&self) -> PathBuf {
@@ -172,6 +178,18 @@ impl Setup {
 
     pub fn start(&self) -> Hookward {
         self.when_ready(self.spawn())
+    }
+
+    /// Starts it where it may refuse to.
+    pub fn try_start(&self) -> Result<Hookward, Finished> {
+        let mut process = self.spawn();
+        match process.next_line(DEADLINE) {
+            Some(line) => {
+                let (listeners, admin) = parse_ready(&line).unwrap_or_else(|| panic!("not a ready line: {line:?}"));
+                Ok(Hookward { setup: self.clone(), process, listeners, admin })
+            }
+            None => Err(process.finished()),
+        }
     }
 
     pub fn start_with_passed(&self, socket: OwnedFd) -> Hookward {
@@ -313,6 +331,10 @@ impl Hookward {
 
     pub fn kill9(&mut self) {
         self.process.kill9();
+    }
+
+    pub fn pid(&self) -> rustix::process::Pid {
+        self.process.pid()
     }
 
     pub fn signal(&self, signal: Signal) {

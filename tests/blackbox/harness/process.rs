@@ -59,8 +59,13 @@ impl Process {
         let mut process = Process::spawn(command);
         // A command that reads nothing may be gone already.
         let _ = process.child.stdin.take().unwrap().write_all(stdin);
-        let (code, stdout) = process.wait_exit_and_stdout();
-        Finished { code, stdout, stderr: process.stderr() }
+        process.finished()
+    }
+
+    /// Waits until it has ended by itself; what it left behind.
+    pub fn finished(&mut self) -> Finished {
+        let (code, stdout) = self.wait_exit_and_stdout();
+        Finished { code, stdout, stderr: self.stderr() }
     }
 
     pub fn pid(&self) -> rustix::process::Pid {
@@ -94,6 +99,12 @@ impl Process {
             self.child.kill().unwrap();
             self.exit = Some(self.child.wait().unwrap());
         }
+    }
+
+    /// Its exit code once it has ended, `Some(None)` after a signal.
+    pub fn try_exit(&mut self) -> Option<Option<i32>> {
+        self.exit = self.child.try_wait().unwrap();
+        self.exit.map(|status| status.code())
     }
 
     /// Waits until it has ended by itself; its exit code, `None` after a signal.

@@ -18,6 +18,8 @@ use super::socket::{Listener, Socket};
 pub enum Reply {
     /// Answers with a status, these headers and an empty body.
     Answer(u16, Vec<(&'static str, String)>),
+    /// Answers that status with an empty body, this much later.
+    Later(Duration, u16),
     /// Says nothing until [`Sink::release`], then answers 200.
     Hold,
     /// Writes these bytes and hangs up.
@@ -39,6 +41,8 @@ type Behaviour = Box<dyn FnMut(&Received) -> Reply + Send>;
 #[derive(Default)]
 struct State {
     received: Vec<Received>,
+    /// Whether requests are forgotten once they are answered.
+    forgets: bool,
     behaviour: Option<Behaviour>,
     /// Connections that are reset as soon as a request's header is there.
     resets: usize,
@@ -138,6 +142,11 @@ impl Sink {
         self.shared.lock().connections
     }
 
+    /// Keeps no request: whoever decides about the replies keeps what is needed of each.
+    pub fn forget(&self) {
+        self.shared.lock().forgets = true;
+    }
+
     /// Answers what is held, and holds nothing any more.
     pub fn release(&self) {
         self.shared.lock().released = true;
@@ -208,6 +217,11 @@ impl Sink {
         self.serve(listener);
     }
 
+    /// Holds what is to be held from now on, after a release.
+    pub fn hold_again(&self) {
+        self.shared.lock().released = false;
+    }
+
     fn serve(&mut self, listener: Listener) {
         let shared = self.shared.clone();
         shared.lock().running = true;
@@ -266,12 +280,19 @@ fn converse(socket: &Socket, shared: &Shared) {
             Some(behaviour) => behaviour(&received),
             None => Reply::status(200),
         };
-        state.received.push(Received { at: Instant::now(), ..received });
+        if !state.forgets {
+            state.received.push(Received { at: Instant::now(), ..received });
+        }
         shared.changed.notify_all();
         let answer = match reply {
             Reply::Answer(status, headers) => {
                 drop(state);
                 answer_bytes(status, &headers)
+            }
+            Reply::Later(pause, status) => {
+                drop(state);
+                std::thread::sleep(pause);
+                answer_bytes(status, &[])
             }
             Reply::Hold => {
                 let state = shared.changed.wait_while(state, |state| state.running && !state.released).unwrap();
