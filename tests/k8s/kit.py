@@ -15,6 +15,7 @@ LIBRARY = ROOT / "helm/hookward-sidecar"
 SHOP = ROOT / "tests/k8s/shop"
 # The binary of the image.
 HOOKWARD = pathlib.Path(os.environ.get("HOOKWARD", ROOT / "target/image/amd64/hookward"))
+PROMTOOL = TOOLS / "prometheus/usr/bin/promtool"
 HELMS = ("3", "4")
 KUBERNETES = ("1.29", "1.33", "1.36")
 # Of a key pair made for these tests with `hookward keygen`.

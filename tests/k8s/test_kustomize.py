@@ -15,7 +15,7 @@ from test_charts import with_files
 
 @functools.lru_cache
 def build():
-    return kit.manifests(kit.run(kit.TOOLS / "bin/kustomize", "build", kit.ROOT / "deploy/kustomize/example").stdout)
+    return kit.manifests(kit.run(kit.TOOLS / "kustomize/kustomize", "build", kit.ROOT / "deploy/kustomize/example").stdout)
 
 
 class Component(unittest.TestCase):

@@ -19,7 +19,7 @@ NOT_OURS = {"up"}
 
 
 def promtool(*args, **more):
-    return kit.run("promtool", *args, **more)
+    return kit.run(kit.PROMTOOL, *args, **more)
 
 
 def rules(paths=RULES):
