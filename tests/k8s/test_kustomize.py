@@ -39,7 +39,7 @@ class Component(unittest.TestCase):
 
     def test_only_the_labelled_service_goes_to_hookward(self):
         webhooks = kit.one(build(), "Service", "shop-webhooks")["spec"]
-        self.assertEqual((webhooks["ports"][0]["targetPort"], webhooks["publishNotReadyAddresses"]), ("webhooks", True))
+        self.assertEqual((webhooks["ports"][0]["targetPort"], webhooks["publishNotReadyAddresses"]), (8080, True))
         self.assertEqual(len(webhooks["ports"]), 1)
         other = kit.one(build(), "Service", "shop")["spec"]
         self.assertEqual(other["ports"][0]["targetPort"], 3000)

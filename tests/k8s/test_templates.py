@@ -174,7 +174,6 @@ class Sidecar(unittest.TestCase):
     def test_an_app_that_is_not_ready_does_not_take_the_intake_down(self):
         service = kit.one(sidecar(), "Service", "release-hookward")
         self.assertIs(service["spec"]["publishNotReadyAddresses"], True)
-        self.assertEqual(service["spec"]["ports"][0]["targetPort"], "webhooks")
         self.assertNotIn("publishNotReadyAddresses", kit.one(gateway(), "Service", "release-hookward")["spec"])
 
     def test_the_app_stays_until_hookward_has_drained(self):
@@ -185,12 +184,12 @@ class Sidecar(unittest.TestCase):
     def test_nobody_reaches_the_app_past_hookward_unless_asked_for(self):
         policy = kit.one(sidecar(), "NetworkPolicy")["spec"]
         self.assertEqual(policy["policyTypes"], ["Ingress"])
-        self.assertEqual([rule["ports"][0]["port"] for rule in policy["ingress"]], ["webhooks", "hookward-admin"])
+        self.assertEqual([rule["ports"][0]["port"] for rule in policy["ingress"]], [8080, 9090])
         with self.assertRaises(AssertionError):
             kit.one(sidecar(), "Service", "-app")
         opened = sidecar({"app": {"service": {"enabled": True, "port": 81}}})
         self.assertEqual(kit.one(opened, "Service", "-app")["spec"]["ports"][0]["port"], 81)
-        self.assertIn("app", [rule["ports"][0]["port"] for rule in kit.one(opened, "NetworkPolicy")["spec"]["ingress"]])
+        self.assertIn(3000, [rule["ports"][0]["port"] for rule in kit.one(opened, "NetworkPolicy")["spec"]["ingress"]])
 
     def test_library_and_wrapper_make_the_same_container(self):
         values = {"storage": {"type": "ephemeral", "size": "1Gi"}}
@@ -206,11 +205,20 @@ class Sidecar(unittest.TestCase):
 
 
 class Access(unittest.TestCase):
+    def test_services_and_policies_name_hookwards_ports_by_number(self):
+        """Before Kubernetes 1.33 a Service finds no endpoint for the name of a native sidecar's port."""
+        numbers = {"listen": {"port": 8088}, "admin": {"port": 9099}}
+        documents = sidecar(numbers) + kit.render(kit.SHOP / "values.yaml", kit.SHOP)
+        targets = [port["targetPort"] for d in documents if d["kind"] == "Service" for port in d["spec"]["ports"]]
+        self.assertEqual(sorted(targets), [3000, 8080, 8088, 9099])
+        policy = kit.one(documents, "NetworkPolicy")["spec"]["ingress"]
+        self.assertEqual([rule["ports"][0]["port"] for rule in policy], [8088, 9099])
+
     def test_load_balancer_settings_arrive(self):
         service = kit.one(kit.render(kit.CHART / "ci/gateway-all-values.yaml"), "Service", "release-hookward")["spec"]
         self.assertEqual(service["externalTrafficPolicy"], "Local")
         self.assertEqual(service["loadBalancerSourceRanges"], ["192.76.120.192/27"])
-        self.assertEqual(service["ports"][0], {"name": "webhooks", "port": 443, "targetPort": "webhooks", "protocol": "TCP", "appProtocol": "https", "nodePort": 30443})
+        self.assertEqual(service["ports"][0], {"name": "webhooks", "port": 443, "targetPort": 8443, "protocol": "TCP", "appProtocol": "https", "nodePort": 30443})
 
     def test_ingress_and_route_lead_to_hookward(self):
         ingress = kit.one(kit.render(kit.CHART / "ci/gateway-ingress-values.yaml"), "Ingress")["spec"]

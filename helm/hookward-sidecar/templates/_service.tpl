@@ -1,8 +1,11 @@
-{{/* For the ports of a Service that selects the Pods. */}}
+{{/*
+For the ports of a Service that selects the Pods. By number: before Kubernetes 1.33 the name of a native
+sidecar's port finds no endpoint (kubernetes/kubernetes#127958, #128850).
+*/}}
 {{- define "hookward-sidecar.service-port" -}}
 - name: webhooks
   port: {{ .port | default .values.listen.port }}
-  targetPort: webhooks
+  targetPort: {{ .values.listen.port }}
   protocol: TCP
   appProtocol: {{ ternary "https" "http" (not (empty .values.listen.tls.secretName)) }}
 {{- end -}}
