@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use pingora_core::connectors::ConnectorOptions;
-use pingora_core::connectors::http::v1::Connector;
+use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::{RequestHeader, ResponseHeader};
 use thiserror::Error;
+
+use super::idle_connections::{Address, IdleConnections};
 
 /// Where requests go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +130,7 @@ pub struct Reply {
 
 /// Most of an answer's body that is kept; more than that is not read and costs the connection.
 pub const REPLY_BODY_MAX_BYTES: usize = 256 * 1024;
-/// Idle connections kept per client.
+/// Idle connections kept per client, at most.
 const POOL_CONNECTIONS: usize = 128;
 /// Most informational (1xx) answers that are skipped.
 const INFORMATIONAL_MAX: usize = 8;
@@ -184,7 +185,8 @@ pub enum ClientError {
 
 /// A connection pool to one destination.
 pub struct Client {
-    connector: Connector,
+    connector: TransportConnector,
+    idle: IdleConnections,
     destination: Destination,
     timeouts: Timeouts,
 }
@@ -195,9 +197,12 @@ impl Client {
     /// # Errors
     /// A CA file that cannot be read, or no CA certificates on this system where TLS needs them.
     pub fn new(destination: Destination, timeouts: Timeouts) -> Result<Client, ClientError> {
-        let mut options = ConnectorOptions::new(POOL_CONNECTIONS);
+        // Its own pool is not used.
+        let mut options = ConnectorOptions::new(1);
         options.ca_file = ca_file(&destination)?;
-        Ok(Client { connector: Connector::new(Some(options)), destination, timeouts })
+        let connector = TransportConnector::new(Some(options));
+        let idle = IdleConnections::new(timeouts.idle, POOL_CONNECTIONS);
+        Ok(Client { connector, idle, destination, timeouts })
     }
 
     /// Where it talks to.
@@ -283,13 +288,18 @@ impl Client {
     }
 
     async fn connect(&self, over: Over) -> Result<Exchange<'_>, ExchangeError> {
-        let mut peer = self.peer().await?;
-        if over == Over::Fresh {
-            // A key of its own is never in the pool.
-            peer.group_key = fastrand::u64(1..);
-        }
-        let (session, reused) = self.connector.get_http_session(&peer).await.map_err(connect_failure)?;
-        Ok(Exchange { client: self, session, peer, reused, answered: false })
+        let (peer, address) = self.peer().await?;
+        let pooled = match over {
+            Over::Pool => self.idle.take(address),
+            Over::Fresh => None,
+        };
+        let reused = pooled.is_some();
+        let stream = match pooled {
+            Some(stream) => stream,
+            None => self.connector.new_stream(&peer).await.map_err(connect_failure)?,
+        };
+        let session = HttpSession::new_with_options(stream, &peer);
+        Ok(Exchange { client: self, session, address, reused, answered: false })
     }
 
     fn request(
@@ -325,20 +335,21 @@ impl Client {
 
     /// The destination's address now: names are resolved for every exchange (the resolver caches),
     /// so that an app that moved is found.
-    async fn peer(&self) -> Result<HttpPeer, ExchangeError> {
-        let mut peer = match &self.destination {
+    async fn peer(&self) -> Result<(HttpPeer, Address), ExchangeError> {
+        let (mut peer, address) = match &self.destination {
             Destination::Unix(path) => {
-                HttpPeer::new_uds(&path.to_string_lossy(), false, String::new()).map_err(|_| ExchangeError::Connect)?
+                let peer = HttpPeer::new_uds(&path.to_string_lossy(), false, String::new());
+                (peer.map_err(|_| ExchangeError::Connect)?, None)
             }
             Destination::Tcp { host, port, tls } => {
                 let address = self.resolve(host, *port).await?;
                 let name = tls.as_ref().map(|tls| tls.server_name.clone()).unwrap_or_default();
-                HttpPeer::new(address, tls.is_some(), name)
+                (HttpPeer::new(address, tls.is_some(), name), Some(address))
             }
         };
         peer.options.connection_timeout = Some(self.timeouts.connect);
         peer.options.total_connection_timeout = Some(self.timeouts.connect);
-        Ok(peer)
+        Ok((peer, address))
     }
 
     async fn resolve(&self, host: &str, port: u16) -> Result<SocketAddr, ExchangeError> {
@@ -373,7 +384,7 @@ pub enum Framing {
 pub struct Exchange<'c> {
     client: &'c Client,
     session: HttpSession,
-    peer: HttpPeer,
+    address: Address,
     reused: bool,
     /// Whether a byte of an answer has come.
     answered: bool,
@@ -441,8 +452,11 @@ impl Exchange<'_> {
 
     /// Keeps the connection for the next exchange. To be called after the whole of request and
     /// answer, and only then.
-    pub async fn release(self) {
-        self.client.connector.release_http_session(self.session, &self.peer, Some(self.client.timeouts.idle)).await;
+    pub async fn release(mut self) {
+        self.session.respect_keepalive();
+        if let Some(stream) = self.session.reuse().await {
+            self.client.idle.keep(stream, self.address);
+        }
     }
 
     fn reply(&self) -> Reply {
@@ -607,6 +621,60 @@ mod tests {
         let request = String::from_utf8(server.await.unwrap()).unwrap();
         assert!(request.starts_with("POST /a?b=c HTTP/1.1\r\n"), "{request}");
         assert!(request.ends_with("\r\n\r\nbody"));
+    }
+
+    /// An app that answers everything with 200; how many connections it has accepted so far.
+    fn answer_everything(listener: TcpListener) -> Arc<std::sync::atomic::AtomicUsize> {
+        let accepted = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = accepted.clone();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                tokio::spawn(async move {
+                    while !read_request(&mut socket).await.is_empty() {
+                        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                    }
+                });
+            }
+        });
+        accepted
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn connections_are_taken_up_again_however_fast_one_exchange_follows_the_other() {
+        const AT_ONCE: usize = 8;
+        let (listener, destination) = listen().await;
+        let accepted = answer_everything(listener);
+        let client = Arc::new(Client::new(destination, timeouts()).unwrap());
+        let exchanges = (0..AT_ONCE).map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                for _ in 0..500 {
+                    client.exchange(&Method::POST, b"/", &[], b"body").await.unwrap();
+                }
+            })
+        });
+        for exchange in exchanges.collect::<Vec<_>>() {
+            exchange.await.unwrap();
+        }
+        let accepted = accepted.load(std::sync::atomic::Ordering::SeqCst);
+        assert!(accepted <= AT_ONCE, "{accepted} connections for {AT_ONCE} exchanges at a time");
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_that_the_app_closes_is_closed_here_too() {
+        let (listener, destination) = listen().await;
+        let client = Client::new(destination, timeouts()).unwrap();
+        let app = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            read_request(&mut socket).await;
+            socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            socket.shutdown().await.unwrap();
+            // The end of the connection, from the other side, without another exchange.
+            socket.read(&mut [0]).await.unwrap()
+        });
+        client.exchange(&Method::POST, b"/", &[], b"body").await.unwrap();
+        assert_eq!(app.await.unwrap(), 0);
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod breaker;
 pub mod client;
 pub mod headers;
+mod idle_connections;
 pub mod lane;
 pub mod order;
 pub mod order_key;
