@@ -13,8 +13,9 @@ TOOLS = ROOT / "target/k8s-tools"
 CHART = ROOT / "helm/hookward"
 LIBRARY = ROOT / "helm/hookward-sidecar"
 SHOP = ROOT / "tests/k8s/shop"
+ARCH = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
 # The binary of the image.
-HOOKWARD = pathlib.Path(os.environ.get("HOOKWARD", ROOT / "target/image/amd64/hookward"))
+HOOKWARD = pathlib.Path(os.environ.get("HOOKWARD", ROOT / "target/image" / ARCH / "hookward"))
 PROMTOOL = TOOLS / "prometheus/usr/bin/promtool"
 HELMS = ("3", "4")
 KUBERNETES = ("1.29", "1.33", "1.36")

@@ -94,6 +94,14 @@ class Contents(unittest.TestCase):
         kinds = [struct.unpack_from("<I", elf, offset + size * n)[0] for n in range(count)]
         self.assertNotIn(3, kinds, "PT_INTERP: a dynamic loader is asked for")
 
+    def test_an_image_for_another_kind_of_machine_is_refused_and_not_mislabelled(self):
+        other = {"amd64": "arm64", "arm64": "amd64"}[kit.ARCH]
+        done = kit.run(kit.ROOT / "deploy/image/build", other, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"docker buildx --platform linux/{other}", done.stderr)
+        built = docker("build", "--build-arg", "BINARY=prebuilt", "--build-arg", f"TARGETARCH={other}", kit.ROOT, check=False)
+        self.assertNotEqual(built.returncode, 0)
+
     def test_the_sbom_names_what_was_compiled_in(self):
         bom = json.loads((kit.HOOKWARD.parent / "hookward.cdx.json").read_text())
         self.assertEqual((bom["bomFormat"], bom["specVersion"]), ("CycloneDX", "1.5"))
