@@ -43,7 +43,9 @@ class Running:
         ready = self.process.stdout.readline()
         if not ready.startswith("ready "):
             self.process.kill()
-            raise AssertionError(f"hookward did not start: {self.process.stderr.read()}")
+            _, error = self.process.communicate()
+            shutil.rmtree(self.scratch)
+            raise AssertionError(f"hookward did not start: {error}")
         self.listen, self.admin = (word.partition("=")[2] for word in ready.split()[1:])
         return self
 
