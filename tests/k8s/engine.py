@@ -1,5 +1,6 @@
 """A Docker engine of the tests' own: started here, with images and containers of its own, ended here."""
 
+import atexit
 import os
 import pathlib
 import shutil
@@ -23,7 +24,8 @@ class Engine:
         # No bridge and no firewall rules: containers get a loopback, or the network of another.
         self.process = subprocess.Popen(
             [
-                "dockerd",
+                # However this process ends, the engine ends too, and its containers with it.
+                *("setpriv", "--pdeathsig", "TERM", "dockerd"),
                 "--iptables=false",
                 "--ip6tables=false",
                 "--bridge=none",
@@ -36,6 +38,7 @@ class Engine:
             stderr=log,
         )
         log.close()
+        atexit.register(self.close)
         try:
             self.wait_until(lambda: self("version", check=False).returncode == 0, "dockerd does not answer", 60)
         except BaseException:
@@ -77,6 +80,7 @@ class Engine:
         return kit.run("nsenter", f"--net=/proc/{self.pid(container)}/ns/net", *command, **more)
 
     def close(self):
+        atexit.unregister(self.close)
         listed = self("ps", "--all", "--quiet", check=False).stdout.split()
         if listed:
             self("rm", "--force", "--volumes", *listed, check=False)
