@@ -1,6 +1,6 @@
 # Two commands: `make demo` shows hookward at work, `make test` is everything a contributor runs.
 # Each installs what is missing, or says what to install.
-.PHONY: demo test test-sdk test-faults soak lint bench bench-events bench-outage fuzz build tools test-tools clean
+.PHONY: demo test test-sdk test-k8s test-faults soak image lint bench bench-events bench-outage fuzz build tools test-tools clean
 
 CARGO ?= cargo
 
@@ -19,6 +19,21 @@ test-sdk: tools
 	@./.ci/tools sdk
 	./tests/sdk/install
 	$(CARGO) test --test blackbox -- --ignored sdk::
+
+# Charts, alerts, dashboard and image: rendered, judged, built and run. As root, for dockerd; its tools
+# (helm, kustomize; pinned, below target/k8s-tools) take some minutes the first time.
+test-k8s:
+	@./.ci/tools k8s
+	./deploy/image/build
+	cd tests/k8s && ../../target/k8s-tools/venv/bin/python -m unittest -v
+
+# hookward:VERSION for this kind of machine; `docker build .` alone compiles inside instead.
+VERSION := $(shell sed -n '0,/^version = /s/^version = "\(.*\)"/\1/p' Cargo.toml)
+image:
+	@./.ci/tools image
+	./deploy/image/build
+	DOCKER_BUILDKIT=1 docker build --build-arg BINARY=prebuilt \
+	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" --tag hookward:$(VERSION) .
 
 # What is done to a running hookward, and what is lost by it: nothing. Prints a table.
 test-faults: tools

@@ -31,6 +31,8 @@ pub enum Kind {
         /// Most.
         max: usize,
     },
+    /// `50/s`, or `off`.
+    RateOrOff,
     /// One of these.
     Choice(Vec<&'static str>),
     /// `true` or `false`.
@@ -80,18 +82,23 @@ fn object(records: &[Record], parent: &str) -> Json {
 
 /// An empty key (`retry:`) counts as absent everywhere, so null is allowed everywhere.
 fn property(records: &[Record], record: &Record) -> Json {
-    let choice = |names: &[&str]| json!({ "enum": names });
+    // An editor that reads YAML 1.1 sees a boolean where `off` stands.
+    let choice = |names: &[&str]| {
+        let boolean = names.contains(&"off").then_some(json!(false));
+        json!({ "enum": names.iter().map(|name| json!(name)).chain(boolean).collect::<Vec<_>>() })
+    };
     let shape = match &record.kind {
         Kind::Text => json!({ "type": "string" }),
         Kind::Duration => json!({ "type": "string", "pattern": "^([0-9]+ *[a-z]+ *)+$" }),
         Kind::Bytes => json!({ "type": ["string", "integer"], "pattern": "^[0-9.]+ *([kKMGT]i?)?B?$", "minimum": 0 }),
+        Kind::RateOrOff => json!({ "anyOf": [choice(&["off"]), { "type": "string", "pattern": "^[0-9]+ */s$" }] }),
         Kind::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Choice(names) => choice(names),
         Kind::Switch => json!({ "enum": [true, false, "on", "off"] }),
         Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::Choices(names) => json!({ "type": "array", "items": choice(names) }),
         Kind::Section => object(records, &record.path),
-        Kind::SectionOrOff => json!({ "anyOf": [{ "const": "off" }, object(records, &record.path)] }),
+        Kind::SectionOrOff => json!({ "anyOf": [choice(&["off"]), object(records, &record.path)] }),
         Kind::Sections => json!({ "type": "array", "items": object(records, &format!("{}[]", record.path)) }),
     };
     let mut property = json!({ "description": record.doc, "anyOf": [shape, { "type": "null" }] });
@@ -146,7 +153,7 @@ mod tests {
         assert_eq!(threads["description"], json!("Worker threads."));
         let route = &schema["properties"]["routes"]["anyOf"][0]["items"];
         assert_eq!(route["properties"]["mode"]["anyOf"][0]["enum"], json!(["a", "b"]));
-        assert_eq!(route["properties"]["dedupe"]["anyOf"][0]["anyOf"][0]["const"], json!("off"));
+        assert_eq!(route["properties"]["dedupe"]["anyOf"][0]["anyOf"][0]["enum"], json!(["off", false]));
         let table = markdown_table(&records);
         assert!(table.contains("| `routes[].mode` | `a` | Mode. One of `a`, `b`. |"), "{table}");
     }

@@ -11,7 +11,7 @@ use super::node::{Entry, Node, Value};
 use super::problem::{Fault, Place, Problem};
 use super::schema::{Kind, Record};
 use super::value::{
-    bytes_text, did_you_mean, duration_text, or, parse_bytes, parse_choice, parse_count, parse_duration, shown,
+    bytes_text, did_you_mean, duration_text, is_off, or, parse_bytes, parse_choice, parse_count, parse_duration, shown,
 };
 
 /// Longest text of one value, bytes: a key in PEM form has room, a pasted file has not.
@@ -109,6 +109,11 @@ impl<'a> Section<'a> {
     /// Whether the key's raw text is this.
     pub fn is_text(&self, key: &str, expected: &str) -> bool {
         matches!(self.node(key), Some(Node { value: Value::Scalar { text, .. }, .. }) if text == expected)
+    }
+
+    /// Whether a key is written as `off`.
+    pub fn is_off(&self, key: &str) -> bool {
+        matches!(self.node(key), Some(Node { value: Value::Scalar { text, .. }, .. }) if is_off(text))
     }
 
     /// Reports a fault of a key, at its line, or at the section's if the key is not written.
@@ -240,7 +245,7 @@ impl<'a> Section<'a> {
     pub fn to_come(&self, key: &'static str, default: Option<&str>) -> bool {
         self.asked.borrow_mut().push(key);
         let written = self.has(key);
-        if written && !self.is_text(key, "off") && !default.is_some_and(|default| self.is_text(key, default)) {
+        if written && !self.is_off(key) && !default.is_some_and(|default| self.is_text(key, default)) {
             self.fault(key, Fault::new("is not available in this version", "leave it out"));
         }
         written
@@ -276,7 +281,7 @@ impl<'a> Section<'a> {
     /// A section that may be `off`, and then is `None`.
     pub fn section_or_off(&self, key: &'static str, doc: &'static str) -> Option<Section<'a>> {
         self.ask(key, Kind::SectionOrOff, None, doc);
-        let node = self.node(key).filter(|_| !self.is_text(key, "off"));
+        let node = self.node(key).filter(|_| !self.is_off(key));
         let off = self.has(key) && node.is_none();
         (!off).then(|| self.child(self.path_of(key), self.pattern_of(key), node))
     }
@@ -475,6 +480,23 @@ mod tests {
             assert!(!root.switch("c", true, ""));
         });
         assert!(shown.is_empty(), "{shown:?}");
+    }
+
+    #[test]
+    fn off_that_helm_has_rewritten_to_false_is_still_off() {
+        let shown = problems("a: false\nb: false\nc: true\nd: 'false'\n", |root| {
+            assert_eq!(root.choice("a", 1, &[("on", 1), ("off", 2)], ""), 2);
+            assert!(root.section_or_off("b", "").is_none());
+            assert_eq!(root.choice("c", 1, &[("on", 1), ("off", 2)], ""), 1);
+            root.choice("d", 1, &[("enforce", 1), ("report", 2)], "");
+        });
+        assert_eq!(
+            shown,
+            [
+                "3: c: `true` is not known here; write on or off",
+                "4: d: `false` is not known here; write enforce or report"
+            ]
+        );
     }
 
     #[test]

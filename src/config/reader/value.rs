@@ -75,12 +75,18 @@ pub fn parse_count(text: &str, range: &RangeInclusive<usize>) -> Result<usize, F
     if range.contains(&count) { Ok(count) } else { Err(Fault::new(format!("{} is out of range", shown(text)), mend())) }
 }
 
+/// `off`, or what YAML 1.1 makes of it: Helm, Kustomize and the like read `off` as a boolean and
+/// write `false`.
+pub fn is_off(text: &str) -> bool {
+    matches!(text, "off" | "false")
+}
+
 /// `50/s`, or `off`, which is `None`.
 ///
 /// # Errors
 /// Not a rate, or out of range.
 pub fn parse_rate_per_s(text: &str, range: &RangeInclusive<u32>) -> Result<Option<NonZeroU32>, Fault> {
-    if text == "off" {
+    if is_off(text) {
         return Ok(None);
     }
     let mend = || format!("write a rate from {}/s to {}/s, or off", range.start(), range.end());
@@ -97,7 +103,8 @@ pub fn parse_rate_per_s(text: &str, range: &RangeInclusive<u32>) -> Result<Optio
 /// # Errors
 /// None of them.
 pub fn parse_choice<T: Copy>(text: &str, choices: &[(&'static str, T)]) -> Result<T, Fault> {
-    let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+    let is_meant = |name: &str| name == text || (name == "off" && is_off(text));
+    let found = choices.iter().find(|(name, _)| is_meant(name)).map(|(_, value)| *value);
     found.ok_or_else(|| {
         let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
         Fault::new(format!("{} is not known here", shown(text)), format!("write {}", or(&names)))

@@ -192,7 +192,7 @@ impl Reading<'_> {
     /// A check that is written and not made would be a false comfort.
     fn refuse_checks(&self) {
         for key in ["keys", "ip_allowlist", "signature", "timestamp", "max_body", "dedupe"] {
-            if self.section.has(key) && !self.section.is_text(key, "off") {
+            if self.section.has(key) && !self.section.is_off(key) {
                 let mend = "leave it out, or choose a mode that verifies (ack, proxy, verify)";
                 self.section.fault(key, Fault::new("is not looked at in mode pass", mend));
             }
@@ -390,7 +390,7 @@ impl Reading<'_> {
 
     /// A signature that is written and not made, or expected and not inherited.
     fn judge_signature(&self, upstream: &Section<'_>, mode: Mode, warnings: &mut Vec<String>) {
-        if mode == Mode::Pass && upstream.has("sign") && !upstream.is_text("sign", "off") {
+        if mode == Mode::Pass && upstream.has("sign") && !upstream.is_off("sign") {
             let mend = "leave it out, or choose mode proxy or ack";
             upstream.fault("sign", Fault::new("is not used in mode pass: what is not verified is not signed", mend));
         }

@@ -59,7 +59,7 @@ pub(super) fn limits(root: &Section<'_>) -> Limits {
         failed_signatures_per_client: section
             .parsed(
                 "failed_signatures_per_client",
-                Kind::Text,
+                Kind::RateOrOff,
                 Some("50/s".into()),
                 "Signatures of one client that may fail per second before it is answered 429; `off` is any number.",
                 |text| parse_rate_per_s(text, &(1..=1_000_000)),
