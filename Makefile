@@ -38,6 +38,8 @@ image:
 # What is done to a running hookward, and what is lost by it: nothing. Prints a table.
 test-faults: tools
 	@./.ci/tools faults
+	PROPTEST_CASES=2000 $(CARGO) test --quiet --features faults --lib whatever_is_called
+	$(CARGO) test --quiet --features faults --lib every_byte -- --ignored
 	$(CARGO) test --quiet --features faults --test powerfs --test faults
 
 # The same with seed after seed for so many minutes, ten times the cycles each.
