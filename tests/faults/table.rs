@@ -58,7 +58,7 @@ impl Row {
         let mut recoveries = self.recoveries.clone();
         recoveries.sort();
         println!(
-            "{:<22} {:>6} {:>8} {:>5} {:>10} {:>11} {:>8} {:>6} / {:<6}  {}",
+            "{:<26} {:>6} {:>8} {:>5} {:>10} {:>11} {:>8} {:>6} / {:<6}  {}",
             self.fault,
             self.cycles,
             self.acked,
@@ -75,7 +75,7 @@ impl Row {
 
 pub fn print_header() {
     println!(
-        "{:<22} {:>6} {:>8} {:>5} {:>10} {:>11} {:>8} {:>6} / {:<6}",
+        "{:<26} {:>6} {:>8} {:>5} {:>10} {:>11} {:>8} {:>6} / {:<6}",
         "fault", "cycles", "acked", "lost", "duplicated", "quarantined", "reported", "p50", "max ms"
     );
 }
