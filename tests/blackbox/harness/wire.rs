@@ -403,6 +403,11 @@ impl Wire {
 
 fn open(address: SocketAddr) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, DEADLINE)?;
+    // While nobody listens on a port of the ephemeral range, the kernel may choose just that one for
+    // our side: the connection then leads to itself.
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(ErrorKind::ConnectionRefused.into());
+    }
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_write_timeout(Some(DEADLINE))?;
