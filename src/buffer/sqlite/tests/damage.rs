@@ -314,7 +314,7 @@ fn a_log_cut_in_its_last_two_transactions_holds_each_of_them_whole_or_not_at_all
 }
 
 #[test]
-#[ignore = "some minutes; the borders are cut in every run"]
+#[ignore = "a minute, in `make test-faults`; the borders are cut in every run"]
 fn a_log_cut_at_every_byte_of_its_last_two_transactions_holds_each_of_them_whole_or_not_at_all() {
     cut_the_log(|_| true);
 }
