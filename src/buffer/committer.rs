@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::event::{Claimed, DeliveryId, Event, EventHead, Fingerprint, NewEvent, Seq, Settlement};
-use super::sync::{AtomicU8, AtomicU64, Ordering, Receiver, RecvTimeoutError, Sender, channel, thread, timeout};
+use super::sync::{
+    AtomicBool, AtomicU8, AtomicU64, Mutex, Ordering, Receiver, RecvTimeoutError, Sender, channel, thread, timeout,
+};
 use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Recovery, Stats, Work};
 use crate::clock::{Clock, RunClock, RunMs};
 use crate::faults::failpoint;
@@ -37,7 +38,8 @@ const GROUP_MAX_BYTES: u64 = 4 << 20;
 const BEGIN_WITHIN: Duration = Duration::from_secs(1);
 /// How long a begun commit may take before the sender is told that it failed.
 const COMMIT_WITHIN: Duration = Duration::from_millis(750);
-/// Quiet after which completions are written without an append to ride on.
+/// Quiet after which completions are written without an append to ride on: the thread finds them within
+/// [`MAINTAIN_EVERY`], and writes them as much later.
 const SETTLE_WITHIN: Duration = Duration::from_millis(100);
 /// Completions that are written at once, however busy it is.
 const SETTLE_MAX: usize = 2_000;
@@ -132,11 +134,23 @@ const REOPEN_BASE: Duration = Duration::from_millis(100);
 const REOPEN_MAX: Duration = Duration::from_secs(5);
 
 enum Message {
-    Append { event: NewEvent, room: Room, ticket: Arc<Ticket>, answer: oneshot::Sender<Result<Accepted, Rejection>> },
-    Settle(Settlement),
-    Claim { route: Arc<str>, limit: ClaimLimit, answer: oneshot::Sender<Claims> },
+    Append {
+        event: NewEvent,
+        room: Room,
+        ticket: Arc<Ticket>,
+        answer: oneshot::Sender<Result<Accepted, Rejection>>,
+    },
+    /// There are completions, and the thread would not look for them by itself.
+    Completions,
+    Claim {
+        route: Arc<str>,
+        limit: ClaimLimit,
+        answer: oneshot::Sender<Claims>,
+    },
     Operator(Request),
-    Close { answer: oneshot::Sender<()> },
+    Close {
+        answer: oneshot::Sender<()>,
+    },
 }
 
 /// Decides once whether a waiting event goes into a group or its waiter gives up.
@@ -186,6 +200,11 @@ struct Shared {
     /// Events that an operator has thrown away while they were handed out. Each leaves the set when
     /// it is settled, so there are no more of them than are handed out.
     withdrawn: Mutex<HashSet<Seq>>,
+    /// What has become of events, until the thread takes it. Not in the queue, where each would wake the
+    /// thread: they have time until the next commit. Bounded by the events that are handed out.
+    completions: Mutex<Vec<Settlement>>,
+    /// Whether the thread looks for completions by itself soon.
+    is_watchful: AtomicBool,
 }
 
 /// Handle on the thread that owns the engine. Cheap to clone.
@@ -218,6 +237,8 @@ impl Committer {
             fingerprint_key: recovery.fingerprint_key,
             desk: Semaphore::new(1),
             withdrawn: Mutex::default(),
+            completions: Mutex::default(),
+            is_watchful: AtomicBool::new(false),
         });
         let owner = Owner {
             engine: Some(engine),
@@ -280,8 +301,17 @@ impl Committer {
 
     /// Reports what became of a claimed event. Written with the next commit.
     pub fn settle(&self, settlement: Settlement) {
-        // A thread that has ended is an engine that has failed: the event stays pending.
-        let _ = self.messages.send(Message::Settle(settlement));
+        let gathered = {
+            let mut completions = self.shared.completions.lock();
+            completions.push(settlement);
+            completions.len()
+        };
+        // The order matters: the thread says that it is not watchful, and then looks once more.
+        let is_watched = self.shared.is_watchful.load(Ordering::SeqCst);
+        if gathered == SETTLE_MAX || (gathered == 1 && !is_watched) {
+            // A thread that has ended is an engine that has failed: the event stays pending.
+            let _ = self.messages.send(Message::Completions);
+        }
     }
 
     /// Takes events of a route that are due.
@@ -458,13 +488,13 @@ impl Owner {
         let now = self.now();
         let mut until = self.maintain_at;
         if let Some(since) = self.settling_since {
-            until = until.min(since.plus(SETTLE_WITHIN));
+            until = until.min(since.plus(SETTLE_WITHIN - MAINTAIN_EVERY));
         }
         if let Some(failure) = &self.failure {
             until = until.min(failure.reopen_at);
         }
         let mut gathered = Gathered::default();
-        let mut message = match self.inbox.recv_timeout(until.since(now)) {
+        let mut message = match self.wait(until.since(now)) {
             Ok(message) => Some(message),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return None,
@@ -479,7 +509,35 @@ impl Owner {
             }
             message = self.inbox.try_recv().ok();
         }
+        // Behind the messages: whoever has settled an event and then asks finds it settled.
+        self.take_completions();
         Some(gathered)
+    }
+
+    /// Waits for a message; woken for completions only if it would be long.
+    fn wait(&mut self, time: Duration) -> Result<Message, RecvTimeoutError> {
+        let is_watchful = time <= MAINTAIN_EVERY;
+        self.shared.is_watchful.store(is_watchful, Ordering::SeqCst);
+        let came_meanwhile = !is_watchful && !self.shared.completions.lock().is_empty();
+        let message = match came_meanwhile {
+            true => Ok(Message::Completions),
+            false => self.inbox.recv_timeout(time),
+        };
+        // While it works it will look before it waits.
+        self.shared.is_watchful.store(true, Ordering::SeqCst);
+        message
+    }
+
+    fn take_completions(&mut self) {
+        let mut completions = std::mem::take(&mut *self.shared.completions.lock());
+        if completions.is_empty() {
+            return;
+        }
+        completions.iter().for_each(|settlement| self.forget_withdrawn(settlement.seq));
+        if self.settling_since.is_none() {
+            self.settling_since = Some(self.now());
+        }
+        self.settlements.append(&mut completions);
     }
 
     fn take_message(&mut self, message: Message, gathered: &mut Gathered) {
@@ -495,13 +553,7 @@ impl Owner {
                 gathered.appends.push(Append { event, claim });
                 gathered.waiting.push(Waiting { answer, reserved: claim.then_some(memory) });
             }
-            Message::Settle(settlement) => {
-                self.forget_withdrawn(settlement.seq);
-                if self.settling_since.is_none() {
-                    self.settling_since = Some(self.now());
-                }
-                self.settlements.push(settlement);
-            }
+            Message::Completions => {}
             Message::Operator(request) => gathered.requests.push(request),
             Message::Claim { route, limit, answer } => gathered.claims.push((route, limit, answer)),
             Message::Close { answer } => gathered.close = Some(answer),
@@ -510,7 +562,7 @@ impl Owner {
 
     fn settling_is_due(&self, now: RunMs) -> bool {
         self.settlements.len() >= SETTLE_MAX
-            || self.settling_since.is_some_and(|since| now.since(since) >= SETTLE_WITHIN)
+            || self.settling_since.is_some_and(|since| now.since(since) >= SETTLE_WITHIN - MAINTAIN_EVERY)
     }
 
     fn commit(&mut self, appends: Vec<Append>, waiting: Vec<Waiting>, now: RunMs) {
@@ -639,6 +691,7 @@ impl Owner {
 
     fn close(&mut self) {
         let now = self.now();
+        self.take_completions();
         self.commit(vec![], vec![], now);
         // Gone before anybody is told, so that whoever is told may open it.
         if let Some(mut engine) = self.engine.take()

@@ -21,11 +21,21 @@ use crate::rejection::Rejection;
 
 /// Shuttle's, under the names that the committer knows.
 mod sync {
-    pub(super) use shuttle::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+    pub(super) use shuttle::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
     pub(super) use shuttle::thread;
     pub(super) use std::sync::mpsc::RecvTimeoutError;
 
     use super::*;
+
+    /// A lock as parking_lot's.
+    #[derive(Default)]
+    pub(super) struct Mutex<T>(shuttle::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(super) fn lock(&self) -> shuttle::sync::MutexGuard<'_, T> {
+            self.0.lock().unwrap()
+        }
+    }
 
     /// A channel as the standard library's: what is sent is either received, or thrown away with the
     /// receiver, or given back. Shuttle's own keeps what is left in it.

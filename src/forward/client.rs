@@ -8,10 +8,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
+use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::{RequestHeader, ResponseHeader};
 use thiserror::Error;
+use tokio::io::AsyncWriteExt as _;
 
 use super::idle_connections::{Address, IdleConnections};
 
@@ -132,6 +134,8 @@ pub struct Reply {
 pub const REPLY_BODY_MAX_BYTES: usize = 256 * 1024;
 /// Idle connections kept per client, at most.
 const POOL_CONNECTIONS: usize = 128;
+/// Room for a request line and the fields that are not the sender's, so that one allocation does.
+const REQUEST_OVERHEAD_BYTES: usize = 128;
 /// Most informational (1xx) answers that are skipped.
 const INFORMATIONAL_MAX: usize = 8;
 
@@ -241,10 +245,8 @@ impl Client {
         headers: &[(HeaderName, HeaderValue)],
         body: &[u8],
     ) -> Result<Reply, ExchangeError> {
-        let request = self.request(method, target, headers, Framing::Length(body.len() as u64))?;
         let exchange = async {
-            let mut exchange = self.connect(over).await?;
-            let sent = exchange.send_all(request, body).await;
+            let (mut exchange, sent) = self.send_whole(over, method, target, headers, body).await?;
             // A receiver may answer and close before it has read everything (413, 401): its answer
             // counts more than our failed write.
             exchange.read_answer().await?;
@@ -273,7 +275,7 @@ impl Client {
         framing: Framing,
     ) -> Result<Exchange<'_>, ExchangeError> {
         let request = self.request(method, target, headers, framing)?;
-        let mut exchange = self.connect(over).await?;
+        let mut exchange = self.connect(over).await?.begin(self);
         let sent = tokio::time::timeout(self.timeouts.total, exchange.session.write_request_header(Box::new(request)));
         match sent.await {
             Ok(Ok(_)) => Ok(exchange),
@@ -287,19 +289,58 @@ impl Client {
         self.timeouts
     }
 
-    async fn connect(&self, over: Over) -> Result<Exchange<'_>, ExchangeError> {
-        let (peer, address) = self.peer().await?;
+    /// Sends a request that is there as a whole; whether all of it went out.
+    async fn send_whole(
+        &self,
+        over: Over,
+        method: &Method,
+        target: &[u8],
+        headers: &[(HeaderName, HeaderValue)],
+        body: &[u8],
+    ) -> Result<(Exchange<'_>, bool), ExchangeError> {
+        if *method == Method::HEAD {
+            // The session has to know that its answer has no body, whatever the answer says.
+            let request = self.request(method, target, headers, Framing::Length(body.len() as u64))?;
+            let mut exchange = self.connect(over).await?.begin(self);
+            let sent = exchange.session.write_request_header(Box::new(request)).await.is_ok()
+                && (body.is_empty() || exchange.session.write_body(body).await.is_ok())
+                && exchange.session.finish_body().await.is_ok();
+            return Ok((exchange, sent));
+        }
+        let request = self.wire(method, target, headers, body)?;
+        let mut connection = self.connect(over).await?;
+        let sent = connection.write(&request).await.is_ok();
+        Ok((connection.begin(self), sent))
+    }
+
+    async fn connect(&self, over: Over) -> Result<Connection, ExchangeError> {
+        let address = self.address().await?;
         let pooled = match over {
             Over::Pool => self.idle.take(address),
             Over::Fresh => None,
         };
-        let reused = pooled.is_some();
-        let stream = match pooled {
-            Some(stream) => stream,
-            None => self.connector.new_stream(&peer).await.map_err(connect_failure)?,
+        match pooled {
+            Some(stream) => Ok(Connection { stream, address, reused: true }),
+            // Rare and large: on the heap, so that an attempt over an idle connection stays small.
+            None => Ok(Connection { stream: Box::pin(self.open(address)).await?, address, reused: false }),
+        }
+    }
+
+    /// A new connection. The bound is ours: with its own, pingora keeps a thread for timers that wakes a
+    /// hundred times a second for as long as the process lives.
+    async fn open(&self, address: Address) -> Result<Stream, ExchangeError> {
+        let peer = match (&self.destination, address) {
+            (Destination::Tcp { tls, .. }, Some(address)) => {
+                let name = tls.as_ref().map(|tls| tls.server_name.clone()).unwrap_or_default();
+                HttpPeer::new(address, tls.is_some(), name)
+            }
+            (Destination::Unix(path), _) => {
+                HttpPeer::new_uds(&path.to_string_lossy(), false, String::new()).map_err(|_| ExchangeError::Connect)?
+            }
+            (Destination::Tcp { .. }, None) => return Err(ExchangeError::Resolve),
         };
-        let session = HttpSession::new_with_options(stream, &peer);
-        Ok(Exchange { client: self, session, address, reused, answered: false })
+        let opened = tokio::time::timeout(self.timeouts.connect, self.connector.new_stream(&peer)).await;
+        opened.map_err(|_| ExchangeError::ConnectTimeout)?.map_err(connect_failure)
     }
 
     fn request(
@@ -333,23 +374,54 @@ impl Client {
         Ok(request)
     }
 
+    /// A whole request as it goes over the wire, to be written at once: in two writes, a header and a
+    /// body are two packets, and the other side wakes up for each.
+    fn wire(
+        &self,
+        method: &Method,
+        target: &[u8],
+        headers: &[(HeaderName, HeaderValue)],
+        body: &[u8],
+    ) -> Result<Vec<u8>, ExchangeError> {
+        if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
+            return Err(ExchangeError::Broken);
+        }
+        let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        let mut wire = Vec::with_capacity(target.len() + fields + body.len() + REQUEST_OVERHEAD_BYTES);
+        let field = |wire: &mut Vec<u8>, name: &str, value: &[u8]| {
+            wire.extend_from_slice(name.as_bytes());
+            wire.extend_from_slice(b": ");
+            wire.extend_from_slice(value);
+            wire.extend_from_slice(b"\r\n");
+        };
+        wire.extend_from_slice(method.as_str().as_bytes());
+        wire.push(b' ');
+        wire.extend_from_slice(target);
+        wire.extend_from_slice(b" HTTP/1.1\r\n");
+        let mut has_host = false;
+        for (name, value) in headers {
+            has_host |= name == http::header::HOST;
+            field(&mut wire, name.as_str(), value.as_bytes());
+        }
+        if !has_host {
+            field(&mut wire, "host", self.destination.authority().as_bytes());
+        }
+        // RFC 9110 §8.6: a method that has no use for a body says nothing about an empty one.
+        if !body.is_empty() || *method != Method::GET {
+            field(&mut wire, "content-length", body.len().to_string().as_bytes());
+        }
+        wire.extend_from_slice(b"\r\n");
+        wire.extend_from_slice(body);
+        Ok(wire)
+    }
+
     /// The destination's address now: names are resolved for every exchange (the resolver caches),
     /// so that an app that moved is found.
-    async fn peer(&self) -> Result<(HttpPeer, Address), ExchangeError> {
-        let (mut peer, address) = match &self.destination {
-            Destination::Unix(path) => {
-                let peer = HttpPeer::new_uds(&path.to_string_lossy(), false, String::new());
-                (peer.map_err(|_| ExchangeError::Connect)?, None)
-            }
-            Destination::Tcp { host, port, tls } => {
-                let address = self.resolve(host, *port).await?;
-                let name = tls.as_ref().map(|tls| tls.server_name.clone()).unwrap_or_default();
-                (HttpPeer::new(address, tls.is_some(), name), Some(address))
-            }
-        };
-        peer.options.connection_timeout = Some(self.timeouts.connect);
-        peer.options.total_connection_timeout = Some(self.timeouts.connect);
-        Ok((peer, address))
+    async fn address(&self) -> Result<Address, ExchangeError> {
+        match &self.destination {
+            Destination::Unix(_) => Ok(None),
+            Destination::Tcp { host, port, .. } => self.resolve(host, *port).await.map(Some),
+        }
     }
 
     async fn resolve(&self, host: &str, port: u16) -> Result<SocketAddr, ExchangeError> {
@@ -390,14 +462,26 @@ pub struct Exchange<'c> {
     answered: bool,
 }
 
-impl Exchange<'_> {
-    /// Header and body at once; whether everything was written.
-    async fn send_all(&mut self, request: RequestHeader, body: &[u8]) -> bool {
-        self.session.write_request_header(Box::new(request)).await.is_ok()
-            && (body.is_empty() || self.session.write_body(body).await.is_ok())
-            && self.session.finish_body().await.is_ok()
+/// A connection before anything of an exchange has been sent over it.
+struct Connection {
+    stream: Stream,
+    address: Address,
+    reused: bool,
+}
+
+impl Connection {
+    async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 
+    fn begin(self, client: &Client) -> Exchange<'_> {
+        let Connection { stream, address, reused } = self;
+        Exchange { client, session: HttpSession::new(stream), address, reused, answered: false }
+    }
+}
+
+impl Exchange<'_> {
     /// Sends a piece of the body. Not cancel-safe.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! On receipt the sender's end-to-end headers are kept and everything is dropped with which an
 //! outsider could speak in hookward's or a proxy's name; on each attempt hookward's own are added.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use bytes::Bytes;
@@ -65,7 +66,7 @@ impl Origin<'_> {
 pub fn end_to_end(headers: &HeaderMap, origin: &Origin<'_>) -> Vec<(Bytes, Bytes)> {
     let may_go = |name: &String| !PROTECTED.contains(&name.as_str()) && !origin.is_told_by(name);
     let nominated: Vec<_> = nominated_by_connection(headers).filter(may_go).collect();
-    let mut kept = Vec::with_capacity(headers.len() + 3);
+    let mut kept = Fields::with_room_for(headers);
     for (name, value) in headers {
         let name = name.as_str();
         if is_dropped(name, origin) || nominated.iter().any(|nominated| nominated == name) {
@@ -74,10 +75,49 @@ pub fn end_to_end(headers: &HeaderMap, origin: &Origin<'_>) -> Vec<(Bytes, Bytes
         if origin.is_told_by(name) && (!origin.peer_is_trusted || name == "x-forwarded-for") {
             continue;
         }
-        kept.push((Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(value.as_bytes())));
+        kept.put(name, value.as_bytes());
     }
     add_forwarding(headers, origin, &mut kept);
-    kept
+    kept.finish()
+}
+
+/// Names and values in one piece of memory, which all of them share: an event goes through several hands,
+/// and two allocations for each header were the most of it.
+struct Fields {
+    bytes: Vec<u8>,
+    /// Where each name and its value end.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Fields {
+    /// Room for these and for what [`add_forwarding`] adds to them.
+    fn with_room_for(headers: &HeaderMap) -> Fields {
+        const ADDED_FIELDS: usize = 6;
+        const ADDED_BYTES: usize = 256;
+        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        Fields {
+            bytes: Vec::with_capacity(bytes + ADDED_BYTES),
+            ends: Vec::with_capacity(headers.len() + ADDED_FIELDS),
+        }
+    }
+
+    fn put(&mut self, name: &str, value: &[u8]) {
+        self.bytes.extend_from_slice(name.as_bytes());
+        let name_end = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.ends.push((name_end, self.bytes.len()));
+    }
+
+    fn finish(self) -> Vec<(Bytes, Bytes)> {
+        let bytes = Bytes::from(self.bytes);
+        let mut start = 0;
+        let cut = |(name_end, end)| {
+            let field = (bytes.slice(start..name_end), bytes.slice(name_end..end));
+            start = end;
+            field
+        };
+        self.ends.into_iter().map(cut).collect()
+    }
 }
 
 fn is_dropped(name: &str, origin: &Origin<'_>) -> bool {
@@ -111,8 +151,8 @@ pub fn nominated_by_connection(headers: &HeaderMap) -> impl Iterator<Item = Stri
         .map(|name| name.trim().to_ascii_lowercase())
 }
 
-fn add_forwarding(headers: &HeaderMap, origin: &Origin<'_>, kept: &mut Vec<(Bytes, Bytes)>) {
-    let mut put = |name: &str, value: String| kept.push((Bytes::copy_from_slice(name.as_bytes()), Bytes::from(value)));
+fn add_forwarding(headers: &HeaderMap, origin: &Origin<'_>, kept: &mut Fields) {
+    let mut put = |name: &str, value: &str| kept.put(name, value.as_bytes());
     let client = origin.client.map(|ip| ip.to_string());
     let proto = if origin.tls { "https" } else { "http" };
     let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -128,31 +168,31 @@ fn add_forwarding(headers: &HeaderMap, origin: &Origin<'_>, kept: &mut Vec<(Byte
             chain.push(peer.to_canonical().to_string());
         }
         if !chain.is_empty() {
-            put("x-forwarded-for", chain.join(", "));
+            put("x-forwarded-for", &chain.join(", "));
         }
         if !headers.contains_key("x-forwarded-proto") {
-            put("x-forwarded-proto", proto.to_owned());
+            put("x-forwarded-proto", proto);
         }
         if !headers.contains_key("x-forwarded-host") {
-            put("x-forwarded-host", host.to_owned());
+            put("x-forwarded-host", host);
         }
         return;
     }
     let client = client.unwrap_or_else(|| "unknown".to_owned());
     if headers.contains_key("x-real-ip") {
-        put("x-real-ip", client.clone());
+        put("x-real-ip", &client);
     }
     let chosen = origin.client_ip_header;
     if headers.contains_key(chosen) && !["x-real-ip", "x-forwarded-for", "forwarded"].contains(&chosen) {
-        put(chosen, client.clone());
+        put(chosen, &client);
     }
     if headers.contains_key("forwarded") {
         let node = if client.contains(':') { format!("\"[{client}]\"") } else { client.clone() };
-        put("forwarded", format!("for={node};proto={proto}"));
+        put("forwarded", &format!("for={node};proto={proto}"));
     }
-    put("x-forwarded-for", client);
-    put("x-forwarded-proto", proto.to_owned());
-    put("x-forwarded-host", host.to_owned());
+    put("x-forwarded-for", &client);
+    put("x-forwarded-proto", proto);
+    put("x-forwarded-host", host);
 }
 
 /// The sender's headers as they go out. `host` replaces the sender's Host.
@@ -181,30 +221,45 @@ pub fn for_attempt(event: &Event, attempt: u32, host: Option<&str>) -> Vec<(Head
 
 /// Most headers that [`own`] makes.
 const OWN_MAX: usize = 7;
+/// Room for their values as they usually are.
+const OWN_VALUES_BYTES: usize = 192;
 
 /// What hookward itself says of an event.
 pub fn own(event: &Event, attempt: u32) -> Vec<(HeaderName, HeaderValue)> {
-    let mut headers = Vec::with_capacity(OWN_MAX);
-    let verified = event.head.key.as_ref().map_or_else(|| "none".to_owned(), |key| format!("telnyx; key={key}"));
-    let mut own = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.push((HeaderName::from_static(name), value));
-        }
+    // Values in one piece of memory, as in `Fields`.
+    let mut values = String::with_capacity(OWN_VALUES_BYTES);
+    let mut ends = Vec::with_capacity(OWN_MAX);
+    let mut own = |name: &'static str, value: std::fmt::Arguments<'_>| {
+        // Writing to a string cannot fail.
+        let _ = values.write_fmt(value);
+        ends.push((name, values.len()));
     };
-    own("hookward-delivery-id", &event.delivery_id.to_string());
+    own("hookward-delivery-id", format_args!("{}", event.delivery_id));
     if event.is_verified() {
         if let Some(id) = event.event_id.as_deref().and_then(as_header_value) {
-            own("hookward-event-id", id);
+            own("hookward-event-id", format_args!("{id}"));
         }
         if let Some(kind) = event.event_type.as_deref().and_then(as_header_value) {
-            own("hookward-event-type", kind);
+            own("hookward-event-type", format_args!("{kind}"));
         }
     }
-    own("hookward-attempt", &attempt.to_string());
-    own("hookward-received-at", &rfc3339_ms(event.received_unix_ms));
-    own("hookward-verified", &verified);
+    own("hookward-attempt", format_args!("{attempt}"));
+    own("hookward-received-at", format_args!("{}", rfc3339_ms(event.received_unix_ms)));
+    match &event.head.key {
+        Some(key) => own("hookward-verified", format_args!("telnyx; key={key}")),
+        None => own("hookward-verified", format_args!("none")),
+    }
     if event.replay {
-        own("hookward-replay", "true");
+        own("hookward-replay", format_args!("true"));
+    }
+    let values = Bytes::from(values);
+    let mut headers = Vec::with_capacity(ends.len());
+    let mut start = 0;
+    for (name, end) in ends {
+        if let Ok(value) = HeaderValue::from_maybe_shared(values.slice(start..end)) {
+            headers.push((HeaderName::from_static(name), value));
+        }
+        start = end;
     }
     headers
 }

@@ -465,7 +465,8 @@ impl Runner {
             begun_us: self.forwarder.clock.uptime_us(),
             is_settled: false,
         };
-        let task = self.attempts.spawn(attempt.run());
+        // Boxed: a task moves its future several times before and after it runs.
+        let task = self.attempts.spawn(Box::pin(attempt.run()));
         if self.lane.is_ordered() {
             self.under_way.insert(task.id(), seq);
         }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::buffer::committer::Accepted;
@@ -32,6 +33,14 @@ pub struct Answer {
     body: Bytes,
 }
 
+/// The body of a 200 to an event.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<&'a str>,
+    status: &'static str,
+}
+
 impl Answer {
     /// 200: durable, by this request or by an earlier one. Needs the proof.
     pub fn accepted(accepted: &Accepted, event_id: Option<&str>, request_id: DeliveryId) -> Answer {
@@ -39,11 +48,9 @@ impl Answer {
             Accepted::New(_) => "accepted",
             Accepted::Duplicate(_) => "duplicate",
         };
-        let body = match event_id {
-            Some(id) => json!({"status": status, "event_id": id}),
-            None => json!({"status": status}),
-        };
-        Answer { body: body.to_string().into(), ..Answer::new(200, request_id) }
+        // A string and a word always have a form as JSON.
+        let body = serde_json::to_string(&Told { event_id, status }).unwrap_or_default();
+        Answer { body: body.into(), ..Answer::new(200, request_id) }
     }
 
     /// 200 to whoever asked whether the request is genuine. Empty: gateways throw the body away.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::Method;
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::Stream;
@@ -208,9 +208,12 @@ impl PublicSide {
         let _in_flight = CountDown(&self.metrics.requests_in_flight);
 
         let live = self.live.load_full();
-        let header = session.req_header().clone();
+        let header = session.req_header();
+        // The session is needed while these are: not the whole of its header.
+        let (method, headers) = (header.method.clone(), header.headers.clone());
+        let target = Bytes::copy_from_slice(header.raw_path());
         let id = self.new_id();
-        let head = Head { method: &header.method, target: header.raw_path(), headers: &header.headers, peer, tls, id };
+        let head = Head { method: &method, target: &target, headers: &headers, peer, tls, id };
         let mut known = Known { client: peer_ip(peer), ..Known::default() };
         let mut body = SessionBody::new(&mut session, live.limits.body_timeout, &self.body_memory);
         let request = Request { live: &live, admin: &self.admin, clock: &*self.clock, head: &head };
@@ -222,7 +225,7 @@ impl PublicSide {
             if !spent {
                 session.set_keepalive(None);
             }
-            let is_head = header.method == Method::HEAD;
+            let is_head = method == Method::HEAD;
             written = matches!(timeout(WRITE_TIMEOUT, answer.write(&mut session, is_head)).await, Ok(Ok(())));
         }
         let ack_us = self.clock.uptime_us() - begun_us;

@@ -42,22 +42,25 @@ impl Lanes {
         Lanes { lanes: HashMap::new(), in_flight: HashMap::new(), withdrawn: HashSet::new(), retries_first }
     }
 
-    fn lane(&mut self, route: &str) -> &mut Lane {
-        if !self.lanes.contains_key(route) {
-            self.lanes.insert(route.into(), Lane::default());
+    fn with_lane(&mut self, route: &str, work: impl FnOnce(&mut Lane)) {
+        match self.lanes.get_mut(route) {
+            Some(lane) => work(lane),
+            // Only the first time is the name copied: a start comes by here with every event that waits.
+            None => work(self.lanes.entry(route.into()).or_default()),
         }
-        self.lanes.entry(route.into()).or_default()
     }
 
     /// Puts back what an earlier run has left, in order of `seq`.
     pub(super) fn restore(&mut self, route: &str, seq: Seq, due: RunMs) {
-        let lane = self.lane(route);
-        if due == RunMs(0) { lane.ready.push_back(seq) } else { lane.retries.push(Reverse((due, seq))) }
+        self.with_lane(route, |lane| match due {
+            RunMs(0) => lane.ready.push_back(seq),
+            due => lane.retries.push(Reverse((due, seq))),
+        });
     }
 
     /// A new event waits behind the others.
     pub(super) fn push(&mut self, route: &str, seq: Seq) {
-        self.lane(route).ready.push_back(seq);
+        self.with_lane(route, |lane| lane.ready.push_back(seq));
     }
 
     /// Whether no never-tried event of this route waits, so that a new one may go first.
@@ -85,7 +88,7 @@ impl Lanes {
 
     /// An event is to be delivered again; due from `due` on, among the retries.
     pub(super) fn again(&mut self, route: &str, seq: Seq, due: RunMs) {
-        self.lane(route).retries.push(Reverse((due, seq)));
+        self.with_lane(route, |lane| lane.retries.push(Reverse((due, seq))));
     }
 
     /// A pending event is to be delivered no more; whether it is handed out.
@@ -99,12 +102,12 @@ impl Lanes {
 
     /// There is such a route, whether or not anything of it waits.
     pub(super) fn know(&mut self, route: &str) {
-        self.lane(route);
+        self.with_lane(route, |_| {});
     }
 
     /// Puts a taken event back where it was, untried.
     pub(super) fn put_back(&mut self, route: &str, seq: Seq) {
-        self.lane(route).ready.push_front(seq);
+        self.with_lane(route, |lane| lane.ready.push_front(seq));
     }
 
     /// When the next event is due: zero if one is due whenever asked.
@@ -129,7 +132,7 @@ impl Lanes {
     /// A handed-out event waits again, until `due`.
     pub(super) fn retry(&mut self, seq: Seq, due: RunMs) {
         if let Some(InFlight { route, .. }) = self.in_flight.remove(&seq) {
-            self.lane(&route).retries.push(Reverse((due, seq)));
+            self.with_lane(&route, |lane| lane.retries.push(Reverse((due, seq))));
         }
     }
 

@@ -67,6 +67,8 @@ const BALLAST_AFTER: Duration = Duration::from_secs(10);
 const BALLAST_MIN_BUFFER_BYTES: u64 = 128 << 20;
 /// Bodies that cannot be deleted, at most, before the whole database is given up.
 const STUCK_BODIES_MAX: usize = 1_000;
+/// Events are added up until then; counting pages costs a commit of one event a tenth.
+const MEASURE_AFTER_BYTES: u64 = 64 << 10;
 /// Rows looked at in one step of the search for the oldest pending event.
 const OLDEST_SCAN_ROWS: u32 = 2_000;
 
@@ -199,6 +201,8 @@ pub struct SqliteBuffer {
     wal_pages: Arc<AtomicU64>,
     used_pages: u64,
     free_pages: u64,
+    /// Bytes of events since the pages were counted.
+    unmeasured_bytes: u64,
     /// Bodies in damaged pages, which stay where they are.
     stuck_bodies: RefCell<HashSet<Seq>>,
     /// Whether free pages are given back: not after that has met damage.
@@ -311,6 +315,7 @@ impl SqliteBuffer {
             wal_pages,
             used_pages: 0,
             free_pages: 0,
+            unmeasured_bytes: 0,
             stuck_bodies: RefCell::default(),
             gives_space_back: true,
             last_seq: Seq(0),
@@ -359,9 +364,9 @@ impl SqliteBuffer {
         &mut self,
         work: &mut impl FnMut(&mut Self) -> Result<T, BufferError>,
     ) -> Result<T, BufferError> {
-        self.db.execute_batch("BEGIN IMMEDIATE").or_failed()?;
+        self.run("BEGIN IMMEDIATE")?;
         let done = work(self).and_then(|value| {
-            self.db.execute_batch("COMMIT").or_failed()?;
+            self.run("COMMIT")?;
             Ok(value)
         });
         if done.is_err() && !self.db.is_autocommit() {
@@ -369,6 +374,11 @@ impl SqliteBuffer {
             let _ = self.db.execute_batch("ROLLBACK");
         }
         done
+    }
+
+    /// A statement without rows that is needed again and again.
+    fn run(&self, sql: &'static str) -> Result<(), BufferError> {
+        self.db.prepare_cached(sql).and_then(|mut statement| statement.execute([])).or_failed().map(drop)
     }
 
     /// Used pages and WAL, as SQLite sees them after a commit.
@@ -383,6 +393,7 @@ impl SqliteBuffer {
         };
         self.free_pages = count("PRAGMA freelist_count")?;
         self.used_pages = count("PRAGMA page_count")?.saturating_sub(self.free_pages);
+        self.unmeasured_bytes = 0;
         Ok(())
     }
 
@@ -391,7 +402,7 @@ impl SqliteBuffer {
     }
 
     fn used_bytes(&self) -> u64 {
-        self.used_pages * schema::PAGE_BYTES + self.wal_bytes()
+        self.used_pages * schema::PAGE_BYTES + self.wal_bytes() + self.unmeasured_bytes
     }
 
     /// WAL size at which it is written back, smaller under a small bound.
@@ -467,6 +478,7 @@ impl SqliteBuffer {
         let NewEvent { event, dedupe, .. } = &append.event;
         let (bytes, verified) = (append.event.stored_bytes(), event.is_verified());
         self.last_seq = seq;
+        self.unmeasured_bytes += bytes;
         if self.counts.events[State::Pending as usize] == 0 {
             self.oldest_pending = seq;
             self.oldest_pending_unix_ms = Some(event.received_unix_ms);
@@ -607,7 +619,9 @@ impl Buffer for SqliteBuffer {
         for settlement in settlements {
             self.note_settlement(settlement);
         }
-        self.measure()?;
+        if self.unmeasured_bytes >= MEASURE_AFTER_BYTES {
+            self.measure()?;
+        }
         Ok(appended)
     }
 

@@ -85,7 +85,13 @@ fn fate(row: &Row, engine: &SqliteBuffer, now: RunMs) -> Fate {
     }
 }
 
-fn read_slice(engine: &SqliteBuffer, from: i64, rows: u32) -> Result<Vec<Row>, BufferError> {
+/// Rows behind this place, as long as they are wanted.
+fn read_slice(
+    engine: &SqliteBuffer,
+    from: i64,
+    rows: u32,
+    is_wanted: impl Fn(&Row) -> bool,
+) -> Result<Vec<Row>, BufferError> {
     let mut statement = engine
         .db
         .prepare_cached(concat!("SELECT ", event_row_columns!(), " FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2"))
@@ -107,7 +113,7 @@ fn read_slice(engine: &SqliteBuffer, from: i64, rows: u32) -> Result<Vec<Row>, B
             })
         })
         .or_failed()?;
-    rows.collect::<rusqlite::Result<_>>().or_failed()
+    rows.take_while(|row| row.as_ref().map_or(true, &is_wanted)).collect::<rusqlite::Result<_>>().or_failed()
 }
 
 /// One slice of the walk; a walk ends where rows are too young for any keep to be over. Returns the
@@ -124,8 +130,7 @@ pub(super) fn sweep(engine: &mut SqliteBuffer, now: RunMs) -> Result<Vec<Arc<str
     }
     engine.index.expire(settings.tombstone_keep, now);
 
-    let rows = read_slice(engine, engine.sweep.cursor, SLICE_ROWS)?;
-    let old: Vec<Row> = rows.into_iter().take_while(|row| now.since(row.stored) > shortest).collect();
+    let old = read_slice(engine, engine.sweep.cursor, SLICE_ROWS, |row| now.since(row.stored) > shortest)?;
     let ended = old.len() < SLICE_ROWS as usize;
     let last = old.last().map_or(0, |row| row.seq.0);
     let dropped = drop_rows(engine, old, now, fate)?;
@@ -142,7 +147,7 @@ pub(super) fn sweep(engine: &mut SqliteBuffer, now: RunMs) -> Result<Vec<Arc<str
 pub(super) fn give_way(engine: &mut SqliteBuffer, now: RunMs) -> Result<(), BufferError> {
     let mut from = 0;
     loop {
-        let slice = read_slice(engine, from, GIVE_WAY_ROWS)?;
+        let slice = read_slice(engine, from, GIVE_WAY_ROWS, |_| true)?;
         let Some(last) = slice.last().map(|row| row.seq.0) else {
             return Ok(());
         };

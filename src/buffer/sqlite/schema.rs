@@ -144,6 +144,9 @@ fn connect(path: &Path, is_new: bool) -> Result<Connection, OpenError> {
 
 fn prepare(db: &Connection, path: &Path, is_new: bool) -> Result<(), OpenError> {
     let sql = |error: rusqlite::Error| OpenError::unusable(path)(failed(&error));
+    // A statement is planned once. Otherwise SQLite plans it anew whenever another value is bound to the
+    // start of a range, for statistics that are never gathered here.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(sql)?;
     // EXCLUSIVE first: then there is no shared-memory file, and nobody else gets in.
     db.execute_batch("PRAGMA locking_mode=EXCLUSIVE;").map_err(sql)?;
     let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sql)?;
