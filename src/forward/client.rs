@@ -487,6 +487,10 @@ impl Exchange<'_> {
     /// # Errors
     /// [`ExchangeError::Broken`]; the answer may still be read.
     pub async fn send(&mut self, piece: &[u8]) -> Result<(), ExchangeError> {
+        // An empty chunk is the last one: what comes behind it would be a request of its own to the app.
+        if piece.is_empty() {
+            return Ok(());
+        }
         self.session.write_body(piece).await.map_err(|_| ExchangeError::Broken)?;
         Ok(())
     }

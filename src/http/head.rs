@@ -197,6 +197,10 @@ impl<'h> RequestLine<'h> {
         {
             return Err(bad);
         }
+        // RFC 9110 §9.3.6: a tunnel through a proxy that this is not, whatever its target.
+        if method.eq_ignore_ascii_case(b"CONNECT") {
+            return Err(bad);
+        }
         let is_1_1 = match version {
             b"HTTP/1.1" => true,
             b"HTTP/1.0" => false,
@@ -205,7 +209,7 @@ impl<'h> RequestLine<'h> {
         if target.first() == Some(&b'/') {
             return Ok(RequestLine { is_1_1, scheme_and_authority: 0..0, authority: None });
         }
-        // RFC 9112 §3.2.2. What is left, `*` and the authority of a CONNECT, is for no route.
+        // RFC 9112 §3.2.2. What is left, such as `*`, is for no route.
         let scheme = if limits.tls { "https://" } else { "http://" };
         let (found, rest) = target.split_at_checked(scheme.len()).ok_or(bad)?;
         if !found.eq_ignore_ascii_case(scheme.as_bytes()) {
@@ -392,6 +396,7 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: a\r\nX: \u{7f}\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer_Encoding: chunked\r\n\r\n",
             "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "CONNECT /a HTTP/1.1\r\nHost: a\r\n\r\n",
             "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
             "POST / HTTP/2.0\r\nHost: a\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\n",

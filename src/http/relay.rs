@@ -255,12 +255,28 @@ impl Relay<'_> {
     }
 }
 
-/// Whether a request asks for another protocol, and for which (RFC 9110 §7.8).
+/// Protocols that carry requests of their own, with or without a version: a tunnel of one would lead
+/// past the check to any path of the app.
+const CARRY_REQUESTS: [&str; 5] = ["h2c", "h2", "http", "tls", "spdy"];
+
+/// Whether a request asks for another protocol that may be switched to, and for which (RFC 9110 §7.8).
 pub fn asks_for_upgrade(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let asks = |value: &HeaderValue| {
-        value.to_str().is_ok_and(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade")))
+    let tokens = |value: &HeaderValue| {
+        let text = value.to_str().unwrap_or_default();
+        text.split(',').map(|token| token.trim().to_ascii_lowercase()).collect::<Vec<_>>()
     };
-    headers.get_all(http::header::CONNECTION).iter().any(asks).then(|| headers.get(http::header::UPGRADE)).flatten()
+    let asks = |value: &HeaderValue| tokens(value).iter().any(|token| token == "upgrade");
+    if !headers.get_all(http::header::CONNECTION).iter().any(asks) {
+        return None;
+    }
+    let mut protocols = headers.get_all(http::header::UPGRADE).iter();
+    // One line: whichever an app reads of several, it is what was judged.
+    let (protocol, None) = (protocols.next()?, protocols.next()) else { return None };
+    let may_be_switched_to = |token: &String| {
+        let name = token.split('/').next().unwrap_or_default().trim_end();
+        !name.is_empty() && !CARRY_REQUESTS.contains(&name)
+    };
+    tokens(protocol).iter().all(may_be_switched_to).then_some(protocol)
 }
 
 fn rejection_of(error: ExchangeError) -> Rejection {

@@ -132,6 +132,7 @@ fn an_app_that_fails_costs_a_502_or_504_with_its_reason() {
             // The body may come on its own, so until the client gives up.
             "/hangs" => while socket.read(&mut seen).is_ok_and(|read| read > 0) {},
             "/garbage" => drop(socket.write_all(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")),
+            "/resets" => rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO)).unwrap(),
             "/switches" => {
                 drop(
                     socket.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),
@@ -143,13 +144,14 @@ fn an_app_that_fails_costs_a_502_or_504_with_its_reason() {
     });
     let hookward = proxy_to(&app, ", upstream: { timeout: 2s }");
     assert_refused(&hookward.post(&event().target("/closes")), 502, "upstream_failed");
+    assert_refused(&hookward.post(&event().target("/resets")), 502, "upstream_failed");
     assert_refused(&hookward.post(&event().target("/garbage")), 502, "upstream_failed");
     assert_refused(&hookward.post(&event().target("/switches")), 502, "upstream_failed");
     assert_refused(&hookward.post(&event().target("/hangs")), 504, "upstream_timeout");
     let labels = |reason| [("route", "voice"), ("reason", reason)];
-    hookward.await_metric("hookward_rejections_total", &labels("upstream_failed"), 3.0);
+    hookward.await_metric("hookward_rejections_total", &labels("upstream_failed"), 4.0);
     hookward.await_metric("hookward_rejections_total", &labels("upstream_timeout"), 1.0);
-    hookward.await_metric("hookward_requests_total", &[("route", "voice"), ("outcome", "failed")], 4.0);
+    hookward.await_metric("hookward_requests_total", &[("route", "voice"), ("outcome", "failed")], 5.0);
 
     let mut down = Sink::start();
     down.stop();
@@ -188,6 +190,21 @@ fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
     let bytes = String::from_utf8(wire.end_or_reset()).unwrap();
     assert!(bytes.starts_with("HTTP/1.1 200 ") && bytes.ends_with("\r\n\r\nhalf"), "{bytes}");
     let labels = [("route", "voice"), ("reason", "upstream_failed")];
+    hookward.await_metric("hookward_rejections_total", &labels, 1.0);
+}
+
+#[test]
+fn an_answer_that_stops_in_its_middle_is_cut_off_and_counted_as_a_timeout() {
+    let app = RawApp::start(|_, socket| {
+        write(socket, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+        true
+    });
+    let hookward = proxy_to(&app, ", upstream: { timeout: 1s }");
+    let mut wire = hookward.connect();
+    wire.send(event().bytes());
+    let bytes = String::from_utf8(wire.end_or_reset()).unwrap();
+    assert!(bytes.starts_with("HTTP/1.1 200 ") && bytes.ends_with("\r\n\r\nhalf"), "{bytes}");
+    let labels = [("route", "voice"), ("reason", "upstream_timeout")];
     hookward.await_metric("hookward_rejections_total", &labels, 1.0);
 }
 
@@ -315,6 +332,29 @@ fn a_passed_body_is_streamed_while_it_comes_and_so_is_the_answer() {
 }
 
 #[test]
+fn a_chunked_body_ends_for_the_app_where_it_ends_whatever_the_pieces_that_it_comes_in() {
+    let app = RawApp::start(|_, socket| write(socket, &answer("200 OK", "", b"app")));
+    let hookward = pass_to(&app);
+    let mut wire = hookward.connect();
+    for (body, framed) in
+        [("", "0\r\n\r\n"), ("hello", "5\r\nhello\r\n0\r\n\r\n"), ("ab", "1\r\na\r\n1\r\nb\r\n0\r\n\r\n")]
+    {
+        for split in 0..framed.len() {
+            wire.send(b"POST /up HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+            for piece in [&framed[..split], &framed[split..]] {
+                std::thread::sleep(Duration::from_millis(5));
+                wire.send(piece);
+            }
+            assert_eq!(wire.answer().text(), "app", "{framed:?} cut at {split}");
+            let seen = app.next_request();
+            assert!(seen.head.starts_with("POST /up HTTP/1.1\r\n"), "{framed:?} cut at {split}: {seen:?}");
+            assert_eq!((seen.body.as_slice(), seen.chunked), (body.as_bytes(), true), "{framed:?} cut at {split}");
+        }
+    }
+    assert!(app.waiting().is_empty(), "no request but those");
+}
+
+#[test]
 fn a_passed_connection_can_switch_protocols() {
     let app = RawApp::serve(|socket, _| {
         let mut reader = std::io::BufReader::new(socket.try_clone().unwrap());
@@ -343,6 +383,68 @@ fn a_passed_connection_can_switch_protocols() {
     assert_eq!(wire.end_or_reset(), b"");
 }
 
+/// Everything to the app but one verified path.
+fn passing_around_hooks(app: &RawApp) -> Hookward {
+    let yaml = format!(
+        "upstream: {{ url: '{}' }}\nunmatched: pass\nroutes: [ {{ name: hooks, path: /webhooks, mode: proxy }} ]\n",
+        app.url()
+    );
+    Setup::without_upstream().config(&yaml).start()
+}
+
+#[test]
+fn no_protocol_that_carries_requests_is_switched_to() {
+    // A tunnel of HTTP to the app would take requests to verified paths past the check.
+    let app = RawApp::start(|_, socket| write(socket, &answer("200 OK", "", b"app")));
+    let hookward = passing_around_hooks(&app);
+    let mut wire = hookward.connect();
+    for upgrade in [
+        "Upgrade: h2c\r\n",
+        "Upgrade: H2C\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n",
+        "Upgrade: websocket, h2c\r\n",
+        "Upgrade: websocket\r\nUpgrade: h2c\r\n",
+        "Upgrade: h2\r\n",
+        "Upgrade: HTTP/2.0\r\n",
+        "Upgrade: TLS/1.2, HTTP/1.1\r\n",
+        "Upgrade: SPDY/3.1\r\n",
+        "Upgrade: \r\n",
+    ] {
+        wire.send(format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n{upgrade}\r\n"));
+        assert_eq!(wire.answer().text(), "app", "{upgrade}");
+        let seen = app.next_request();
+        for name in ["upgrade", "connection", "http2-settings"] {
+            assert_eq!(seen.header(name), None, "{upgrade}: {}", seen.head);
+        }
+    }
+}
+
+#[test]
+fn what_comes_behind_an_upgrade_that_the_app_does_not_follow_is_a_request_of_its_own() {
+    let app = RawApp::start(|_, socket| write(socket, &answer("200 OK", "", b"app")));
+    let hookward = passing_around_hooks(&app);
+    let mut wire = hookward.connect();
+    let upgrade = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    wire.send([upgrade.as_slice(), &forged().target("/webhooks").bytes()].concat());
+    assert_eq!(wire.answer().text(), "app");
+    if let Some(second) = wire.answer_or_end() {
+        assert_refused(&second, 403, "signature_mismatch");
+    }
+    let seen = app.next_request();
+    assert!(seen.head.starts_with("GET /ws HTTP/1.1\r\n") && seen.body.is_empty() && !seen.chunked, "{seen:?}");
+    assert!(app.waiting().is_empty());
+}
+
+#[test]
+fn connect_goes_nowhere_whatever_passes() {
+    let app = RawApp::start(|_, socket| write(socket, &answer("200 OK", "", b"app")));
+    let hookward = passing_around_hooks(&app);
+    for target in ["/open", "/webhooks", "hooks.example.com:80"] {
+        let answer = hookward.raw(Request::new("CONNECT", target).bytes());
+        assert_refused(&answer, 400, "bad_request");
+    }
+    assert!(app.waiting().is_empty());
+}
+
 #[test]
 fn an_upgrade_of_a_verified_request_is_not_passed_on() {
     let app = RawApp::start(|_, socket| write(socket, &answer("200 OK", "", b"")));
@@ -355,11 +457,7 @@ fn an_upgrade_of_a_verified_request_is_not_passed_on() {
 #[test]
 fn a_path_that_an_app_may_take_for_a_verified_one_never_passes() {
     let app = RawApp::start(|_, socket| write(socket, &answer("200 OK", "", b"app")));
-    let yaml = format!(
-        "upstream: {{ url: '{}' }}\nunmatched: pass\nroutes: [ {{ name: hooks, path: /webhooks, mode: proxy }} ]\n",
-        app.url()
-    );
-    let hookward = Setup::without_upstream().config(&yaml).start();
+    let hookward = passing_around_hooks(&app);
     let tricks = [
         "//webhooks",
         "/webhooks/",
@@ -490,4 +588,41 @@ fn a_tunnel_that_is_silent_ends_at_the_idle_timeout() {
     let begun = std::time::Instant::now();
     assert_eq!(wire.end_or_reset(), b"");
     assert!(begun.elapsed() < Duration::from_secs(15));
+}
+
+#[test]
+fn a_proxied_request_that_is_under_way_is_answered_before_the_end() {
+    let (go, wait) = std::sync::mpsc::channel();
+    let app = RawApp::start(move |_, socket| {
+        let _ = wait.recv_timeout(DEADLINE);
+        write(socket, &answer("200 OK", "", b"late"))
+    });
+    let mut hookward = proxy_to(&app, "");
+    let mut wire = hookward.connect();
+    wire.send(event().bytes());
+    app.next_request();
+    hookward.sigterm();
+    poll("it accepts no more", || Wire::try_connect(hookward.listen()).is_err().then_some(()));
+    go.send(()).unwrap();
+    let answer = wire.answer();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "late"));
+    assert_eq!(wire.end(), b"");
+    assert_eq!(hookward.wait_exit(), Some(0));
+}
+
+#[test]
+fn a_tunnel_does_not_outlive_the_drain() {
+    let app = RawApp::serve(|socket, _| {
+        let mut seen = [0; 4096];
+        let _ = socket.read(&mut seen);
+        write(socket, b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+        while socket.read(&mut seen).is_ok_and(|read| read > 0) {}
+    });
+    let yaml = "shutdown: { drain: 1s }\nroutes: [ { mode: pass } ]\n";
+    let mut hookward = Setup::without_upstream().flag("--upstream", &app.url()).config(yaml).start();
+    let mut wire = hookward.connect();
+    wire.send(b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+    wire.read_until(b"\r\n\r\n");
+    hookward.stop();
+    assert_eq!(wire.end_or_reset(), b"");
 }

@@ -164,6 +164,27 @@ fn routes_allowlists_proxies_and_limits_are_read_again() {
 }
 
 #[test]
+fn bounds_of_the_whole_process_are_read_again() {
+    let (_sink, hookward) = pair_with("routes: [ { name: hooks, max_body: 64KiB } ]\n");
+    let mut first = hookward.connect();
+    assert_eq!(first.ask(&signed(vec![b'x'; 60_000])).status, 200);
+    let yaml = "limits: { connections: 1, body_memory: 64KiB, failed_signatures_per_client: 1/s }\n\
+                routes: [ { name: hooks, max_body: 64KiB } ]\n";
+    reload(&hookward, yaml);
+    let mut second = hookward.connect();
+    let _ = second.try_send(event().bytes());
+    assert_refused(&second.answer(), 503, "overloaded");
+    let refused = (0..10).map(|_| first.ask(&forged())).find(|answer| answer.status != 403);
+    assert_refused(&refused.unwrap(), 429, "too_many_failures");
+    drop(first);
+    hookward.await_metric("hookward_connections", &[], 0.0);
+    reload(&hookward, "limits: { connections: 2 }\n");
+    let _held = [hookward.connect(), hookward.connect()];
+    let metrics = hookward.await_metric("hookward_connections", &[], 2.0);
+    assert_eq!(metrics.value("hookward_connections_refused_total", &[]), 1.0);
+}
+
+#[test]
 fn events_follow_their_route_to_another_app_and_wait_where_there_is_none() {
     let (old, new) = (Sink::start(), Sink::start());
     old.behave(|_| Reply::status(500));

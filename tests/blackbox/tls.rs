@@ -189,6 +189,26 @@ fn with_a_client_ca_only_its_clients_get_in() {
 }
 
 #[test]
+fn another_client_ca_counts_for_new_connections_without_a_restart() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let (old, new) = (Authority::new(), Authority::new());
+    let hookward = start(&sink, &ca.issue(NAME), Some(&old.pem), "");
+    let connect = |clients: &Authority| {
+        let config = client_config_of(&ca.pem, Some(&clients.issue("telnyx")), rustls::ALL_VERSIONS);
+        Wire::try_connect_tls(hookward.listen(), config, NAME, b"")
+    };
+    let ask = |clients: &Authority| connect(clients)?.try_ask(&event());
+    let mut open = connect(&old).unwrap();
+    assert_eq!(open.ask(&event()).status, 200);
+    assert!(ask(&new).is_err());
+    std::fs::write(hookward.setup().dir().join("ca.crt"), &new.pem).unwrap();
+    hookward.await_metric("hookward_config_reloads_total", &[("result", "success")], 1.0);
+    assert_eq!(ask(&new).unwrap().status, 200);
+    assert!(ask(&old).is_err());
+    assert_eq!(open.ask(&event()).status, 200, "what was open goes on");
+}
+
+#[test]
 fn a_connection_over_the_cap_is_closed_before_it_costs_a_handshake() {
     let (sink, ca) = (Sink::start(), Authority::new());
     let hookward = start(&sink, &ca.issue(NAME), None, "limits: { connections: 1 }\n");
@@ -226,8 +246,9 @@ fn a_key_of_another_certificate_is_exit_78_and_never_shown() {
     assert!(!finished.stderr.contains(secret), "{finished:?}");
 }
 
-/// An app that speaks TLS, takes one request per connection and answers 200.
-fn tls_app(issued: &Issued) -> (SocketAddr, Receiver<Received>) {
+/// An app that speaks TLS, takes one request per connection and answers 200. What it got, and which
+/// name it was asked for (SNI).
+fn tls_app(issued: &Issued) -> (SocketAddr, Receiver<(Received, Option<String>)>) {
     let chain = CertificateDer::pem_slice_iter(issued.cert_pem.as_bytes()).map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -244,7 +265,8 @@ fn tls_app(issued: &Issued) -> (SocketAddr, Receiver<Received>) {
                 stream.conn.send_close_notify();
                 let _ = stream.flush();
                 let _ = stream.sock.read(&mut [0]);
-                if arrived.send(received).is_err() {
+                let asked_for = stream.conn.server_name().map(ToOwned::to_owned);
+                if arrived.send((received, asked_for)).is_err() {
                     return;
                 }
             }
@@ -268,8 +290,9 @@ fn an_app_with_a_certificate_of_a_private_ca_gets_its_events() {
     let hookward = in_front_of(app, &ca, "app.internal");
     let id = new_id();
     assert_accepted(&hookward.post(&signed(body(&id))), &id);
-    let received = arrivals.recv_timeout(DEADLINE).unwrap();
+    let (received, asked_for) = arrivals.recv_timeout(DEADLINE).unwrap();
     assert_eq!((received.event_id(), received.body), (id.clone(), body(&id)));
+    assert_eq!(asked_for.as_deref(), Some("app.internal"));
     hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
 }
 
@@ -286,4 +309,20 @@ fn an_app_with_another_name_or_of_another_ca_gets_nothing() {
         assert!(arrivals.try_recv().is_err());
         assert_eq!(hookward.metrics().value("hookward_buffer_events", &[("state", "pending")]), 1.0);
     }
+}
+
+#[test]
+fn another_ca_for_the_app_counts_without_a_restart() {
+    let (ca, stranger) = (Authority::new(), Authority::new());
+    let (app, arrivals) = tls_app(&ca.issue("app.internal"));
+    let hookward = in_front_of(app, &stranger, "app.internal");
+    let id = new_id();
+    assert_accepted(&hookward.post(&signed(body(&id))), &id);
+    hookward.await_metrics("a retry", |metrics| {
+        metrics.value("hookward_delivery_attempts_total", &[("result", "retry")]) >= 1.0
+    });
+    assert!(arrivals.try_recv().is_err());
+    std::fs::write(hookward.setup().dir().join("app-ca.crt"), &ca.pem).unwrap();
+    let (received, _) = arrivals.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(received.event_id(), id);
 }

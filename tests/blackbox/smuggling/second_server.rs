@@ -28,6 +28,8 @@ pub struct Seen {
     pub target: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// False where the connection ended within the body.
+    pub whole: bool,
 }
 
 impl SecondServer {
@@ -72,7 +74,12 @@ impl Seen {
             target: text(&value["target"]),
             headers: headers.iter().map(|pair| (text(&pair[0]), text(&pair[1]))).collect(),
             body: STANDARD.decode(text(&value["body"])).unwrap(),
+            whole: value["whole"].as_bool().unwrap(),
         }
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.headers.iter().any(|(present, _)| present.eq_ignore_ascii_case(name))
     }
 
     /// The one value of a field.

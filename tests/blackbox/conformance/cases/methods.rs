@@ -18,7 +18,7 @@ pub fn cases() -> Vec<Case> {
     let bad = |what: &str, line: &str| Case::new(what).send(bare(line)).refused(400, "bad_request");
     cases.push(bad("CONNECT with an authority", &format!("CONNECT {HOST}:443 HTTP/1.1")));
     cases.push(bad("OPTIONS with an asterisk", "OPTIONS * HTTP/1.1"));
-    let connect = bare(&format!("CONNECT {TARGET} HTTP/1.1"));
-    cases.push(Case::new("CONNECT with a path").send(connect).refused(405, "method_not_allowed").usable());
+    cases.push(bad("CONNECT with a path", &format!("CONNECT {TARGET} HTTP/1.1")));
+    cases.push(bad("CONNECT in lower case", &format!("connect {TARGET} HTTP/1.1")));
     cases
 }
