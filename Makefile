@@ -67,7 +67,7 @@ bench-parts: tools
 bench-instructions: export UPDATE := $(UPDATE)
 bench-instructions:
 	@./.ci/tools bench
-	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) bench --target $$(uname -m)-unknown-linux-gnu --bench instructions
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) run --profile bench --target $$(uname -m)-unknown-linux-gnu --example instructions
 
 # Every fuzz target for 30 s; another time with `make fuzz SECONDS=300`.
 SECONDS ?= 30

@@ -146,7 +146,7 @@ fn on_this_thread(work: impl Future<Output = ()>) {
 }
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => guard(),
         ["run", part, operations] => {
@@ -227,9 +227,9 @@ fn count(part: &Part) -> u64 {
     (twice - once) / part.operations as u64
 }
 
-/// Beside the target folder of whoever builds: what stays there can be looked into.
+/// What stays there can be looked into.
 fn out(name: &str) -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("callgrind");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/callgrind");
     std::fs::create_dir_all(&dir).unwrap();
     dir.join(name)
 }
