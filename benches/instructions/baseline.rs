@@ -70,7 +70,7 @@ pub struct Compared {
 impl Compared {
     pub fn percent(&self) -> Option<f64> {
         let (before, now) = (self.before? as f64, self.now? as f64);
-        Some((now / before - 1.0) * 100.0)
+        Some((now - before) * 100.0 / before)
     }
 }
 
