@@ -64,7 +64,6 @@ bench-parts: tools
 # Counts the instructions of the parts of a request and fails if they are more than in
 # benches/instructions/baseline.json, which `make bench-instructions UPDATE=1` writes anew. Of the code that is
 # shipped: the static binary's, whose dependencies `deploy/image/build` has compiled where it has run.
-bench-instructions: export UPDATE := $(UPDATE)
 bench-instructions:
 	@./.ci/tools bench
 	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) run --profile bench --target $$(uname -m)-unknown-linux-gnu --example instructions
