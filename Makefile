@@ -1,6 +1,7 @@
 # Two commands: `make demo` shows hookward at work, `make test` is everything a contributor runs.
 # Each installs what is missing, or says what to install.
-.PHONY: demo test test-sdk test-k8s test-faults soak image lint bench bench-events bench-outage fuzz build tools test-tools clean
+.PHONY: demo test test-sdk test-k8s test-faults soak image lint bench bench-parts bench-instructions bench-events bench-outage fuzz build \
+        tools test-tools clean
 
 CARGO ?= cargo
 
@@ -53,8 +54,19 @@ lint: tools
 	$(CARGO) clippy --all-targets --features faults -- -D warnings
 
 # Prints ack latency at 1,000 events/s, memory and the time to be ready.
-bench: tools
+bench: bench-parts tools
 	$(CARGO) bench --bench load
+
+# Prints the times of the parts of a request; of some with `make bench-parts PARTS=signature`.
+bench-parts: tools
+	$(CARGO) bench --bench parts -- $(PARTS)
+
+# Counts the instructions of the parts of a request and fails if they are more than in
+# benches/instructions/baseline.json, which `make bench-instructions UPDATE=1` writes anew. Of the code that is
+# shipped: the static binary's, whose dependencies `deploy/image/build` has compiled where it has run.
+bench-instructions:
+	@./.ci/tools bench
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) run --profile bench --target $$(uname -m)-unknown-linux-gnu --example instructions
 
 # Every fuzz target for 30 s; another time with `make fuzz SECONDS=300`.
 SECONDS ?= 30
