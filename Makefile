@@ -1,6 +1,6 @@
 # Two commands: `make demo` shows hookward at work, `make test` is everything a contributor runs.
 # Each installs what is missing, or says what to install.
-.PHONY: demo test test-sdk test-k8s test-faults soak image lint bench bench-events bench-outage fuzz build tools test-tools clean
+.PHONY: demo test test-sdk test-k8s test-faults soak image lint bench bench-end-to-end bench-report bench-events bench-outage fuzz build tools test-tools clean
 
 CARGO ?= cargo
 
@@ -52,9 +52,16 @@ lint: tools
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --features faults -- -D warnings
 
-# Prints ack latency at 1,000 events/s, memory and the time to be ready.
-bench: tools
-	$(CARGO) bench --bench load
+bench: bench-end-to-end
+
+# hookward beside nginx with Lua that checks the same: cost, latency, memory, and what they grow with.
+# Ten minutes, on a machine that does nothing else; prints tables. See docs/performance.md.
+bench-end-to-end: test-tools
+	$(CARGO) bench --bench end_to_end
+
+# The same, and writes the tables and plots of docs/performance.md.
+bench-report: test-tools
+	HOOKWARD_BENCH_REPORT=1 $(CARGO) bench --bench end_to_end
 
 # Every fuzz target for 30 s; another time with `make fuzz SECONDS=300`.
 SECONDS ?= 30
