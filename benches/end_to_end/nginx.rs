@@ -41,7 +41,7 @@ local crypto = ffi.load("libcrypto.so.3")
 local ED25519 = 1087
 local TOLERANCE_S = 300
 
-local key = crypto.EVP_PKEY_new_raw_public_key(ED25519, nil, ngx.decode_base64("KEY"), 32)
+local key = crypto.EVP_PKEY_new_raw_public_key(ED25519, nil, ngx.decode_base64("@PUBLIC_KEY@"), 32)
 assert(key ~= nil, "no key")
 local context = crypto.EVP_MD_CTX_new()
 
@@ -68,7 +68,7 @@ end
 
 impl Nginx {
     pub fn start(form: Form, dir: &Path, public_key: &str, app: SocketAddr, cpus: &[usize]) -> Nginx {
-        std::fs::write(dir.join("telnyx.lua"), CHECK.replace("KEY", public_key)).unwrap();
+        std::fs::write(dir.join("telnyx.lua"), CHECK.replace("@PUBLIC_KEY@", public_key)).unwrap();
         let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let file = dir.join("nginx.conf");
         std::fs::write(&file, config(form, dir, listen, app)).unwrap();
@@ -119,7 +119,8 @@ fn config(form: Form, dir: &Path, listen: SocketAddr, app: SocketAddr) -> String
             proxy_set_header host $host;"#
         }
     };
-    // Kept-alive connections are not closed after 1,000 requests, which would cost it new ones.
+    // The script is read by the master, since the worker may not look into a directory of ours. Kept-alive
+    // connections are not closed after 1,000 requests, which would cost it new ones.
     format!(
         "
 daemon off;
@@ -133,6 +134,7 @@ events {{ worker_connections 8192; }}
 http {{
     access_log off;
     lua_package_path '{place}/?.lua;;';
+    init_by_lua_block {{ require 'telnyx' }}
     client_body_temp_path {place}/body;
     proxy_temp_path {place}/proxy;
     fastcgi_temp_path {place}/fastcgi;

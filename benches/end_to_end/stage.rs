@@ -132,7 +132,7 @@ impl Stage {
                     break;
                 }
                 if !was_starved {
-                    lateness.saturating_record(nanoseconds(intended.elapsed()));
+                    lateness.record(nanoseconds(intended.elapsed())).unwrap();
                 }
                 was_starved = false;
                 telnyx.write(batch, sent, routes, &mut request);
@@ -147,7 +147,7 @@ impl Stage {
             };
             self.turn(wait, Some(&mut sender), |intended| {
                 last_answer = Instant::now();
-                latency.saturating_record(nanoseconds(last_answer - intended));
+                latency.record(nanoseconds(last_answer - intended)).unwrap();
                 answered += 1;
             });
             assert!(last_answer.max(begun).elapsed() < STALLED || sent == answered, "{answered} of {count} answered");

@@ -39,13 +39,6 @@ impl Process {
         let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
     }
-
-    /// Tells it to end, waits, and asserts that it has ended well.
-    pub fn terminate(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        assert!(self.child.wait().unwrap().success());
-    }
 }
 
 impl Drop for Process {
