@@ -32,5 +32,5 @@ pub fn run(bench: &mut Bench) {
         println!("drained on {} CPUs: {:.0} events/s, {:.1} us CPU", drained.cpus, drained.per_s, drained.cpu_us);
         drained
     });
-    results::save("drain", &drained.to_vec());
+    results::save("drain", &bench.base, drained.to_vec());
 }

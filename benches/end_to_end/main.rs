@@ -61,11 +61,13 @@ fn main() {
     // `report` alone makes tables and plots of what is there.
     if wanted != ["report"] {
         machine::raise_open_files();
-        let mut bench = Bench { stage: Stage::new(), telnyx: Telnyx::new(), cpus: Cpus::divide(), scale };
-        let command = format!("cargo bench --bench end_to_end {}", wanted.join(" ")).trim().to_owned();
-        let base = machine::measure(&mut bench.telnyx, &Routes::new(1), &bench.cpus, command);
+        let cpus = Cpus::divide();
+        let mut telnyx = Telnyx::new();
+        let command = format!("cargo bench --bench end_to_end -- {}", wanted.join(" "));
+        let base =
+            machine::measure(&mut telnyx, &Routes::new(1), &cpus, command.trim_end_matches([' ', '-']).to_owned());
         println!("{}", report::base(&base));
-        results::save("base", &base);
+        let mut bench = Bench { stage: Stage::new(), telnyx, cpus, base, scale };
         for (name, run) in SECTIONS {
             if wanted.is_empty() || wanted.iter().any(|section| section == name) {
                 let begun = Instant::now();
@@ -74,7 +76,8 @@ fn main() {
             }
         }
     }
-    println!("{}", report::tables());
+    let shown = |section: &str| wanted.is_empty() || wanted.iter().any(|name| name == section || name == "report");
+    println!("{}", report::tables(shown));
     if std::env::var("HOOKWARD_BENCH_REPORT").is_ok_and(|value| value == "1") {
         report::write();
     }

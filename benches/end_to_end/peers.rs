@@ -32,5 +32,6 @@ pub fn run(bench: &mut Bench) {
         );
         results::Subject { name: kind.name(), start_to_ready_ms, idle_mb, closed, open }
     });
-    results::save("peers", &Peers { rate_per_s: RATE_PER_S, connections: CONNECTIONS, subjects: subjects.to_vec() });
+    let found = Peers { rate_per_s: RATE_PER_S, connections: CONNECTIONS, subjects: subjects.to_vec() };
+    results::save("peers", &bench.base, found);
 }

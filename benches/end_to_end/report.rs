@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::plot::{self, number};
-use super::results::{self, Base, Drained, Measured, Peers, Series, Subject};
+use super::results::{self, Base, Drained, Measured, Peers, Run, Series, Subject};
 
 const BEGIN: &str = "<!-- made by `make bench-report`: begin -->\n";
 const END: &str = "<!-- end -->\n";
@@ -30,20 +30,30 @@ pub fn base(base: &Base) -> String {
     text
 }
 
-/// Of everything that there are results of.
-pub fn tables() -> String {
-    let Some(measured) = results::load::<Base>("base") else { return String::new() };
+/// Of those of these sections that there are results of. What another run found says so.
+pub fn tables(is_shown: impl Fn(&str) -> bool) -> String {
     let mut text = String::new();
-    if let Some(found) = results::load::<Peers>("peers") {
-        text += &peers(&found, measured.verify_us);
+    let mut first: Option<Base> = None;
+    let mut add = |heading: &str, base: &Base, table: String| {
+        writeln!(text, "### {heading}\n").unwrap();
+        if first.get_or_insert_with(|| base.clone()) != base {
+            let (verify, sync) = (number(base.verify_us), number(base.sync_p50_ms));
+            writeln!(text, "Of another run: `{}`, `verify_strict` {verify} µs, `fdatasync` {sync} ms.\n", base.command)
+                .unwrap();
+        }
+        text += &table;
+    };
+    if let Some(Run { base, results }) = results::load::<Peers>("peers").filter(|_| is_shown("peers")) {
+        add("hookward and its peers", &base, peers(&results, base.verify_us));
     }
     for (section, heading, _, unit) in SCALES {
-        if let Some(series) = results::load::<Vec<Series>>(section) {
-            text += &scale(section, heading, unit, &series, measured.verify_us);
+        if let Some(Run { base, results }) = results::load::<Vec<Series>>(section).filter(|_| is_shown(section)) {
+            let plot = format!("![{heading}](performance/{section}.svg)\n\n");
+            add(heading, &base, plot + &scale(unit, &results, base.verify_us));
         }
     }
-    if let Some(drained) = results::load::<Vec<Drained>>("drain") {
-        text += &drain(&drained);
+    if let Some(Run { base, results }) = results::load::<Vec<Drained>>("drain").filter(|_| is_shown("drain")) {
+        add("Drain of a backlog", &base, drain(&results));
     }
     text
 }
@@ -122,8 +132,8 @@ fn peers(found: &Peers, verify_us: f64) -> String {
     text
 }
 
-fn scale(section: &str, heading: &str, unit: &str, series: &[Series], verify_us: f64) -> String {
-    let mut text = format!("### {heading}\n\n![{heading}](performance/{section}.svg)\n\n");
+fn scale(unit: &str, series: &[Series], verify_us: f64) -> String {
+    let mut text = String::new();
     writeln!(text, "| | {unit} | answered/s | CPU per event, µs | ÷ `verify_strict` | p50, ms | p99 | p99.9 | max | disk per event, KB | memory, MB | start to ready, ms |").unwrap();
     writeln!(text, "|---|{}", "--:|".repeat(11)).unwrap();
     for line in series {
@@ -153,8 +163,9 @@ fn scale(section: &str, heading: &str, unit: &str, series: &[Series], verify_us:
 }
 
 fn drain(drained: &[Drained]) -> String {
-    let mut text = String::from("### Drain of a backlog\n\n");
-    text += "| CPUs | events | delivered/s | CPU per event, µs | memory, MB | start to ready, ms |\n|--:|--:|--:|--:|--:|--:|\n";
+    let mut text = String::from(
+        "| CPUs | events | delivered/s | CPU per event, µs | memory, MB | start to ready, ms |\n|--:|--:|--:|--:|--:|--:|\n",
+    );
     for Drained { cpus, events, start_to_ready_ms, per_s, cpu_us, resident_mb } in drained {
         let figures = [*events as f64, *per_s, *cpu_us, *resident_mb, *start_to_ready_ms].map(number);
         writeln!(text, "| {cpus} | {} |", figures.join(" | ")).unwrap();
@@ -166,23 +177,22 @@ fn drain(drained: &[Drained]) -> String {
 /// Writes tables into `docs/performance.md` and plots beside it.
 pub fn write() {
     let docs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs");
-    let measured: Base = results::load("base").expect("nothing has been measured");
+    let first = results::load::<Peers>("peers").expect("`peers` has not been measured");
     let page = std::fs::read_to_string(docs.join("performance.md")).unwrap();
     let (before, rest) = page.split_once(BEGIN).unwrap();
     let (_, after) = rest.split_once(END).unwrap();
-    let text = format!("{before}{BEGIN}\n{}\n{}{END}{after}", base(&measured), tables());
+    let text = format!("{before}{BEGIN}\n{}\n{}{END}{after}", base(&first.base), tables(|_| true));
     std::fs::write(docs.join("performance.md"), text).unwrap();
 
     let plots = docs.join("performance");
     std::fs::create_dir_all(&plots).unwrap();
-    if let Some(Peers { rate_per_s, subjects, .. }) = results::load("peers") {
-        plot::bars(&plots.join("cpu.svg"), "CPU time of an event, closed loop", &bars(&subjects, measured.verify_us));
-        let title = format!("Latency at {} events/s", number(rate_per_s));
-        plot::latency(&plots.join("latency.svg"), &title, &subjects);
-    }
+    let Peers { rate_per_s, subjects, .. } = first.results;
+    let title = "CPU time of an event, closed loop";
+    plot::bars(&plots.join("cpu.svg"), title, &bars(&subjects, first.base.verify_us));
+    plot::latency(&plots.join("latency.svg"), &format!("Latency at {} events/s", number(rate_per_s)), &subjects);
     for (section, heading, grows, _) in SCALES {
-        if let Some(series) = results::load::<Vec<Series>>(section) {
-            plot::cost(&plots.join(format!("{section}.svg")), heading, grows, &series, measured.verify_us);
+        if let Some(Run { base, results }) = results::load::<Vec<Series>>(section) {
+            plot::cost(&plots.join(format!("{section}.svg")), heading, grows, &results, base.verify_us);
         }
     }
     println!("docs/performance.md and docs/performance/*.svg are written");

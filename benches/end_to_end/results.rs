@@ -56,7 +56,7 @@ pub struct Latency {
 }
 
 /// The machine, and what it can do without any server.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Base {
     pub command: String,
     pub machine: Vec<(String, String)>,
@@ -112,12 +112,20 @@ fn path(section: &str) -> PathBuf {
     dir.join(format!("{section}.json"))
 }
 
-pub fn save(section: &str, results: &impl Serialize) {
-    std::fs::write(path(section), serde_json::to_vec_pretty(results).unwrap()).unwrap();
+/// What a section found, with the machine as it was in that run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Run<T> {
+    pub base: Base,
+    pub results: T,
+}
+
+pub fn save(section: &str, base: &Base, results: impl Serialize) {
+    let run = Run { base: base.clone(), results };
+    std::fs::write(path(section), serde_json::to_vec_pretty(&run).unwrap()).unwrap();
 }
 
 /// Of the last run of this section, if there was one.
-pub fn load<T: DeserializeOwned>(section: &str) -> Option<T> {
+pub fn load<T: DeserializeOwned>(section: &str) -> Option<Run<T>> {
     let bytes = std::fs::read(path(section)).ok()?;
     Some(serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{section}: {error}; run it again")))
 }

@@ -31,7 +31,7 @@ pub fn rate(bench: &mut Bench) {
         });
         Series { name: name.to_owned(), points: points.collect() }
     });
-    results::save("rate", &series.to_vec());
+    results::save("rate", &bench.base, series.to_vec());
 }
 
 /// Events that wait for an app of another route, which takes none, while this one's go through.
@@ -46,11 +46,11 @@ pub fn pending(bench: &mut Bench) {
         bench.stage.serve_for(Duration::from_secs(1));
         subject.warm_up(bench, &routes);
         let point =
-            point(&subject, bench, &routes, ("pending", waiting), (bench.scaled(10_000.0), CONNECTIONS, 2_000.0));
+            point(&subject, bench, &routes, ("pending", count as f64), (bench.scaled(10_000.0), CONNECTIONS, 2_000.0));
         assert_eq!(subject.pending(), count, "events of the other route went somewhere");
         point
     });
-    save("pending", points.to_vec());
+    save("pending", bench, points.to_vec());
 }
 
 /// Each route with a key of its own; events are spread over all of them.
@@ -62,7 +62,7 @@ pub fn routes(bench: &mut Bench) {
         let load = (bench.scaled(10_000.0), CONNECTIONS, 2_000.0);
         point(&subject, bench, &routes, ("routes", count as f64), load)
     });
-    save("routes", points.to_vec());
+    save("routes", bench, points.to_vec());
 }
 
 /// All of them are used in turn; the rate is one that a single one can carry.
@@ -75,7 +75,7 @@ pub fn connections(bench: &mut Bench) {
         let load = (bench.scaled(8_000.0), connections, 500.0);
         point(&subject, bench, &routes, ("connections", connections as f64), load)
     });
-    save("connections", points.to_vec());
+    save("connections", bench, points.to_vec());
 }
 
 fn point(
@@ -99,6 +99,6 @@ fn point(
     Point { x, start_to_ready_ms: subject.start_to_ready_ms(), measured }
 }
 
-fn save(section: &str, points: Vec<Point>) {
-    results::save(section, &[Series { name: "hookward ack".to_owned(), points }]);
+fn save(section: &str, bench: &Bench, points: Vec<Point>) {
+    results::save(section, &bench.base, [Series { name: "hookward ack".to_owned(), points }]);
 }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::machine::Cpus;
 use super::nginx::{Form, Nginx};
-use super::results::{Latency, Measured, ThreadCost};
+use super::results::{Base, Latency, Measured, ThreadCost};
 use super::signed::{Routes, Telnyx};
 use super::stage::{Pace, Stage};
 use crate::rig::hookward::Hookward;
@@ -26,6 +26,7 @@ pub struct Bench {
     pub stage: Stage,
     pub telnyx: Telnyx,
     pub cpus: Cpus,
+    pub base: Base,
     /// Of the usual number of events.
     pub scale: f64,
 }
