@@ -174,6 +174,10 @@ pub fn cost(path: &Path, title: &str, x_name: &str, series: &[Series], verify_us
         })
         .filter(|line| !line.points.is_empty())
         .collect();
+    if latencies.is_empty() {
+        root.present().unwrap();
+        return;
+    }
     let y = Axis::log("ms to the answer", latencies.iter().flat_map(|line| line.points.iter().map(|point| point.1)));
     panel(&lower, "", &x, &y, &latencies);
     root.present().unwrap();
@@ -210,7 +214,9 @@ fn panel(area: &Canvas<'_>, title: &str, x: &Axis, y: &Axis, lines: &[Line]) {
     if !title.is_empty() {
         builder.caption(title, ("sans-serif", 18));
     }
-    let mut chart = builder.build_cartesian_2d(x.clone(), y.clone()).unwrap();
+    // The names of the lines stand above them.
+    let to = if y.is_log { y.to * (y.to / y.from).powf(0.3) } else { y.to * 1.25 };
+    let mut chart = builder.build_cartesian_2d(x.clone(), Axis { to, ..y.clone() }).unwrap();
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
