@@ -1,5 +1,7 @@
 //! hookward in each of its modes, and nginx in both of its forms, under the same load.
 
+use std::time::Duration;
+
 use super::results::{self, Peers};
 use super::signed::Routes;
 use super::stage::Pace;
@@ -11,11 +13,15 @@ const CLOSED_EVENTS: f64 = 40_000.0;
 const RATE_PER_S: f64 = 1_000.0;
 const SECONDS: f64 = 20.0;
 
+/// After it, a server that has just started is idle.
+const IDLE: Duration = Duration::from_millis(500);
+
 pub fn run(bench: &mut Bench) {
     let routes = Routes::new(1);
     let subjects = Kind::ALL.map(|kind| {
         let subject = Subject::start(kind, bench, &routes);
         let start_to_ready_ms = subject.start_to_ready_ms();
+        bench.stage.serve_for(IDLE);
         let idle_mb = subject.resident_mb();
         subject.warm_up(bench, &routes);
         let open_pace = Pace::Open { per_s: RATE_PER_S };

@@ -65,7 +65,7 @@ fn peers(found: &Peers, verify_us: f64) -> String {
     let Peers { rate_per_s, connections, subjects } = found;
     let of = |name: &str| subjects.iter().find(|subject| subject.name == name).unwrap();
     let (ack, acking, proxying) = (of("hookward ack"), of("nginx acking"), of("nginx proxying"));
-    let mut text = String::from("### hookward and its peers\n\n");
+    let mut text = String::new();
     write!(
         text,
         "{connections} connections. Rows with a rate are of an open loop at {} events/s, ",
@@ -117,6 +117,14 @@ fn peers(found: &Peers, verify_us: f64) -> String {
             write!(text, " {} |", ratio.unwrap_or_default()).unwrap();
         }
         text.push('\n');
+    }
+    for subject in subjects.iter().filter(|subject| !subject.open.kept_up()) {
+        writeln!(
+            text,
+            "\n{} did not reach {open_rate}/s; its latency says only how long the load went on.",
+            subject.name
+        )
+        .unwrap();
     }
     text += "\n![CPU time of an event](performance/cpu.svg)\n\n![Latency](performance/latency.svg)\n\n";
     text += "CPU per event of `hookward ack` by thread, µs:\n\n| thread | closed loop, user | kernel | ";
