@@ -256,7 +256,8 @@ pub fn bars(path: &Path, title: &str, bars: &[(String, Vec<(String, f64)>)]) {
     root.fill(&WHITE).unwrap();
     let sums = bars.iter().map(|(_, pieces)| pieces.iter().map(|(_, us)| us).sum::<f64>());
     let x = Axis::linear("µs of CPU per event", sums);
-    let x = Axis { to: x.to * 1.12, ..x };
+    // What the colours mean stands on the right.
+    let x = Axis { to: x.to * 1.4, ..x };
     let names = bars.iter().enumerate().map(|(n, bar)| (n as f64 + 0.5, bar.0.clone())).collect();
     let y = Axis { name: String::new(), ticks: names, is_log: false, from: bars.len() as f64, to: 0.0 };
     let mut builder = ChartBuilder::on(&root);
@@ -287,7 +288,7 @@ pub fn bars(path: &Path, title: &str, bars: &[(String, Vec<(String, f64)>)]) {
             }
             left += us;
         }
-        let text = Text::new(number(left), (left + x.to * 0.01, top + 0.2), ("sans-serif", 13).into_font());
+        let text = Text::new(number(left), (left + x.to * 0.008, top + 0.2), ("sans-serif", 13).into_font());
         chart.draw_series([text]).unwrap();
     }
     chart

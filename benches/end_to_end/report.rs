@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::plot::{self, number};
-use super::results::{self, Base, Drained, Measured, Peers, Run, Series, Subject};
+use super::results::{self, Base, Drained, Measured, Peers, Run, Series, Subject, ThreadCost};
 
 const BEGIN: &str = "<!-- made by `make bench-report`: begin -->\n";
 const END: &str = "<!-- end -->\n";
@@ -206,15 +206,24 @@ pub fn write() {
     println!("docs/performance.md and docs/performance/*.svg are written");
 }
 
-/// Each server's threads, in user mode and in the kernel.
+/// What the threads of each server are there for, in user mode and in the kernel.
 fn bars(subjects: &[Subject], verify_us: f64) -> Vec<(String, Vec<(String, f64)>)> {
     let bare = ("verify_strict".to_owned(), vec![("verify_strict alone".to_owned(), verify_us)]);
     let of = |subject: &Subject| {
-        let pieces = subject.closed.threads.iter().filter(|thread| thread.user_us + thread.system_us > 0.05);
-        let pieces = pieces.flat_map(|thread| {
-            let (user, kernel) = (format!("{}, user", thread.name), format!("{}, kernel", thread.name));
-            [(user, thread.user_us), (kernel, thread.system_us)]
-        });
+        let threads = &subject.closed.threads;
+        let is_request = |name: &str| name == "hookward" || name.starts_with("nginx");
+        let sum = |is_part: &dyn Fn(&str) -> bool, cost: &dyn Fn(&ThreadCost) -> f64| -> f64 {
+            threads.iter().filter(|thread| is_part(&thread.name)).map(cost).sum()
+        };
+        let is_buffer = |name: &str| name == "hookward-buffer";
+        let pieces = [
+            ("requests, user", sum(&is_request, &|thread| thread.user_us)),
+            ("requests, kernel", sum(&is_request, &|thread| thread.system_us)),
+            ("buffer, user", sum(&is_buffer, &|thread| thread.user_us)),
+            ("buffer, kernel", sum(&is_buffer, &|thread| thread.system_us)),
+            ("others", sum(&|name| !is_request(name) && !is_buffer(name), &|thread| thread.user_us + thread.system_us)),
+        ];
+        let pieces = pieces.into_iter().filter(|(_, us)| *us > 0.05).map(|(name, us)| (name.to_owned(), us));
         (subject.name.clone(), pieces.collect())
     };
     std::iter::once(bare).chain(subjects.iter().map(of)).collect()
