@@ -1,7 +1,7 @@
 # Two commands: `make demo` shows hookward at work, `make test` is everything a contributor runs.
 # Each installs what is missing, or says what to install.
-.PHONY: demo test test-sdk test-k8s test-faults soak image lint bench bench-parts bench-instructions bench-events bench-outage fuzz build \
-        tools test-tools clean
+.PHONY: demo test test-sdk test-k8s test-faults soak image lint bench bench-parts bench-end-to-end bench-report \
+        bench-instructions bench-events bench-outage fuzz build tools test-tools clean
 
 CARGO ?= cargo
 
@@ -53,9 +53,16 @@ lint: tools
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --features faults -- -D warnings
 
-# Prints ack latency at 1,000 events/s, memory and the time to be ready.
-bench: bench-parts tools
-	$(CARGO) bench --bench load
+bench: bench-parts bench-end-to-end
+
+# hookward beside nginx with Lua that checks the same: cost, latency, memory, and what they grow with.
+# Ten minutes, on a machine that does nothing else; prints tables. See docs/performance.md.
+bench-end-to-end: test-tools
+	$(CARGO) bench --bench end_to_end
+
+# The same, and writes the tables and plots of docs/performance.md.
+bench-report: test-tools
+	HOOKWARD_BENCH_REPORT=1 $(CARGO) bench --bench end_to_end
 
 # Prints the times of the parts of a request; of some with `make bench-parts PARTS=signature`.
 bench-parts: tools

@@ -14,7 +14,7 @@
 
 #[path = "instructions/baseline.rs"]
 mod baseline;
-mod rig;
+mod in_process;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -29,9 +29,9 @@ use hookward::gate::identity::Facts;
 use hookward::http::head;
 use hookward::ingress::End;
 use hookward::rejection::Rejection;
-use rig::buffer::{Engine, Storing};
-use rig::sender::{NOW_S, Request, Sender};
-use rig::side::{self, Connection};
+use in_process::buffer::{Engine, Storing};
+use in_process::sender::{NOW_S, Request, Sender};
+use in_process::side::{self, Connection};
 
 /// A part, how many operations are counted (prepared are twice as many, whichever run it is), and
 /// what runs so many.
@@ -132,7 +132,7 @@ fn forwarded(prepared: usize, operations: usize) {
     let mut sender = Sender::new();
     let events: Vec<_> = (0..prepared).map(|_| sender.event()).collect();
     on_this_thread(async {
-        let upstream = rig::app::upstream(rig::app::start().await);
+        let upstream = in_process::app::upstream(in_process::app::start().await);
         for event in &events[..operations] {
             let answer = upstream.attempt(event, &mut 0, NOW_S * 1000).await;
             assert_eq!(answer.status, Some(200));

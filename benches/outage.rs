@@ -12,15 +12,20 @@
     reason = "a program that measures may end with a panic, and needs the machine's clock"
 )]
 
+mod rig;
+
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_hookward");
+use rig::affinity;
+use rig::hookward::{BINARY, Hookward, keys};
+use rig::process::resident_mb;
+
 const WORKERS: usize = 16;
 const SERVICE: Duration = Duration::from_millis(10);
 const NORMAL_S: u64 = 10;
@@ -33,55 +38,54 @@ fn main() {
     let app = App::start();
     let dir = tempfile::tempdir().unwrap();
     let (public, secret) = keys();
-    let mut hookward = Command::new(BINARY)
-        .args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--buffer-require", "process"])
-        .args(["--ip-allowlist", "off", "--upstream", &format!("http://{}", app.address)])
-        .args(["--public-key", &public, "--log-level", "error", "--data-dir"])
-        .arg(dir.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut ready = String::new();
-    BufReader::new(hookward.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-    let (listen, admin) = ready.trim().strip_prefix("ready listen=").unwrap().split_once(" admin=").unwrap();
+    let upstream = format!("http://{}", app.address);
+    let arguments = ["--upstream", &upstream, "--public-key", &public, "--ip-allowlist", "off"];
+    let hookward = Hookward::start(dir.path(), &arguments, &affinity::allowed());
     println!("{rate} events/s for {total_s} s; the app is down from {NORMAL_S} s to {} s", NORMAL_S + outage_s);
     let sender = Command::new(BINARY)
-        .args(["send", &format!("http://{listen}/"), "--secret-key", &secret, "--json", "--concurrency", "64"])
+        .args([
+            "send",
+            &format!("http://{}/", hookward.listen),
+            "--secret-key",
+            &secret,
+            "--json",
+            "--concurrency",
+            "64",
+        ])
         .args(["--count", &(rate * total_s).to_string(), "--rate", &rate.to_string()])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
 
     let mut peak_mb: f64 = 0.0;
-    let mut pause = |hookward: &Child, seconds: u64| {
+    let mut pause = |hookward: &Hookward, seconds: u64| {
         for _ in 0..seconds * 5 {
             std::thread::sleep(Duration::from_millis(200));
-            peak_mb = peak_mb.max(resident_mb(hookward));
+            peak_mb = peak_mb.max(resident_mb(hookward.process.pid()));
         }
     };
     pause(&hookward, NORMAL_S);
     app.stop();
     let down_ms = unix_ms();
     pause(&hookward, outage_s);
-    let backlog = pending(admin);
+    let backlog = hookward.pending();
     let up_ms = unix_ms();
     app.serve();
     let mut closed_ms = None;
     let mut drained_ms = None;
     while drained_ms.is_none() {
         pause(&hookward, 1);
-        closed_ms = closed_ms.or((metric(admin, "hookward_upstream_state{") == 0.0).then(unix_ms));
+        closed_ms = closed_ms.or((hookward.metric("hookward_upstream_state{") == 0.0).then(unix_ms));
         // What is on its way at this rate is no backlog.
-        drained_ms = (pending(admin) < rate as f64 / 5.0).then(unix_ms);
+        drained_ms = (hookward.pending() < rate as f64 / 5.0).then(unix_ms);
     }
     let (closed_ms, drained_ms) = (closed_ms.unwrap(), drained_ms.unwrap());
     let sent = sender.wait_with_output().unwrap();
     let sent: serde_json::Value = serde_json::from_slice(&sent.stdout).unwrap();
-    while pending(admin) > 0.0 {
+    while hookward.pending() > 0.0 {
         pause(&hookward, 1);
     }
-    hookward.kill().unwrap();
-    hookward.wait().unwrap();
+    drop(hookward);
 
     let requests = app.requests.lock().unwrap();
     let latency = |from: u64, to: u64| {
@@ -252,31 +256,4 @@ impl std::fmt::Display for Figures {
 
 fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
-}
-
-fn keys() -> (String, String) {
-    let made = Command::new(BINARY).arg("keygen").output().unwrap();
-    let text = String::from_utf8(made.stdout).unwrap();
-    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
-    (value("public:"), value("secret:"))
-}
-
-fn pending(admin: &str) -> f64 {
-    metric(admin, "hookward_buffer_events{state=\"pending\"")
-}
-
-/// The first series that begins so.
-fn metric(admin: &str, series: &str) -> f64 {
-    let mut socket = TcpStream::connect(admin).unwrap();
-    socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: bench\r\n\r\n").unwrap();
-    let mut text = String::new();
-    socket.read_to_string(&mut text).unwrap();
-    let line = text.lines().find(|line| line.starts_with(series)).unwrap();
-    line.rsplit(' ').next().unwrap().parse().unwrap()
-}
-
-fn resident_mb(process: &Child) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
 }

@@ -8,7 +8,7 @@
     reason = "a program that measures may end with a panic, and needs the machine's clock"
 )]
 
-mod rig;
+mod in_process;
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
@@ -29,9 +29,9 @@ use hookward::http::head;
 use hookward::ingress::End;
 use hookward::rejection::Rejection;
 use http::{HeaderMap, Method};
-use rig::buffer::{Engine, Storing};
-use rig::sender::{NOW_S, Sender};
-use rig::side::{self, Connection};
+use in_process::buffer::{Engine, Storing};
+use in_process::sender::{NOW_S, Sender};
+use in_process::side::{self, Connection};
 use tokio::runtime::Runtime;
 
 const ALLOWLIST_RANGES: u32 = 5_000;
@@ -189,8 +189,8 @@ fn request(c: &mut Criterion) {
 fn forward(c: &mut Criterion) {
     let runtime = runtime();
     let event = Sender::new().event();
-    let app = runtime.block_on(rig::app::start());
-    let client = rig::app::client(app);
+    let app = runtime.block_on(in_process::app::start());
+    let client = in_process::app::client(app);
     c.bench_function("forward: an exchange", |b| {
         b.iter_custom(|times| {
             runtime.block_on(async {
@@ -203,7 +203,7 @@ fn forward(c: &mut Criterion) {
             })
         });
     });
-    let upstream = rig::app::upstream(app);
+    let upstream = in_process::app::upstream(app);
     c.bench_function("forward: an attempt", |b| {
         b.iter_custom(|times| {
             runtime.block_on(async {

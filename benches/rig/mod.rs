@@ -1,8 +1,7 @@
-//! What the benchmarks of the parts (`parts.rs`) and their instruction counts (`instructions.rs`)
-//! have in common: a sender, a public side in memory, a buffer on the disk, an app on loopback.
-#![allow(dead_code, reason = "each program uses some of it")]
+//! What the benchmarks share: CPUs, processes and what they use, hookward started, a buffer filled.
+#![allow(dead_code, reason = "each benchmark uses its part")]
 
-pub mod app;
-pub mod buffer;
-pub mod sender;
-pub mod side;
+pub mod affinity;
+pub mod fill;
+pub mod hookward;
+pub mod process;

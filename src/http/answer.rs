@@ -98,7 +98,7 @@ impl Answer {
     /// # Errors
     /// The client is gone.
     pub async fn write(&self, session: &mut ServerSession, head: bool) -> pingora_error::Result<()> {
-        let mut header = ResponseHeader::build(self.status, Some(5))?;
+        let mut header = ResponseHeader::build_no_case(self.status, Some(5))?;
         for (name, value) in self.fields() {
             header.insert_header(name, value)?;
         }

@@ -224,13 +224,34 @@ impl<'h> RequestLine<'h> {
 
 /// RFC 9110 §5.6.2.
 pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN[usize::from(byte)]
 }
 
 /// What RFC 3986 knows of, and what it does not but every client's library lets pass. A fragment is
 /// never sent.
 fn is_target(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !b"#\"<>`".contains(&byte)
+    TARGET[usize::from(byte)]
+}
+
+/// One look for each byte of a header instead of a search.
+const TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~", true);
+const TARGET: [bool; 256] = table(b"#\"<>`", false);
+
+/// Letters, digits and these, or all that is visible but these.
+const fn table(listed: &[u8], are_listed_in: bool) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        let base = if are_listed_in { byte.is_ascii_alphanumeric() } else { byte.is_ascii_graphic() };
+        table[byte as usize] = base;
+        byte += 1;
+    }
+    let mut n = 0;
+    while n < listed.len() {
+        table[listed[n] as usize] = are_listed_in;
+        n += 1;
+    }
+    table
 }
 
 /// RFC 9110 §5.5: visible, white space, or beyond ASCII.
