@@ -128,7 +128,7 @@ pub struct RouteMetrics {
     pub retried: IntCounter,
     /// Attempts after which the event was given up.
     pub dead: IntCounter,
-    /// Dead letters dropped at the end of their keep.
+    /// Dead letters and quarantined events dropped at the end of their keep.
     pub expired: IntCounter,
     /// Events that an operator threw away.
     pub discarded: IntCounter,
@@ -286,7 +286,7 @@ impl RouteFamilies {
             deliveries: add.counters("delivery_attempts_total", "Attempts by result.", &["route", "result"])?,
             expired: add.counters(
                 "events_expired_total",
-                "Dead letters dropped at the end of dead_letter.keep.",
+                "Dead letters and quarantined events dropped at the end of dead_letter.keep.",
                 &["route"],
             )?,
             delivery_duration_s: add.histograms(

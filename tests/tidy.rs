@@ -116,17 +116,97 @@ fn only_a_few_files_name_pingora_sql_prometheus_and_the_environment() {
     }
 }
 
+/// The rows of a page's tables whose first cell begins with this word, as code.
+fn rows<'a>(page: &'a str, word: &str) -> Vec<Vec<&'a str>> {
+    let begin = format!("| `{word}`");
+    let cells = |line: &'a str| line.trim_matches('|').split('|').map(str::trim).collect();
+    page.lines().filter(|line| line.starts_with(&begin)).map(cells).collect()
+}
+
+/// That such a row has so many cells, of which the last one says what to do.
+fn assert_row(page: &str, word: &str, columns: usize) {
+    let rows = rows(page, word);
+    let says = |row: &Vec<&str>| row.len() == columns && row.last().is_some_and(|cell| !cell.is_empty());
+    assert!(rows.iter().any(says), "docs/operations.md: `{word}` with what to do, in {columns} columns: {rows:?}");
+}
+
 #[test]
-fn the_operators_page_names_every_reason_and_every_metric() {
+fn the_operators_page_says_what_to_do_about_every_reason() {
     let page = read("docs/operations.md");
     for rejection in hookward::rejection::Rejection::ALL {
-        assert!(page.contains(&format!("`{}`", rejection.reason())), "{}", rejection.reason());
+        let row = format!("| {} | `{}` | ", rejection.status(), rejection.reason());
+        let line = page.lines().find_map(|line| line.strip_prefix(&row)).unwrap_or_else(|| panic!("{row}"));
+        assert!(line.trim_end_matches(['|', ' ']).len() > 10, "{line}");
     }
+}
+
+#[test]
+fn the_operators_page_says_what_to_do_about_every_metric_and_names_every_value_of_its_labels() {
+    let page = read("docs/operations.md");
     let metrics = hookward::metrics::Metrics::new(&[]).unwrap();
     let text = String::from_utf8(metrics.encode().unwrap()).unwrap();
-    for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE hookward_")) {
-        let name = name.split(' ').next().unwrap();
-        assert!(page.contains(&format!("`{name}`")), "{name}");
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE hookward_")) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        assert_row(&page, name, 5);
+        assert_eq!(rows(&page, name)[0][1], kind, "{name}");
+    }
+    for line in text.lines().filter_map(|line| line.strip_prefix("# HELP hookward_")) {
+        let (name, help) = line.split_once(' ').unwrap();
+        assert!(rows(&page, name)[0][3].starts_with(help.trim_end_matches(", Unix time.")), "{name}: {help}");
+    }
+    for line in text.lines().filter(|line| line.starts_with("hookward_")) {
+        let Some((_, labels)) = line.split_once('{') else { continue };
+        for label in labels.split_once('}').unwrap().0.split(',') {
+            let (label, value) = label.split_once('=').unwrap();
+            if matches!(label, "outcome" | "result" | "reason" | "kind" | "state" | "attempt") {
+                assert!(page.contains(&format!("`{}`", value.trim_matches('"'))), "{line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_operators_page_says_what_to_do_about_every_state() {
+    use hookward::forward::breaker::State as Breaker;
+    let page = read("docs/operations.md");
+    for state in hookward::buffer::event::State::ALL {
+        assert_row(&page, state.name(), 3);
+    }
+    for state in [Breaker::Closed, Breaker::HalfOpen, Breaker::Open] {
+        let line = page.lines().find(|line| line.starts_with(&format!("| `{}` ({}) | ", state.name(), state.code())));
+        assert!(line.is_some(), "{}", state.name());
+        assert_row(&page, state.name(), 3);
+    }
+    for reason in ["starting", "draining", "buffer_failed"] {
+        assert!(read("src/http/admin.rs").contains(&format!("Some(\"{reason}\")")), "{reason}");
+        assert_row(&page, reason, 3);
+    }
+}
+
+#[test]
+fn the_operators_page_says_what_to_do_about_every_last_error() {
+    use hookward::forward::client::ExchangeError;
+    let page = read("docs/operations.md");
+    for error in [
+        ExchangeError::Resolve,
+        ExchangeError::Connect,
+        ExchangeError::ConnectTimeout,
+        ExchangeError::Timeout,
+        ExchangeError::Broken,
+    ] {
+        assert_row(&page, &error.to_string(), 3);
+    }
+    for (path, text) in [
+        ("src/forward/mod.rs", "the attempt was cut off"),
+        ("src/forward/upstream.rs", "max_age is over"),
+        ("src/forward/upstream.rs", "it was signed anew: "),
+        ("src/forward/upstream.rs", "the event is unverified (a check in report mode), so it was not signed"),
+        ("src/forward/upstream.rs", "s old, and an SDK that checks "),
+        ("src/buffer/sqlite/rows.rs", "checksum mismatch"),
+    ] {
+        assert!(read(path).contains(text), "{path}: {text}");
+        let says = |line: &str| line.starts_with("| `") && line.contains(text);
+        assert!(page.lines().any(says), "docs/operations.md: {text}");
     }
 }
 

@@ -685,7 +685,7 @@ impl Owner {
         for same in routes.chunk_by(|a, b| a == b) {
             let (route, events) = (same[0], same.len() as u64);
             self.metrics.route(route).expired.inc_by(events);
-            tracing::warn!(%route, events, "dead letters have been dropped at the end of dead_letter.keep");
+            tracing::warn!(%route, events, "events that the app never took have been dropped at the end of dead_letter.keep");
         }
     }
 

@@ -235,8 +235,8 @@ pub trait Buffer: Send {
     fn is_pressed(&self) -> bool;
 
     /// A bounded slice of housekeeping: purge, checkpoint, giving space back. `idle` allows what
-    /// would delay a commit. Returns the route of each dead letter that was dropped at the end of
-    /// its keep.
+    /// would delay a commit. Returns the route of each dead letter, and of each event that was set
+    /// aside, that was dropped at the end of its keep.
     ///
     /// # Errors
     /// Repeatable.

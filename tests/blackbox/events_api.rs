@@ -365,6 +365,44 @@ fn many_are_sent_no_faster_than_asked_for_and_one_run_at_a_time() {
 }
 
 #[test]
+fn every_change_is_logged_with_who_asked_for_it() {
+    let sink = Sink::start();
+    sink.behave(|_| Reply::status(400));
+    let hookward = Setup::new(&sink).config(ONE_REFUSAL).env("HOOKWARD_ADMIN_TOKEN", TOKEN).start();
+    for _ in 0..3 {
+        assert_eq!(hookward.post(&event()).status, 200);
+    }
+    hookward.await_metric("hookward_buffer_events", &[("state", "dead")], 3.0);
+    let by_token = |target: &str, body: &str| {
+        let request = Request::post(target).header("Authorization", format!("Bearer {TOKEN}")).body(body);
+        assert!(hookward.admin(&request).status < 300, "{target}");
+    };
+    by_token("/api/v1/events/1/discard", "{}");
+    by_token("/api/v1/redrive", r#"{"state":"dead","limit":1,"rate_per_s":100}"#);
+    poll("the run has ended", || get(&hookward, "/api/v1/status")["redrive"].is_null().then_some(()));
+    hookward.await_metric("hookward_delivery_attempts_total", &[("result", "dead")], 4.0);
+    accepted(&post(&hookward, "/api/v1/events/3/redrive", &json!({})));
+    by_token("/api/v1/drain", "");
+    let log = poll("all of it is written", || {
+        let log = hookward.stderr();
+        log.contains("asked to drain").then_some(log)
+    });
+    for (message, by) in [
+        ("an event was discarded", "token"),
+        ("dead letters are delivered again, the oldest first", "token"),
+        ("an event is delivered again", "socket"),
+        ("asked to drain", "token"),
+    ] {
+        let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let told: Vec<_> = lines.iter().filter(|line| line["msg"] == message).collect();
+        assert_eq!(told.len(), 1, "{message}: {log}");
+        assert_eq!((&told[0]["by"], &told[0]["level"]), (&json!(by), &json!("info")), "{message}");
+    }
+    assert!(log.contains("the redrive of dead letters has ended"), "{log}");
+    assert!(!log.contains(TOKEN));
+}
+
+#[test]
 fn where_nothing_is_stored_the_api_says_so() {
     let sink = Sink::start();
     let hookward = Setup::new(&sink).flag("--mode", "proxy").start();

@@ -201,18 +201,44 @@ fn a_downtime_longer_than_max_age_expires_nothing() {
     let mut sink = Sink::start();
     sink.stop();
     let yaml = "
-delivery: { retry: { base: 20ms, max: 50ms, max_age: 2s } }
+delivery: { retry: { base: 20ms, max: 50ms, max_age: 3s } }
 shutdown: { drain: 10ms }
 ";
     let mut hookward = Setup::new(&sink).config(yaml).start();
     assert_eq!(hookward.post(&event()).status, 200);
     hookward.stop();
     // Age is running time: this much of nothing counts as nothing.
-    std::thread::sleep(Duration::from_millis(2100));
+    std::thread::sleep(Duration::from_millis(3100));
+    // It is looked at when an attempt fails, so that the first one must.
+    sink.replies([Reply::status(503)]);
     sink.start_again();
     hookward.start_again();
-    sink.first();
-    assert_eq!(hookward.metrics().value("hookward_buffer_events", &[("state", "dead")]), 0.0);
+    sink.wait_for(2);
+    hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
+    let metrics = hookward.metrics();
+    assert_eq!(metrics.value("hookward_delivery_attempts_total", &[("result", "retry")]), 1.0);
+    assert_eq!(metrics.value("hookward_delivery_attempts_total", &[("result", "dead")]), 0.0);
+}
+
+#[test]
+fn a_clock_that_steps_by_days_gives_nothing_up() {
+    const NOW_S: i64 = 1_700_000_000;
+    const DAY_S: i64 = 86_400;
+    let sink = Sink::start();
+    sink.behave(|_| Reply::status(503));
+    let hookward = OnTestClock::start(NOW_S, &sink.url(), QUICK_RETRIES);
+    let id = new_id();
+    assert_accepted(&hookward.post(&signed_at(NOW_S, body(&id))), &id);
+    // `max_age` is three days, by running time.
+    for by_days in [30, -30, 3_650] {
+        let before = sink.count();
+        hookward.clock.step_to_unix_s(NOW_S + by_days * DAY_S);
+        hookward.advance_until_tried(&sink, before + 2);
+    }
+    let before = sink.count();
+    sink.behave(|_| Reply::status(200));
+    hookward.advance_until_tried(&sink, before + 1);
+    assert_eq!(sink.wait_for(before + 1)[before].event_id(), id);
 }
 
 #[test]

@@ -58,6 +58,37 @@ fn an_app_that_is_down_is_tried_by_a_probe_now_and_then_and_what_waits_is_charge
 }
 
 #[test]
+fn an_app_that_answers_and_fails_is_left_alone_too() {
+    let sink = Sink::start();
+    sink.behave(|_| Reply::status(500));
+    let hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
+    for _ in 0..20 {
+        post_event(&hookward);
+    }
+    await_log(&hookward, "half of what it was sent within 10 s failed");
+    assert!(attempts(&hookward) >= 20.0, "{}", attempts(&hookward));
+    sink.behave(|_| Reply::status(200));
+    hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
+    hookward.await_metric("hookward_upstream_state", &[("route", "default")], 0.0);
+}
+
+#[test]
+fn open_is_2_and_a_probe_under_way_is_half_open_and_1() {
+    let (mut sink, hookward) = with_open_breaker();
+    let state = |code: f64, name: &str| {
+        hookward.await_metric("hookward_upstream_state", &[("route", "default")], code);
+        poll(name, || (status(&hookward)["state"] == name).then_some(()));
+    };
+    state(2.0, "open");
+    sink.behave(|_| Reply::Hold);
+    sink.start_again();
+    state(1.0, "half_open");
+    assert_eq!(sink.wait_for(1).len(), 1, "one event at a time");
+    sink.release();
+    state(0.0, "closed");
+}
+
+#[test]
 fn the_window_that_is_shown_grows_while_the_app_is_well_and_halves_when_it_is_busy() {
     let (sink, hookward) = pair();
     let limit = |m: &metrics::Metrics| m.value("hookward_upstream_concurrency_limit", &[("route", "default")]);

@@ -1,6 +1,5 @@
 //! Signed towards the app: contract §4.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,11 +10,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 use sha2::Sha256;
 
-use ::hookward::clock::{Clock as _, ManualClock};
-use ::hookward::config::resolve::{Overrides, SourceFile, resolve};
+use ::hookward::clock::Clock as _;
 use ::hookward::gate::keys::{NamedKey, parse_public_key};
 use ::hookward::gate::signature::{parse_signature, signed_message, signer};
-use ::hookward::server::{Passed, Server};
 
 use super::harness::event::{FORGER, public_key, public_key_of, signed_by};
 use super::harness::process::Finished;
@@ -239,49 +236,25 @@ fn an_app_with_another_key_is_named_as_the_cause_and_what_it_refused_is_signed_a
     assert!(hookward.stderr().contains("signed anew") && !hookward.stderr().contains(&secret(&own_key())));
 }
 
-/// hookward in this process, on a clock that the test moves.
 #[test]
 fn an_event_that_waited_ten_minutes_on_a_test_clock_is_signed_as_of_its_attempt() {
     const RECEIVED_S: i64 = 1_700_000_000;
     let sink = Sink::start();
     sink.replies([Reply::status(503)]);
-    let dir = tempfile::TempDir::with_prefix("hookward-test-").unwrap();
-    let yaml = format!(
-        "listen: [ {{ address: 127.0.0.1:0 }} ]\nadmin: {{ address: 127.0.0.1:0 }}\ndata_dir: \"{}\"\n\
-         buffer: {{ require: process }}\nshutdown: {{ drain: 0s }}\n{QUICK_RETRIES}{}",
-        dir.path().display(),
-        sign("telnyx", &secret(&own_key()))
-    );
-    let flags = Overrides {
-        public_key: vec![public_key()],
-        upstream: Some(sink.url()),
-        ip_allowlist: vec!["off".into()],
-        ..Overrides::default()
-    };
-    let file = SourceFile { name: "h.yaml".into(), text: yaml };
-    let config = resolve(Some(&file), &flags, &|_| None).unwrap_or_else(|problems| panic!("{problems}")).config;
-    let clock = Arc::new(ManualClock::at_unix_s(RECEIVED_S));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let server = runtime.block_on(Server::start(config, Passed::default(), clock.clone())).unwrap();
-    let ::hookward::config::ListenAddress::Tcp(listen) = server.listen()[0] else { panic!() };
-
+    let yaml = format!("{QUICK_RETRIES}{}", sign("telnyx", &secret(&own_key())));
+    let hookward = OnTestClock::start(RECEIVED_S, &sink.url(), &yaml);
     let id = new_id();
-    assert_accepted(&Wire::connect(listen).ask(&signed_at(RECEIVED_S, body(&id))), &id);
+    assert_accepted(&hookward.post(&signed_at(RECEIVED_S, body(&id))), &id);
     assert_eq!(sink.first().header(TIMESTAMP), RECEIVED_S.to_string());
-    clock.advance(Duration::from_secs(600));
-    poll("the retry", || {
-        // Its time is reckoned from when the first attempt was settled, which may be only now.
-        clock.advance(Duration::from_millis(50));
-        (sink.count() >= 2).then_some(())
-    });
+    hookward.clock.advance(Duration::from_secs(600));
+    hookward.advance_until_tried(&sink, 2);
     let received = sink.wait_for(2).pop().unwrap();
     let timestamp = received.header(TIMESTAMP);
     let waited_s = timestamp.parse::<i64>().unwrap() - RECEIVED_S;
-    assert!((600..=clock.unix_ms() / 1000 - RECEIVED_S).contains(&waited_s), "{waited_s}");
+    assert!((600..=hookward.clock.unix_ms() / 1000 - RECEIVED_S).contains(&waited_s), "{waited_s}");
     let signature = parse_signature(Some(received.header(SIGNATURE).as_bytes())).unwrap();
     let message = signed_message(timestamp.as_bytes(), &received.body);
     own_key().verifying_key().verify_strict(&message, &signature).unwrap();
-    runtime.block_on(server.run_until(async {})).unwrap();
 }
 
 /// Runs `pubkey` with this configuration.

@@ -1,5 +1,5 @@
-//! What leaves the database: bodies and tombstones whose keep is over, dead letters at the end of
-//! theirs (counted), always oldest first and a small slice at a time.
+//! What leaves the database: bodies and tombstones whose keep is over, dead letters and what was
+//! set aside at the end of theirs (counted), always oldest first and a small slice at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,7 +117,7 @@ fn read_slice(
 }
 
 /// One slice of the walk; a walk ends where rows are too young for any keep to be over. Returns the
-/// route of each dead letter that was dropped.
+/// route of each event that was dropped without having been delivered or discarded.
 pub(super) fn sweep(engine: &mut SqliteBuffer, now: RunMs) -> Result<Vec<Arc<str>>, BufferError> {
     if engine.sweep.cursor == 0 && now < engine.sweep.next_walk {
         return Ok(vec![]);
@@ -138,8 +138,8 @@ pub(super) fn sweep(engine: &mut SqliteBuffer, now: RunMs) -> Result<Vec<Arc<str
         engine.sweep.next_walk = now.plus(WALK_EVERY);
     }
     engine.sweep.cursor = if ended { 0 } else { last };
-    let dead = dropped.into_iter().filter(|row| row.is(State::Dead));
-    Ok(dead.filter_map(|row| row.standing).map(|standing| standing.route).collect())
+    let expired = dropped.into_iter().filter(|row| row.is(State::Dead) || row.is(State::Quarantined));
+    Ok(expired.filter_map(|row| row.standing).map(|standing| standing.route).collect())
 }
 
 /// Makes room under the bound: the oldest tombstones and kept bodies go before their time, which

@@ -216,6 +216,58 @@ fn at_the_bound_tombstones_give_way_and_only_then_events_are_refused() {
     assert!(matches!(store(&mut engine, "again", false, 20_003), Appended::Stored { .. }), "room is made");
 }
 
+/// A small buffer, filled with events that end so; how many it took.
+fn fill(engine: &mut SqliteBuffer, outcome: impl Fn() -> Option<Outcome>) -> u64 {
+    for n in 0..1_000 {
+        let work = Work { appends: vec![append(&format!("f{n}"), &[b'x'; 2_000], true)], settlements: vec![] };
+        match (engine.commit(&work, RunMs(n)).unwrap()[0], outcome()) {
+            (Appended::Stored { seq, .. }, Some(outcome)) => settle(engine, seq, outcome, n),
+            (Appended::Stored { .. }, None) => {}
+            (Appended::Full, _) => return n.cast_unsigned(),
+            (other, _) => panic!("{other:?}"),
+        }
+        relieve(engine, n);
+    }
+    panic!("never refused");
+}
+
+#[test]
+fn dead_letters_have_all_the_room_there_is_and_never_give_way() {
+    let dirs = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let [mut other, mut engine] = dirs
+        .each_ref()
+        .map(|dir| SqliteBuffer::open(dir.path(), Settings { max_bytes: 1 << 20, ..settings() }).unwrap().0);
+    let pending = fill(&mut other, || None);
+    let dead = fill(&mut engine, || Some(Outcome::Dead { error: "400".into() }));
+    assert!(dead.abs_diff(pending) <= pending / 20, "{dead} dead letters, or {pending} that wait");
+    // What is offered now finds the room that the log has left, and none of theirs.
+    for n in 2_000..2_500 {
+        engine.maintain(RunMs(n), true).unwrap();
+        let work = Work { appends: vec![append(&format!("p{n}"), &[b'x'; 2_000], false)], settlements: vec![] };
+        engine.commit(&work, RunMs(n)).unwrap();
+    }
+    let waits = engine.stats(RunMs(20_000)).of(State::Pending);
+    assert!(waits < 200, "{waits} of 500 were taken");
+    assert_eq!(engine.stats(RunMs(20_000)).of(State::Dead), dead);
+}
+
+#[test]
+fn kept_bodies_of_delivered_events_give_way_before_anything_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let keeping = Settings { max_bytes: 1 << 20, delivered_keep: DAY, ..settings() };
+    let (mut engine, _) = SqliteBuffer::open(dir.path(), keeping).unwrap();
+    for n in 0..2_000 {
+        let work = Work { appends: vec![append(&format!("d{n}"), &[b'x'; 2_000], true)], settlements: vec![] };
+        let Appended::Stored { seq, .. } = engine.commit(&work, RunMs(n)).unwrap()[0] else {
+            panic!("refused at {n}: {:?}", engine.stats(RunMs(n)));
+        };
+        settle(&mut engine, seq, Outcome::Delivered, n);
+        relieve(&mut engine, n);
+    }
+    let kept = count(&engine, "SELECT count(*) FROM body");
+    assert!((1..1_000).contains(&kept), "{kept} bodies in 1 MiB");
+}
+
 #[test]
 fn unverified_events_take_at_most_a_tenth() {
     let dir = TempDir::new().unwrap();

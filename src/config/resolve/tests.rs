@@ -3,7 +3,7 @@ use tracing::Level;
 
 use super::*;
 use crate::config::reader::node::{self, Node, Value};
-use crate::config::{Checks, Destination, Durability, End, Handling, LogFormat, PathPattern, ProxyProtocol};
+use crate::config::{Checks, Destination, Durability, End, Handling, LogFormat, PathPattern, ProxyProtocol, Retry};
 use crate::gate::Enforcement;
 use crate::gate::allowlist::Allowlist;
 
@@ -52,7 +52,10 @@ fn flags_alone_make_one_route_with_every_default() {
     assert!(config.admin.token.is_none());
     assert_eq!(config.data_dir, PathBuf::from("/var/lib/hookward"));
     assert_eq!((config.buffer.max_bytes, config.buffer.require), (1 << 30, Durability::Pod));
-    assert_eq!(config.delivery.dead_letter_keep, HOUR * 336);
+    let retry = Retry { base: MILLISECOND * 500, max: SECOND * 300, max_age: HOUR * 72, client_errors: 8 };
+    assert_eq!((config.delivery.retry, config.delivery.ordering), (retry, None));
+    assert_eq!((config.delivery.dead_letter_keep, config.delivery.delivered_keep), (HOUR * 336, Duration::ZERO));
+    assert_eq!((config.shutdown.delay, config.shutdown.drain), (Duration::ZERO, SECOND * 10));
     assert_eq!(config.limits.uri_bytes, 8192);
     assert!(config.threads >= 1);
     let [route] = config.routes.as_slice() else { panic!("{:?}", config.routes) };
@@ -64,6 +67,8 @@ fn flags_alone_make_one_route_with_every_default() {
     let (upstream, dedupe) = route.ack().unwrap();
     let dedupe = dedupe.unwrap();
     assert_eq!((dedupe.window, &*dedupe.scope), (HOUR * 24, "default"));
+    assert_eq!((upstream.connect_timeout, upstream.timeout), (SECOND, SECOND * 15));
+    assert_eq!((upstream.max_concurrency, upstream.signer.is_some()), (32, false));
     assert!(Arc::ptr_eq(upstream, config.default_upstream.as_ref().unwrap()));
     assert!(config.unmatched.is_none() && config.health_path.is_none());
     assert_eq!(config.limits.body_memory_bytes, 64 << 20);

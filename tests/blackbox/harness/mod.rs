@@ -9,6 +9,7 @@ pub mod raw_app;
 pub mod received;
 pub mod sink;
 pub mod socket;
+pub mod test_clock;
 pub mod tls;
 pub mod wire;
 
@@ -22,6 +23,7 @@ pub use nginx::{Nginx, installed};
 pub use process::{Process, allow_open_files};
 pub use received::Received;
 pub use sink::{Reply, Sink};
+pub use test_clock::OnTestClock;
 pub use wire::{Answer, Request, Wire};
 
 /// For everything that must happen at some time; far beyond what it takes.

@@ -260,6 +260,21 @@ fn a_quarantined_event_can_only_be_thrown_away() {
 }
 
 #[test]
+fn a_quarantined_event_goes_with_the_keep_of_dead_letters_and_that_is_told() {
+    let dir = TempDir::new().unwrap();
+    let (mut engine, _) = open(&dir);
+    let keep_ms = 14 * 86_400_000;
+    store(&mut engine, "one", false, 0);
+    engine.db.execute("UPDATE body SET body = x'00' WHERE seq = 1", []).unwrap();
+    assert!(claim_all(&mut engine, 1_000).is_empty());
+    assert!(engine.maintain(RunMs(keep_ms), true).unwrap().is_empty());
+    assert_eq!(state_of(&mut engine, Seq(1)), State::Quarantined);
+    let told = engine.maintain(RunMs(keep_ms + 11_000), true).unwrap();
+    assert_eq!(told, ["default".into()], "it was answered 200, so it does not leave without a word");
+    assert!(engine.get(Seq(1), RunMs(0)).unwrap().is_none());
+}
+
+#[test]
 fn an_old_event_that_is_sent_again_is_the_oldest_pending_until_it_is_settled() {
     let dir = TempDir::new().unwrap();
     let (mut engine, _) = open(&dir);
