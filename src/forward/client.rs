@@ -616,7 +616,7 @@ fn ca_file(destination: &Destination) -> Result<Option<String>, ClientError> {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::AsyncReadExt as _;
     use tokio::net::TcpListener;
 
     #[test]
