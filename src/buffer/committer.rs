@@ -499,6 +499,9 @@ impl Owner {
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return None,
         };
+        // Where no processor is free, whoever has an event almost ready comes first: its event makes this
+        // group instead of one of its own. Otherwise this is nothing.
+        thread::yield_now();
         while let Some(next) = message.take() {
             self.take_message(next, &mut gathered);
             if gathered.appends.len() >= GROUP_MAX_EVENTS
