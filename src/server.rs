@@ -158,6 +158,8 @@ impl Server {
     /// # Errors
     /// See [`ServerError`].
     pub async fn start(config: Config, passed: Passed, clock: Arc<dyn Clock>) -> Result<Server, ServerError> {
+        // With timers of its own pingora has a thread that wakes up a hundred times a second, for ever.
+        pingora_timeout::fast_timeout::set_fast_timeout_to_tokio_threshold(Some(Duration::ZERO));
         pingora_rustls::install_default_crypto_provider();
         let connections_max = open_files::raise(config.limits.connections);
         let metrics = Arc::new(new_metrics(&config)?);

@@ -32,6 +32,8 @@ pub use operator::{DeskError, Page, REPAIRS_MAX};
 const QUEUE_MAX_BYTES: u64 = 8 << 20;
 /// Events of one group at most.
 const GROUP_MAX_EVENTS: usize = 256;
+/// Events of a group from which on events come faster than they can be committed one by one.
+const CROWDED_GROUP: usize = 4;
 /// Bytes of one group at most; one event is taken whatever its size.
 const GROUP_MAX_BYTES: u64 = 4 << 20;
 /// How long an event may wait for its commit to begin: the sender gives up after 2 s.
@@ -253,6 +255,7 @@ impl Committer {
             settlements: Vec::new(),
             settling_since: None,
             last_append: now,
+            last_group: 0,
             maintain_at: now,
         };
         let thread = thread::Builder::new().name("hookward-buffer".to_owned()).spawn(move || owner.run())?;
@@ -376,6 +379,8 @@ struct Owner {
     settlements: Vec<Settlement>,
     settling_since: Option<RunMs>,
     last_append: RunMs,
+    /// Events of the last group.
+    last_group: usize,
     maintain_at: RunMs,
 }
 
@@ -499,9 +504,11 @@ impl Owner {
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return None,
         };
-        // Where no processor is free, whoever has an event almost ready comes first: its event makes this
-        // group instead of one of its own. Otherwise this is nothing.
-        thread::yield_now();
+        if self.last_group >= CROWDED_GROUP {
+            // Whoever has an event almost ready comes first where no processor is free: it makes this group
+            // instead of the next one. Not while groups are small, when it would be a delay for little.
+            thread::yield_now();
+        }
         while let Some(next) = message.take() {
             self.take_message(next, &mut gathered);
             if gathered.appends.len() >= GROUP_MAX_EVENTS
@@ -582,6 +589,7 @@ impl Owner {
         let done = self.on_engine(|engine| engine.commit(&work, now));
         if !work.appends.is_empty() {
             self.last_append = now;
+            self.last_group = work.appends.len();
             self.maintain_at = self.maintain_at.min(now.plus(MAINTAIN_EVERY));
             #[allow(clippy::cast_precision_loss, reason = "for a histogram")]
             {

@@ -326,8 +326,7 @@ impl Client {
         }
     }
 
-    /// A new connection. The bound is ours: with its own, pingora keeps a thread for timers that wakes a
-    /// hundred times a second for as long as the process lives.
+    /// A new connection.
     async fn open(&self, address: Address) -> Result<Stream, ExchangeError> {
         let peer = match (&self.destination, address) {
             (Destination::Tcp { tls, .. }, Some(address)) => {

@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rusqlite::{Connection, params};
@@ -197,8 +197,7 @@ pub struct SqliteBuffer {
     lanes: Lanes,
     counts: Counts,
     sweep: Sweep,
-    /// Pages in the WAL, told by SQLite after each commit.
-    wal_pages: Arc<AtomicU64>,
+    log: Arc<Log>,
     used_pages: u64,
     free_pages: u64,
     /// Bytes of events since the pages were counted.
@@ -219,11 +218,21 @@ pub struct SqliteBuffer {
     /// No pending event is older than this one.
     oldest_pending: Seq,
     oldest_pending_unix_ms: Option<i64>,
+    /// Whether that is so; else the search goes on with the next housekeeping.
+    is_oldest_found: bool,
     /// But for those before it that an operator has sent again, and when each was received.
     pending_again: BTreeMap<Seq, i64>,
     ballast: Ballast,
     /// Running time at which it was opened.
     opened: RunMs,
+}
+
+/// What SQLite tells of its log after each commit.
+#[derive(Default)]
+struct Log {
+    pages: AtomicU64,
+    /// Since housekeeping last looked.
+    has_grown: AtomicBool,
 }
 
 /// What is counted along with every change, so that nobody needs to count rows.
@@ -296,10 +305,11 @@ impl SqliteBuffer {
         // Before SQLite opens it, which drops what it cannot read.
         let log_damage = wal_scan::look(&path, schema::PAGE_LEN).map_err(OpenError::io(&path))?;
         let mut db = schema::open(&path)?;
-        let wal_pages = Arc::new(AtomicU64::new(0));
-        let seen = wal_pages.clone();
+        let log = Arc::new(Log::default());
+        let seen = log.clone();
         db.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
-            seen.store(u64::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            seen.pages.store(u64::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            seen.has_grown.store(true, Ordering::Relaxed);
             Ok(())
         }))
         .or_failed()
@@ -312,7 +322,7 @@ impl SqliteBuffer {
             settings,
             counts: Counts::default(),
             sweep: Sweep::default(),
-            wal_pages,
+            log,
             used_pages: 0,
             free_pages: 0,
             unmeasured_bytes: 0,
@@ -326,6 +336,7 @@ impl SqliteBuffer {
             run_noted: RunMs::default(),
             oldest_pending: Seq(0),
             oldest_pending_unix_ms: None,
+            is_oldest_found: false,
             ballast: Ballast::of(dir),
             opened: RunMs::default(),
             pending_again: BTreeMap::new(),
@@ -398,7 +409,7 @@ impl SqliteBuffer {
     }
 
     fn wal_bytes(&self) -> u64 {
-        self.wal_pages.load(Ordering::Relaxed) * schema::WAL_FRAME_BYTES
+        self.log.pages.load(Ordering::Relaxed) * schema::WAL_FRAME_BYTES
     }
 
     fn used_bytes(&self) -> u64 {
@@ -512,10 +523,12 @@ impl SqliteBuffer {
     /// Moves the lower bound of the pending events on, a bounded step at a time, and notes when
     /// the event there was received.
     fn find_oldest_pending(&mut self) -> Result<(), BufferError> {
+        self.is_oldest_found = true;
         if self.counts.events[State::Pending as usize] == 0 {
             self.oldest_pending_unix_ms = None;
             return Ok(());
         }
+        self.is_oldest_found = false;
         let mut statement = self
             .db
             .prepare_cached("SELECT seq, state, received_ms FROM event WHERE seq >= ?1 ORDER BY seq LIMIT ?2")
@@ -525,6 +538,7 @@ impl SqliteBuffer {
             self.oldest_pending = Seq(row.get(0).or_failed()?);
             self.oldest_pending_unix_ms = row.get(2).ok();
             if row.get(1) == Ok(State::Pending.code()) {
+                self.is_oldest_found = true;
                 break;
             }
         }
@@ -569,7 +583,7 @@ impl SqliteBuffer {
                 "the write-ahead log could not be written back (busy, {log} frames)"
             )));
         }
-        self.wal_pages.store(0, Ordering::Relaxed);
+        self.log.pages.store(0, Ordering::Relaxed);
         failpoint("after-checkpoint");
         Ok(())
     }
@@ -680,7 +694,6 @@ impl Buffer for SqliteBuffer {
             self.checkpoint()?;
         }
         let expired = purge::sweep(self, now)?;
-        self.find_oldest_pending()?;
         if idle && now.since(self.run_noted) >= IDLE_RUN_NOTE_EVERY && self.counts.live_bytes > 0 {
             // Ages go on while only retries wait; without anything stored nothing ages.
             notes::write_number(&self.db, notes::RUN_MS, now.0)?;
@@ -690,7 +703,11 @@ impl Buffer for SqliteBuffer {
             self.checkpoint()?;
         }
         self.give_space_back(idle)?;
-        self.measure()?;
+        // Where nothing was written there is nothing new to find: most of the time, at a few events a second.
+        if self.log.has_grown.swap(false, Ordering::Relaxed) || !self.is_oldest_found {
+            self.find_oldest_pending()?;
+            self.measure()?;
+        }
         Ok(expired)
     }
 
