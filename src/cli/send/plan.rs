@@ -21,6 +21,8 @@ pub enum Scenario {
     Stale,
     /// Signed more than five minutes ahead; refused
     Future,
+    /// Signed, then written anew with other white space, as a hop that parses bodies does; refused
+    RewrittenJson,
     /// All of these but out-of-order, shuffled
     Mixed,
 }
@@ -42,6 +44,8 @@ pub enum Case {
     Stale,
     /// Signed too far ahead.
     Future,
+    /// Other bytes of the same JSON than were signed.
+    RewrittenJson,
 }
 
 impl Scenario {
@@ -54,17 +58,20 @@ impl Scenario {
             Scenario::BadSignature => &[Case::BadSignature],
             Scenario::Stale => &[Case::Stale],
             Scenario::Future => &[Case::Future],
+            Scenario::RewrittenJson => &[Case::RewrittenJson],
             Scenario::Mixed => &[
                 Case::Ok,
                 Case::DuplicateTogether,
                 Case::BadSignature,
                 Case::Stale,
                 Case::Future,
+                Case::RewrittenJson,
                 Case::Ok,
                 Case::DuplicateAfter,
                 Case::BadSignature,
                 Case::Stale,
                 Case::Future,
+                Case::RewrittenJson,
             ],
         };
         let mut cases: Vec<_> = cycle.iter().copied().cycle().take(count).collect();
@@ -85,6 +92,7 @@ impl Case {
             Case::BadSignature => "bad-signature",
             Case::Stale => "stale",
             Case::Future => "future",
+            Case::RewrittenJson => "rewritten-json",
         }
     }
 
@@ -94,7 +102,7 @@ impl Case {
             Case::Ok => &[Expected::Accepted],
             Case::DuplicateTogether | Case::DuplicateAfter => &[Expected::Accepted, Expected::Duplicate],
             Case::OutOfOrder => &[Expected::Accepted, Expected::Accepted],
-            Case::BadSignature => &[Expected::Refused(Rejection::SignatureMismatch)],
+            Case::BadSignature | Case::RewrittenJson => &[Expected::Refused(Rejection::SignatureMismatch)],
             Case::Stale => &[Expected::Refused(Rejection::TimestampStale { skew_s: 0 })],
             Case::Future => &[Expected::Refused(Rejection::TimestampFuture { skew_s: 0 })],
         }
@@ -231,17 +239,18 @@ mod tests {
         assert_eq!(labels(Scenario::Duplicate), [["200 accepted", "200 duplicate"], ["200 accepted", "200 duplicate"]]);
         assert_eq!(labels(Scenario::OutOfOrder), [["200 accepted", "200 accepted"], ["200 accepted", "200 accepted"]]);
         assert_eq!(labels(Scenario::BadSignature), [["403 signature_mismatch"], ["403 signature_mismatch"]]);
+        assert_eq!(labels(Scenario::RewrittenJson), [["403 signature_mismatch"], ["403 signature_mismatch"]]);
         assert_eq!(labels(Scenario::Stale), [["403 timestamp_stale"], ["403 timestamp_stale"]]);
         assert_eq!(labels(Scenario::Future), [["403 timestamp_future"], ["403 timestamp_future"]]);
     }
 
     #[test]
     fn a_mix_holds_every_case_in_equal_parts_and_is_shuffled() {
-        let cases = Scenario::Mixed.plan(100, &mut Rng::with_seed(1));
-        for name in ["ok", "duplicate", "bad-signature", "stale", "future"] {
+        let cases = Scenario::Mixed.plan(120, &mut Rng::with_seed(1));
+        for name in ["ok", "duplicate", "bad-signature", "stale", "future", "rewritten-json"] {
             assert_eq!(cases.iter().filter(|case| case.name() == name).count(), 20, "{name}");
         }
-        assert_ne!(cases, Scenario::Mixed.plan(100, &mut Rng::with_seed(2)));
+        assert_ne!(cases, Scenario::Mixed.plan(120, &mut Rng::with_seed(2)));
     }
 
     #[test]

@@ -139,13 +139,13 @@ async fn sent(url: &str, flags: &[&str]) -> Summary {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mix_of_everything_is_answered_as_expected() {
     let (receiver, url) = Receiver::start(0).await;
-    let summary = sent(&url, &["--scenario", "mixed", "--count", "50", "--rate", "2000"]).await;
+    let summary = sent(&url, &["--scenario", "mixed", "--count", "60", "--rate", "2000"]).await;
     assert!(summary.is_as_expected(), "{}", summary.text());
     let json = summary.json();
-    assert_eq!(json["requests"], 60);
+    assert_eq!(json["requests"], 70);
     assert_eq!(json["outcomes"]["accepted"], 20);
     assert_eq!(json["outcomes"]["duplicate"], 10);
-    assert_eq!(json["outcomes"]["rejected"]["403 signature_mismatch"], 10);
+    assert_eq!(json["outcomes"]["rejected"]["403 signature_mismatch"], 20);
     assert_eq!(json["outcomes"]["rejected"]["403 timestamp_stale"], 10);
     assert_eq!(json["outcomes"]["rejected"]["403 timestamp_future"], 10);
     assert!(receiver.requests().iter().all(|request| request.line == "POST /webhooks?a=b HTTP/1.1"));
