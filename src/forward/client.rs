@@ -833,4 +833,52 @@ mod tests {
         let error = Client::new(destination, timeouts()).err().unwrap().to_string();
         assert!(error.contains("/does/not/exist.pem"), "{error}");
     }
+
+    #[tokio::test]
+    async fn header_and_body_are_one_write_and_the_names_are_as_they_came() {
+        let (listener, destination) = listen().await;
+        let app = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            // One read gets what one write sent, as long as it fits the socket's buffer.
+            let mut buffer = vec![0; 64 * 1024];
+            let n = socket.read(&mut buffer).await.unwrap();
+            buffer.truncate(n);
+            socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            buffer
+        });
+        let client = Client::new(destination, timeouts()).unwrap();
+        let headers = [(HeaderName::from_static("telnyx-timestamp"), HeaderValue::from_static("1"))];
+        let body = vec![b'x'; 4000];
+        let reply = client.exchange(&Method::POST, b"/hooks?a=%20", &headers, &body).await.unwrap();
+        assert_eq!(reply.status, 200);
+        let got = String::from_utf8(app.await.unwrap()).unwrap();
+        let (header, got_body) = got.split_once("\r\n\r\n").unwrap();
+        let lines: Vec<_> = header.lines().collect();
+        assert_eq!(lines[..2], ["POST /hooks?a=%20 HTTP/1.1", "telnyx-timestamp: 1"]);
+        assert!(lines[2].starts_with("host: 127.0.0.1:"), "{lines:?}");
+        assert_eq!(lines[3..], ["content-length: 4000"]);
+        assert_eq!(got_body.as_bytes(), body);
+    }
+
+    #[tokio::test]
+    async fn a_target_that_would_end_the_request_line_is_never_sent() {
+        let (listener, destination) = listen().await;
+        let client = Client::new(destination, timeouts()).unwrap();
+        for target in [&b""[..], b"/a b", b"/a\r\nx: y", b"/\x7f", b"/\xe9"] {
+            let refused = client.exchange(&Method::POST, target, &[], b"{}").await;
+            assert_eq!(refused.err(), Some(ExchangeError::Broken), "{}", target.escape_ascii());
+        }
+        drop(client);
+        let nobody = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await;
+        assert!(nobody.is_err(), "no connection was made for it");
+    }
+
+    #[tokio::test]
+    async fn an_exchange_is_small_enough_to_be_moved() {
+        let (_listener, destination) = listen().await;
+        let client = Client::new(destination, timeouts()).unwrap();
+        let exchange = client.exchange_once(Over::Pool, &Method::POST, b"/", &[], b"{}");
+        // It was 11 KB once, and moving it was a third of its cost.
+        assert!(size_of_val(&exchange) <= 3_000, "{}", size_of_val(&exchange));
+    }
 }
