@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
@@ -117,11 +117,15 @@ fn file_size(plan: &Plan) -> Row {
     Row::new("file size limit", cycles, &verdict).recovered_in(recoveries)
 }
 
+/// Longer than memory takes to run out.
+const ATTACK_AT_MOST: Duration = Duration::from_secs(60);
+
 /// The system gives no more memory: the process ends, as if killed, and goes on from its data.
 fn memory(plan: &Plan) -> Row {
     let cycles = plan.cycles(3);
     let mut random = plan.random();
-    let mut rig = Rig::start(|setup| setup);
+    // Address space is what can be limited from outside, and the allocator takes a gigabyte of that ahead.
+    let mut rig = Rig::start(|setup| setup.env("MIMALLOC_ARENA_RESERVE", "1MiB"));
     let load = rig.load("memory", SENDERS);
     let mut recoveries = Vec::new();
     for _ in 0..cycles {
@@ -135,7 +139,9 @@ fn memory(plan: &Plan) -> Row {
             scope.spawn(|| {
                 let opening = [header("Content-Length: 1048576"), vec![b'x'; 1_000_000]].concat();
                 let mut held = VecDeque::new();
-                while !over.load(Ordering::SeqCst) {
+                let begun = Instant::now();
+                // With a bound of its own: a failure of the other thread would wait for this one.
+                while !over.load(Ordering::SeqCst) && begun.elapsed() < ATTACK_AT_MOST {
                     let Ok(stream) = attackers::connect(attackers::address(0), address) else { continue };
                     let mut wire = Wire::over(stream);
                     let _ = wire.try_send(&opening);
