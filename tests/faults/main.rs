@@ -57,9 +57,13 @@ fn main() -> ExitCode {
                     acked += rows.iter().map(Row::acked).sum::<usize>();
                 }
                 Err(what) => {
-                    println!("{:<22} FAILED with seed {seed}: {what}", scenario.name);
-                    println!("  repeat with: {}", options.command(scenario.name, seed));
-                    failed.push(scenario.name);
+                    let told = format!(
+                        "{:<22} FAILED with seed {seed}: {what}\n  repeat with: {}",
+                        scenario.name,
+                        options.command(scenario.name, seed)
+                    );
+                    println!("{told}");
+                    failed.push(told);
                 }
             }
         }
@@ -73,7 +77,8 @@ fn main() -> ExitCode {
     if failed.is_empty() {
         return ExitCode::SUCCESS;
     }
-    println!("failed: {}", failed.join(" "));
+    // Once more, where the end of a long output shows it.
+    println!("{} failed:\n{}", failed.len(), failed.join("\n"));
     ExitCode::FAILURE
 }
 

@@ -356,6 +356,10 @@ impl Hookward {
         self.process.wait_exit()
     }
 
+    pub fn wait_exit_within(&mut self, deadline: Duration) -> Option<i32> {
+        self.process.wait_exit_within(deadline)
+    }
+
     /// SIGTERM, and a clean end.
     pub fn stop(&mut self) {
         self.sigterm();

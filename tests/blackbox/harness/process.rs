@@ -66,7 +66,7 @@ impl Process {
 
     /// Waits until it has ended by itself; what it left behind.
     pub fn finished(&mut self) -> Finished {
-        let (code, stdout) = self.wait_exit_and_stdout();
+        let (code, stdout) = self.wait_exit_and_stdout(DEADLINE);
         Finished { code, stdout, stderr: self.stderr() }
     }
 
@@ -91,6 +91,14 @@ impl Process {
         String::from_utf8_lossy(&self.stderr.lock().unwrap()).into_owned()
     }
 
+    /// The end of it: what a test tells that fails after thousands of lines.
+    fn stderr_tail(&self) -> String {
+        const LINES: usize = 20;
+        let all = self.stderr();
+        let lines: Vec<&str> = all.lines().collect();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
         assert!(self.exit.is_none(), "the process has been waited for");
         rustix::process::kill_process(self.pid(), signal).unwrap();
@@ -111,23 +119,28 @@ impl Process {
 
     /// Waits until it has ended by itself; its exit code, `None` after a signal.
     pub fn wait_exit(&mut self) -> Option<i32> {
-        self.wait_exit_and_stdout().0
+        self.wait_exit_within(DEADLINE)
     }
 
-    fn wait_exit_and_stdout(&mut self) -> (Option<i32>, String) {
+    /// The same where the end may be a long way off.
+    pub fn wait_exit_within(&mut self, deadline: Duration) -> Option<i32> {
+        self.wait_exit_and_stdout(deadline).0
+    }
+
+    fn wait_exit_and_stdout(&mut self, deadline: Duration) -> (Option<i32>, String) {
         // Both pipes end when the process does, so their end can be awaited with a deadline.
-        let until = Instant::now() + DEADLINE;
+        let until = Instant::now() + deadline;
         let mut stdout = String::new();
         loop {
             match self.stdout.lock().unwrap().recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => stdout.push_str(&line),
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("no exit within {DEADLINE:?}\n{}", self.stderr()),
+                Err(RecvTimeoutError::Timeout) => panic!("no exit within {deadline:?}\n{}", self.stderr_tail()),
             }
         }
         let left = until.saturating_duration_since(Instant::now());
         let end = self.stderr_end.lock().unwrap().recv_timeout(left);
-        assert_eq!(end, Err(RecvTimeoutError::Disconnected), "no exit within {DEADLINE:?}\n{}", self.stderr());
+        assert_eq!(end, Err(RecvTimeoutError::Disconnected), "no exit within {deadline:?}\n{}", self.stderr_tail());
         let status = self.child.wait().unwrap();
         self.exit = Some(status);
         (status.code(), stdout)

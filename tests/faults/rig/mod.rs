@@ -27,6 +27,9 @@ pub use usage::{Usage, Watch};
 
 /// Within this, hookward must answer 200 again once a fault is over.
 pub const RECOVERY_WITHIN: Duration = Duration::from_secs(10);
+/// For hookward to come to its end, which may be thousands of events away, of a debug build on a machine that
+/// does other things too.
+const END_WITHIN: Duration = Duration::from_secs(180);
 /// For a backlog to be delivered at the end of a scenario.
 const SETTLE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -112,7 +115,7 @@ impl Rig {
     /// It ends by itself: after SIGTERM, at a failpoint. Its exit code and what it has logged.
     pub fn await_end(&mut self) -> (Option<i32>, String) {
         let hookward = self.hookward.as_mut().expect("hookward is up");
-        let code = hookward.wait_exit();
+        let code = hookward.wait_exit_within(END_WITHIN);
         let log = hookward.stderr();
         self.address.set(None);
         self.hookward = None;

@@ -44,7 +44,7 @@ const PLACES: [(&str, Death); 14] = [
 
 /// A buffer that is soon full of delivered events, and a log that is soon at its bound, so that
 /// checkpoints and purges happen.
-const SMALL: &str = "buffer: { max_bytes: 4MiB }\n";
+const SMALL: &str = "buffer: { max_bytes: 1MiB }\n";
 
 pub fn run(plan: &Plan) -> Vec<Row> {
     let mut random = plan.random();
