@@ -47,6 +47,7 @@ use crate::http::body_memory::BodyMemory;
 use crate::http::connection::{PublicApp, PublicSide, REFUSING_MAX};
 use crate::http::listener::Listener;
 use crate::http::open_connections::OpenConnections;
+use crate::http::request_ids::RequestIds;
 use crate::http::tls::Keeper;
 use crate::metrics::Metrics;
 use live::Assembly;
@@ -230,6 +231,7 @@ impl Server {
             body_memory: body_memory.clone(),
             admin: admin_state.clone(),
             metrics: metrics.clone(),
+            ids: RequestIds::default(),
             clock: clock.clone(),
         });
         let mut public = Public::default();

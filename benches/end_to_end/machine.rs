@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -14,6 +14,8 @@ use crate::rig::{affinity, process};
 
 const SYNCS: usize = 500;
 const SYNC_BYTES: usize = 4096;
+const WAKE_UPS: u32 = 5_000;
+const WAKE_EVERY: Duration = Duration::from_millis(1);
 const VERIFIED: usize = 5_000;
 
 /// Which CPU does what.
@@ -45,23 +47,25 @@ pub fn raise_open_files() {
 
 pub fn measure(telnyx: &mut Telnyx, routes: &Routes, cpus: &Cpus, command: String) -> Base {
     let (sync_p50_ms, sync_p99_ms) = syncs();
-    let verify_us = verify_us(telnyx, routes, cpus);
-    Base { command, machine: describe(), body_bytes: telnyx.mean_body_bytes(), verify_us, sync_p50_ms, sync_p99_ms }
+    let (wake_p50_ms, wake_p99_ms) = affinity::pinned(&cpus.server, wake_ups);
+    let verify_us = verify_us(telnyx, routes, cpus, VERIFIED);
+    let (machine, body_bytes) = (describe(), telnyx.mean_body_bytes());
+    Base { command, machine, body_bytes, verify_us, sync_p50_ms, sync_p99_ms, wake_p50_ms, wake_p99_ms }
 }
 
 /// CPU time of `verify_strict`, over the bytes that the servers are sent, on the server's CPU.
-fn verify_us(telnyx: &mut Telnyx, routes: &Routes, cpus: &Cpus) -> f64 {
-    let batch = telnyx.sign(VERIFIED, routes, &cpus.all);
+pub fn verify_us(telnyx: &mut Telnyx, routes: &Routes, cpus: &Cpus, count: usize) -> f64 {
+    let batch = telnyx.sign(count, routes, &cpus.all);
     let messages = telnyx.messages(&batch);
     let key = routes.keys[0].verifying_key();
     affinity::pinned(&cpus.server, || {
         let verify = |count: usize| {
             messages.iter().take(count).for_each(|(message, signature)| key.verify_strict(message, signature).unwrap());
         };
-        verify(VERIFIED / 10);
+        verify(count / 10);
         let before_s = process::own_cpu_s();
-        verify(VERIFIED);
-        (process::own_cpu_s() - before_s) / VERIFIED as f64 * 1e6
+        verify(count);
+        (process::own_cpu_s() - before_s) / count as f64 * 1e6
     })
 }
 
@@ -78,6 +82,21 @@ fn syncs() -> (f64, f64) {
         .collect();
     took_ms.sort_by(f64::total_cmp);
     (took_ms[SYNCS / 2], took_ms[SYNCS * 99 / 100])
+}
+
+/// How late a thread comes that sleeps until the next millisecond, on a CPU with nothing else to do: what
+/// the machine adds to each step of any request. p50, p99.
+fn wake_ups() -> (f64, f64) {
+    let begun = Instant::now();
+    let mut late_ms: Vec<f64> = (1..=WAKE_UPS)
+        .map(|n| {
+            let intended = begun + WAKE_EVERY * n;
+            std::thread::sleep(intended.saturating_duration_since(Instant::now()));
+            intended.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    late_ms.sort_by(f64::total_cmp);
+    (late_ms[late_ms.len() / 2], late_ms[late_ms.len() * 99 / 100])
 }
 
 fn describe() -> Vec<(String, String)> {

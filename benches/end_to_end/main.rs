@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --bench end_to_end -- [section…]` runs these sections, or all. Results are kept in
 //! `target/end_to_end/`; with `HOOKWARD_BENCH_REPORT=1` tables and plots of `docs/` are made of them.
-//! `HOOKWARD_BENCH_SCALE=0.1` runs with a tenth of the events, to see whether it works.
+//! `HOOKWARD_BENCH_SCALE=0.1` runs with a tenth of the events, to see whether it works. `compare` is a section
+//! only for who asks.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -16,6 +17,7 @@
 )]
 
 mod app;
+mod compare;
 mod drain;
 mod http_bytes;
 mod machine;
@@ -41,6 +43,7 @@ use subject::Bench;
 
 type Section = (&'static str, fn(&mut Bench));
 
+/// What runs where no section is named.
 const SECTIONS: [Section; 6] = [
     ("peers", peers::run),
     ("rate", scale::rate),
@@ -49,13 +52,16 @@ const SECTIONS: [Section; 6] = [
     ("connections", scale::connections),
     ("drain", drain::run),
 ];
+const ON_REQUEST: [Section; 1] = [("compare", compare::run)];
 
 fn main() {
     // cargo adds `--bench`.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
-    let known = |name: &String| name == "report" || SECTIONS.iter().any(|(section, _)| section == name);
+    let sections = || SECTIONS.iter().chain(&ON_REQUEST);
+    let known = |name: &String| name == "report" || sections().any(|(section, _)| section == name);
     if let Some(unknown) = wanted.iter().find(|name| !known(name)) {
-        panic!("no section {unknown:?}; there are {:?} and \"report\"", SECTIONS.map(|(name, _)| name));
+        let names: Vec<&str> = sections().map(|(name, _)| *name).chain(["report"]).collect();
+        panic!("no section {unknown:?}; there are {names:?}");
     }
     let scale = std::env::var("HOOKWARD_BENCH_SCALE").map_or(1.0, |text| text.parse().unwrap());
     // `report` alone makes tables and plots of what is there.
@@ -67,9 +73,11 @@ fn main() {
         let base =
             machine::measure(&mut telnyx, &Routes::new(1), &cpus, command.trim_end_matches([' ', '-']).to_owned());
         println!("{}", report::base(&base));
-        let mut bench = Bench { stage: Stage::new(), telnyx, cpus, base, scale };
-        for (name, run) in SECTIONS {
-            if wanted.is_empty() || wanted.iter().any(|section| section == name) {
+        let binary = rig::hookward::BINARY.into();
+        let mut bench = Bench { stage: Stage::new(), telnyx, cpus, base, scale, binary };
+        for (name, run) in sections() {
+            let by_default = wanted.is_empty() && SECTIONS.iter().any(|(section, _)| section == name);
+            if by_default || wanted.iter().any(|section| section == name) {
                 let begun = Instant::now();
                 run(&mut bench);
                 println!("section {name} took {:.0} s\n", begun.elapsed().as_secs_f64());

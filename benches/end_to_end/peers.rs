@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::results::{self, Peers};
+use super::machine;
+use super::results::{self, Base, Peers};
 use super::signed::Routes;
 use super::stage::Pace;
-use super::subject::{Bench, Kind, Subject};
+use super::subject::{Bench, Kind, Subject, Taken};
 
 /// Enough that a closed loop keeps the server's CPU busy, few enough that none waits long.
 const CONNECTIONS: usize = 64;
@@ -16,17 +17,33 @@ const SECONDS: f64 = 20.0;
 /// After it, a server that has just started is idle.
 const IDLE: Duration = Duration::from_millis(500);
 
+/// In turns, a part of the load each: what the machine does meanwhile meets all alike.
+const ROUNDS: usize = 8;
+/// Signatures checked alone in each round.
+const VERIFIED: usize = 1_000;
+
 pub fn run(bench: &mut Bench) {
     let routes = Routes::new(1);
     let subjects = Kind::ALL.map(|kind| {
         let subject = Subject::start(kind, bench, &routes);
-        let start_to_ready_ms = subject.start_to_ready_ms();
         bench.stage.serve_for(IDLE);
         let idle_mb = subject.resident_mb();
         subject.warm_up(bench, &routes);
-        let open_pace = Pace::Open { per_s: RATE_PER_S };
-        let open = subject.measure(bench, &routes, bench.scaled(RATE_PER_S * SECONDS), CONNECTIONS, open_pace);
-        let closed = subject.measure(bench, &routes, bench.scaled(CLOSED_EVENTS), CONNECTIONS, Pace::Closed);
+        (kind, subject, idle_mb)
+    });
+    let mut taken: [(Taken, Taken); Kind::ALL.len()] = Default::default();
+    let mut verify_us = 0.0;
+    for _ in 0..ROUNDS {
+        verify_us += machine::verify_us(&mut bench.telnyx, &routes, &bench.cpus, VERIFIED) / ROUNDS as f64;
+        for ((_, subject, _), (closed, open)) in subjects.iter().zip(&mut taken) {
+            let events = |all: f64| bench.scaled(all / ROUNDS as f64);
+            let (at_rate, at_full_load) = (events(RATE_PER_S * SECONDS), events(CLOSED_EVENTS));
+            subject.measure_more(open, bench, &routes, at_rate, CONNECTIONS, Pace::Open { per_s: RATE_PER_S });
+            subject.measure_more(closed, bench, &routes, at_full_load, CONNECTIONS, Pace::Closed);
+        }
+    }
+    let found = subjects.iter().zip(&taken).map(|((kind, subject, idle_mb), (closed, open))| {
+        let (closed, open) = (closed.measured(), open.measured());
         println!(
             "{:<16} {:>7.0} events/s, {:>6.1} us CPU; at {RATE_PER_S}/s p50 {:.2} p99 {:.2} ms; load {:.1} us",
             kind.name(),
@@ -36,8 +53,10 @@ pub fn run(bench: &mut Bench) {
             open.latency.p99,
             closed.load_us,
         );
-        results::Subject { name: kind.name(), start_to_ready_ms, idle_mb, closed, open }
+        let start_to_ready_ms = subject.start_to_ready_ms();
+        results::Subject { name: kind.name(), start_to_ready_ms, idle_mb: *idle_mb, closed, open }
     });
-    let found = Peers { rate_per_s: RATE_PER_S, connections: CONNECTIONS, subjects: subjects.to_vec() };
-    results::save("peers", &bench.base, found);
+    let found = Peers { rate_per_s: RATE_PER_S, connections: CONNECTIONS, subjects: found.collect() };
+    // Signatures alone, in the same minutes.
+    results::save("peers", &Base { verify_us, ..bench.base.clone() }, found);
 }

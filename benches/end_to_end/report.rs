@@ -26,6 +26,8 @@ pub fn base(base: &Base) -> String {
     writeln!(text, "| `verify_strict` alone | {} µs of CPU |", number(base.verify_us)).unwrap();
     let (p50, p99) = (number(base.sync_p50_ms), number(base.sync_p99_ms));
     writeln!(text, "| append of 4 KB and `fdatasync` | p50 {p50}, p99 {p99} ms |").unwrap();
+    let (p50, p99) = (number(base.wake_p50_ms), number(base.wake_p99_ms));
+    writeln!(text, "| a thread that sleeps until the next ms comes late by | p50 {p50}, p99 {p99} ms |").unwrap();
     writeln!(text, "| command | `{}` |", base.command).unwrap();
     text
 }

@@ -64,6 +64,8 @@ pub struct Base {
     pub verify_us: f64,
     pub sync_p50_ms: f64,
     pub sync_p99_ms: f64,
+    pub wake_p50_ms: f64,
+    pub wake_p99_ms: f64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

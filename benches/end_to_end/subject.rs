@@ -1,8 +1,10 @@
 //! A server under test: how it is started, and one load on it measured.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -29,6 +31,8 @@ pub struct Bench {
     pub base: Base,
     /// Of the usual number of events.
     pub scale: f64,
+    /// The hookward that is started.
+    pub binary: PathBuf,
 }
 
 impl Bench {
@@ -92,7 +96,7 @@ impl Subject {
                 let file = dir.path().join("hookward.yaml");
                 std::fs::write(&file, config(mode, routes, app, bench.stage.held_app.address())).unwrap();
                 let arguments = ["--config", file.to_str().unwrap()];
-                Server::Hookward(Hookward::start(dir.path(), &arguments, cpus))
+                Server::Hookward(Hookward::start_build(&bench.binary, dir.path(), &arguments, cpus))
             }
             Kind::Nginx(form) => Server::Nginx(Nginx::start(form, dir.path(), &routes.public(0), app, cpus)),
         };
@@ -162,32 +166,88 @@ impl Subject {
         connections: usize,
         pace: Pace,
     ) -> Measured {
+        let mut taken = Taken::default();
+        self.measure_more(&mut taken, bench, routes, count, connections, pace);
+        taken.measured()
+    }
+
+    /// The same, added to what has been measured before.
+    pub fn measure_more(
+        &self,
+        taken: &mut Taken,
+        bench: &mut Bench,
+        routes: &Routes,
+        count: usize,
+        connections: usize,
+        pace: Pace,
+    ) {
         let batch = bench.telnyx.sign(count, routes, &bench.cpus.all);
         let Bench { stage, telnyx, .. } = bench;
         let before = (self.usage(), busy_s(&self.cpus));
         let load = stage.load(telnyx, (&batch, routes), self.listen(), connections, pace, self.kind.delivers());
         stage.serve_for(SETTLE);
         let after = (self.usage(), busy_s(&self.cpus));
-        let events = count as f64;
+        taken.events += count;
+        taken.offered_per_s = if let Pace::Open { per_s } = pace { Some(per_s) } else { None };
+        taken.answered_s += load.answered_s;
+        taken.delivered_s += load.delivered_s;
+        for (name, time) in after.0.threads_since(&before.0) {
+            let (on_cpu_s, system_s) = taken.threads.entry(name).or_default();
+            *on_cpu_s += time.on_cpu_s;
+            *system_s += time.on_cpu_s * time.system_share;
+        }
+        taken.busy_s += after.1 - before.1;
+        taken.latency.get_or_insert_with(new_histogram).add(load.latency).unwrap();
+        taken.lateness.get_or_insert_with(new_histogram).add(load.lateness).unwrap();
+        taken.resident_mb = self.resident_mb();
+        taken.written_bytes += after.0.written_since(&before.0);
+        taken.load_cpu_s += load.own_cpu_s;
+    }
+}
+
+/// What one or more loads on a server have taken, together.
+#[derive(Default)]
+pub struct Taken {
+    events: usize,
+    offered_per_s: Option<f64>,
+    answered_s: f64,
+    delivered_s: f64,
+    /// By name: time on a CPU, of it in the kernel.
+    threads: BTreeMap<String, (f64, f64)>,
+    busy_s: f64,
+    latency: Option<Histogram<u64>>,
+    lateness: Option<Histogram<u64>>,
+    resident_mb: f64,
+    written_bytes: u64,
+    load_cpu_s: f64,
+}
+
+fn new_histogram() -> Histogram<u64> {
+    Histogram::new(3).unwrap()
+}
+
+impl Taken {
+    pub fn measured(&self) -> Measured {
+        let events = self.events as f64;
         let per_event_us = |seconds: f64| seconds / events * 1e6;
-        let threads = after.0.threads_since(&before.0).into_iter().map(|(name, time)| ThreadCost {
-            name,
-            user_us: per_event_us(time.on_cpu_s * (1.0 - time.system_share)),
-            system_us: per_event_us(time.on_cpu_s * time.system_share),
+        let threads = self.threads.iter().map(|(name, (on_cpu_s, system_s))| ThreadCost {
+            name: name.clone(),
+            user_us: per_event_us(on_cpu_s - system_s),
+            system_us: per_event_us(*system_s),
         });
         Measured {
-            events: count,
-            offered_per_s: if let Pace::Open { per_s } = pace { Some(per_s) } else { None },
-            per_s: events / load.delivered_s,
-            answered_per_s: events / load.answered_s,
-            cpu_us: per_event_us(after.0.cpu_s_since(&before.0)),
+            events: self.events,
+            offered_per_s: self.offered_per_s,
+            per_s: events / self.delivered_s,
+            answered_per_s: events / self.answered_s,
+            cpu_us: per_event_us(self.threads.values().map(|(on_cpu_s, _)| on_cpu_s).sum()),
             threads: threads.collect(),
-            busy_us: per_event_us(after.1 - before.1),
-            latency: latency(&load.latency),
-            resident_mb: self.resident_mb(),
-            written_bytes: after.0.written_since(&before.0) as f64 / events,
-            load_us: per_event_us(load.own_cpu_s),
-            load_late_ms: load.lateness.value_at_quantile(0.99) as f64 / 1e6,
+            busy_us: per_event_us(self.busy_s),
+            latency: latency(self.latency.as_ref().unwrap()),
+            resident_mb: self.resident_mb,
+            written_bytes: self.written_bytes as f64 / events,
+            load_us: per_event_us(self.load_cpu_s),
+            load_late_ms: self.lateness.as_ref().unwrap().value_at_quantile(0.99) as f64 / 1e6,
         }
     }
 }

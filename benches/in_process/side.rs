@@ -21,6 +21,7 @@ use hookward::http::head::HeadLimits;
 use hookward::http::listener::Listener;
 use hookward::http::open_connections::OpenConnections;
 use hookward::http::proxy_protocol::ProxyProtocol;
+use hookward::http::request_ids::RequestIds;
 use hookward::http::request_log::RequestLog;
 use hookward::ingress::{End, ForgeryLimit, Gates, Handling, Ingress, Route};
 use hookward::logging::ClientIpLog;
@@ -122,6 +123,7 @@ pub fn public_app(key: NamedKey, end: End, clock: &Arc<dyn Clock>, metrics: &Arc
         refusing: Semaphore::new(REFUSING_MAX),
         admin: Arc::new(admin),
         metrics: metrics.clone(),
+        ids: RequestIds::default(),
         clock: clock.clone(),
     };
     let failures = metrics.tls_handshake_failures.clone();

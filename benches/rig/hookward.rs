@@ -21,7 +21,12 @@ pub struct Hookward {
 impl Hookward {
     /// With these arguments besides, on these CPUs; returns when it is ready.
     pub fn start(data_dir: &Path, arguments: &[&str], cpus: &[usize]) -> Hookward {
-        let mut command = Command::new(BINARY);
+        Hookward::start_build(Path::new(BINARY), data_dir, arguments, cpus)
+    }
+
+    /// The same of another build.
+    pub fn start_build(binary: &Path, data_dir: &Path, arguments: &[&str], cpus: &[usize]) -> Hookward {
+        let mut command = Command::new(binary);
         command.args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--buffer-require", "process"]);
         command.args(["--log-level", "error"]).args(arguments).arg("--data-dir").arg(data_dir);
         let begun = Instant::now();

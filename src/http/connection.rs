@@ -24,6 +24,7 @@ use super::body_memory::BodyMemory;
 use super::head::{self, HeadLimits, NoHead};
 use super::listener::{Listener, NotOpened};
 use super::open_connections::OpenConnections;
+use super::request_ids::RequestIds;
 use super::request_log::{Decided, RequestLog};
 use super::respond::{Request, Response};
 use super::session;
@@ -119,7 +120,9 @@ pub struct PublicSide {
     pub admin: Arc<AdminState>,
     /// Counts.
     pub metrics: Arc<Metrics>,
-    /// Ids and durations.
+    /// One for each request.
+    pub ids: RequestIds,
+    /// Their time, and durations.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -274,14 +277,8 @@ impl PublicSide {
         }
     }
 
-    /// UUIDv7 (RFC 9562 §5.7) of a request and of the event it may bring.
     fn new_id(&self) -> DeliveryId {
-        let mut random = [0; 10];
-        if getrandom::fill(&mut random).is_err() {
-            fastrand::fill(&mut random);
-        }
-        let ms = u64::try_from(self.clock.unix_ms()).unwrap_or(0);
-        DeliveryId(*uuid::Builder::from_unix_timestamp_millis(ms, &random).into_uuid().as_bytes())
+        self.ids.next(self.clock.unix_ms())
     }
 
     /// Counts and logs a refusal of what never became a request, and makes its answer.

@@ -12,6 +12,7 @@ pub mod listener;
 pub mod open_connections;
 pub mod proxy_protocol;
 pub mod relay;
+pub mod request_ids;
 pub mod request_log;
 mod respond;
 pub mod session;

@@ -7,6 +7,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::super::event::Seq;
+use super::event_row::EventRow;
 use crate::clock::RunMs;
 
 /// All events that are not settled.
@@ -28,12 +29,26 @@ struct Lane {
     retry_was_last: bool,
 }
 
-/// A pending event that is handed out, with what settling it needs to know.
+/// A pending event that is handed out, with what settling it needs to know: the columns of its row that do
+/// not change meanwhile, so that the row need not be read again.
 #[derive(Debug, Clone)]
 pub(super) struct InFlight {
     pub(super) route: Arc<str>,
     pub(super) bytes: u64,
     pub(super) verified: bool,
+    pub(super) stored: RunMs,
+    pub(super) fingerprint: Option<[u8; 16]>,
+    pub(super) crc: u32,
+    pub(super) client_errors: u32,
+    pub(super) redriven: Option<RunMs>,
+}
+
+impl InFlight {
+    /// By its row.
+    pub(super) fn of(row: &EventRow<'_>, route: Arc<str>) -> InFlight {
+        let EventRow { stored, fingerprint, verified, crc, client_errors, redriven, .. } = *row;
+        InFlight { route, bytes: row.size(), verified, stored, fingerprint, crc, client_errors, redriven }
+    }
 }
 
 impl Lanes {
@@ -156,6 +171,19 @@ impl Lanes {
 mod tests {
     use super::*;
 
+    fn in_flight() -> InFlight {
+        InFlight {
+            route: "a".into(),
+            bytes: 1,
+            verified: true,
+            stored: RunMs(0),
+            fingerprint: None,
+            crc: 0,
+            client_errors: 0,
+            redriven: None,
+        }
+    }
+
     #[test]
     fn retries_and_never_tried_events_take_turns_unless_order_matters() {
         for (retries_first, expected) in [(false, [1, 3, 2, 4]), (true, [1, 2, 3, 4])] {
@@ -194,7 +222,7 @@ mod tests {
         lanes.again("a", Seq(9), RunMs(5));
         assert!(!lanes.withdraw(Seq(1)) && !lanes.withdraw(Seq(9)));
         assert_eq!(lanes.take_due("a", RunMs(5)), Some(Seq(2)));
-        lanes.hand_out(Seq(2), InFlight { route: "a".into(), bytes: 1, verified: true });
+        lanes.hand_out(Seq(2), in_flight());
         assert!(lanes.withdraw(Seq(2)));
         lanes.retry(Seq(2), RunMs(0));
         assert_eq!(lanes.take_due("a", RunMs(9)), Some(Seq(3)));
@@ -209,7 +237,7 @@ mod tests {
         lanes.take_due("a", RunMs(0));
         lanes.retry(Seq(1), RunMs(5));
         assert_eq!(lanes.next_due("a"), None);
-        lanes.hand_out(Seq(1), InFlight { route: "a".into(), bytes: 1, verified: true });
+        lanes.hand_out(Seq(1), in_flight());
         lanes.retry(Seq(1), RunMs(5));
         lanes.retry(Seq(1), RunMs(6));
         assert_eq!(lanes.next_due("a"), Some(RunMs(5)));

@@ -18,6 +18,7 @@ mod purge;
 mod recovery;
 mod rows;
 mod schema;
+mod statements;
 mod upgrade;
 mod wal_scan;
 
@@ -43,6 +44,7 @@ use ballast::Ballast;
 use lanes::{InFlight, Lanes};
 pub use lock::InstanceLock;
 use purge::Sweep;
+use statements::Statements;
 
 /// The database within the data directory.
 pub const DATABASE_FILE: &str = "hookward.db";
@@ -446,8 +448,14 @@ impl SqliteBuffer {
             && (self.used_bytes() + added.bytes + bytes <= self.settings.max_bytes || self.sweep.can_give_way(self))
     }
 
-    fn write_appends(&self, appends: &[Append], now: RunMs) -> Result<Vec<Appended>, BufferError> {
-        let mut appended: Vec<Appended> = Vec::with_capacity(appends.len());
+    /// What became of each, and the checksum of what was written.
+    fn write_appends(
+        &self,
+        statements: &mut Statements<'_>,
+        appends: &[Append],
+        now: RunMs,
+    ) -> Result<Vec<(Appended, u32)>, BufferError> {
+        let mut appended: Vec<(Appended, u32)> = Vec::with_capacity(appends.len());
         let mut added = Added::default();
         let mut group: HashMap<Fingerprint, Seq> = HashMap::new();
         // Routes of which events of this group wait.
@@ -456,18 +464,18 @@ impl SqliteBuffer {
             if let Some((fingerprint, window)) = &append.event.dedupe {
                 let in_group = group.get(fingerprint).copied();
                 if let Some(seq) = in_group.or_else(|| self.index.find(fingerprint, *window, now)) {
-                    appended.push(Appended::Duplicate { seq });
+                    appended.push((Appended::Duplicate { seq }, 0));
                     continue;
                 }
             }
             let (bytes, verified) = (append.event.stored_bytes(), append.event.event.is_verified());
             if !self.has_room(bytes, verified, &added) {
-                appended.push(Appended::Full);
+                appended.push((Appended::Full, 0));
                 continue;
             }
             added.events += 1;
             let seq = Seq(self.last_seq.0 + added.events);
-            self.insert(append, seq, now)?;
+            let crc = self.insert(statements, append, seq, now)?;
             added.bytes += bytes;
             added.unverified_bytes += if verified { 0 } else { bytes };
             if let Some((fingerprint, _)) = &append.event.dedupe {
@@ -479,12 +487,12 @@ impl SqliteBuffer {
             if !claimed && !waiting.contains(&route) {
                 waiting.push(route);
             }
-            appended.push(Appended::Stored { seq, claimed });
+            appended.push((Appended::Stored { seq, claimed }, crc));
         }
         Ok(appended)
     }
 
-    fn note_append(&mut self, append: &Append, appended: Appended, now: RunMs) {
+    fn note_append(&mut self, append: &Append, appended: Appended, crc: u32, now: RunMs) {
         let Appended::Stored { seq, claimed } = appended else { return };
         let NewEvent { event, dedupe, .. } = &append.event;
         let (bytes, verified) = (append.event.stored_bytes(), event.is_verified());
@@ -499,7 +507,17 @@ impl SqliteBuffer {
             self.index.insert(*fingerprint, seq, now);
         }
         if claimed {
-            self.lanes.hand_out(seq, InFlight { route: event.route.clone(), bytes, verified });
+            let in_flight = InFlight {
+                route: event.route.clone(),
+                bytes,
+                verified,
+                stored: now,
+                fingerprint: dedupe.map(|(fingerprint, _)| fingerprint.0),
+                crc,
+                client_errors: 0,
+                redriven: None,
+            };
+            self.lanes.hand_out(seq, in_flight);
         } else {
             self.lanes.push(&event.route, seq);
         }
@@ -605,10 +623,11 @@ impl Buffer for SqliteBuffer {
 
         failpoint("before-write");
         let appended = self.in_transaction(|engine| {
+            let mut statements = Statements::of(&engine.db);
             for settlement in &settlements {
-                engine.write_settlement(settlement, now)?;
+                engine.write_settlement(&mut statements, settlement, now)?;
             }
-            let appended = engine.write_appends(&work.appends, now)?;
+            let appended = engine.write_appends(&mut statements, &work.appends, now)?;
             failpoint("after-write");
             if now.since(engine.run_noted) >= RUN_NOTE_EVERY {
                 notes::write_number(&engine.db, notes::RUN_MS, now.0)?;
@@ -627,8 +646,8 @@ impl Buffer for SqliteBuffer {
         if now.since(self.run_noted) >= RUN_NOTE_EVERY {
             self.run_noted = now;
         }
-        for (append, appended) in work.appends.iter().zip(&appended) {
-            self.note_append(append, *appended, now);
+        for (append, (appended, crc)) in work.appends.iter().zip(&appended) {
+            self.note_append(append, *appended, *crc, now);
         }
         for settlement in settlements {
             self.note_settlement(settlement);
@@ -636,7 +655,7 @@ impl Buffer for SqliteBuffer {
         if self.unmeasured_bytes >= MEASURE_AFTER_BYTES {
             self.measure()?;
         }
-        Ok(appended)
+        Ok(appended.into_iter().map(|(appended, _)| appended).collect())
     }
 
     fn claim(&mut self, route: &str, limit: ClaimLimit, now: RunMs) -> Result<Claims, BufferError> {
@@ -645,10 +664,9 @@ impl Buffer for SqliteBuffer {
         while claims.events.len() < limit.events && (bytes < limit.bytes || claims.events.is_empty()) {
             let Some(seq) = self.lanes.take_due(route, now) else { break };
             match self.read(seq) {
-                Ok(Some((claimed, held))) => {
+                Ok(Some((claimed, in_flight))) => {
                     bytes += claimed.event.body.len();
-                    let verified = claimed.event.is_verified();
-                    self.lanes.hand_out(seq, InFlight { route: claimed.event.route.clone(), bytes: held, verified });
+                    self.lanes.hand_out(seq, in_flight);
                     claims.events.push(claimed);
                 }
                 Ok(None) => self.quarantine(seq, now)?,

@@ -96,8 +96,7 @@ impl SqliteBuffer {
             self.counts.add(row.state, row.size(), row.verified);
             match row.state {
                 State::Pending if handed_out.contains(&seq) => {
-                    let (route, bytes, verified) = (row.route.into(), row.size(), row.verified);
-                    self.lanes.hand_out(seq, InFlight { route, bytes, verified });
+                    self.lanes.hand_out(seq, InFlight::of(&row, row.route.into()));
                 }
                 State::Pending => {
                     self.lanes.restore(row.route, seq, if self.settings.in_order { RunMs(0) } else { row.due });

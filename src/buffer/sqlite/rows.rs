@@ -9,55 +9,65 @@ use super::super::event::{
     Claimed, DeliveryId, Event, EventHead, Fingerprint, Outcome, Seq, Settlement, State, row_checksum,
 };
 use super::event_row::{self, EventRow, event_row_columns};
+use super::lanes::InFlight;
+use super::statements::{Held, Statements};
 use super::{Append, BufferError, OrFailed as _, SqliteBuffer, failed, is_corruption};
 use crate::clock::RunMs;
 
 impl SqliteBuffer {
-    /// Writes what became of a handed-out event; settling twice changes nothing. A damaged row is left
-    /// as it is, for whoever reads it next to set it aside.
-    pub(super) fn write_settlement(&self, settlement: &Settlement, now: RunMs) -> Result<(), BufferError> {
+    /// Writes what became of a handed-out event; settling twice changes nothing. The row is not read: one that
+    /// the medium has damaged meanwhile gets a checksum that does not fit what was damaged, so whoever reads it next
+    /// sets it aside.
+    pub(super) fn write_settlement(
+        &self,
+        statements: &mut Statements<'_>,
+        settlement: &Settlement,
+        now: RunMs,
+    ) -> Result<(), BufferError> {
         let seq = settlement.seq;
-        if self.lanes.handed_out(seq).is_none() {
-            return Ok(());
-        }
+        let Some(in_flight) = self.lanes.handed_out(seq) else { return Ok(()) };
         let (state, error, due, client_errors) = match &settlement.outcome {
             Outcome::Delivered => (State::Delivered, None, RunMs(0), None),
             Outcome::Dead { error } => (State::Dead, Some(error), RunMs(0), None),
             Outcome::RetryAt { due, client_errors, error } => (State::Pending, Some(error), *due, Some(*client_errors)),
             Outcome::Released | Outcome::PutBack { .. } => return Ok(()),
         };
-        let settled = (state != State::Pending).then_some(now);
-        let changed = event_row::with_intact(&self.db, seq, |row| {
-            let client_errors = client_errors.unwrap_or(row.client_errors);
-            let attempts = settlement.attempts;
-            let after = EventRow { state, attempts, client_errors, due, settled, ..row };
-            (row.state == State::Pending).then(|| (client_errors, after.checksum()))
-        })?;
-        let Some(Some((client_errors, row_crc))) = changed else { return Ok(()) };
-        self.db
-            .prepare_cached(
-                "UPDATE event SET state = ?2, attempts = ?3, due_run_ms = ?4, settled_run_ms = ?5, last_error = ?6,
-                 client_errors = ?7, last_ended_ms = ?8, last_status = ?9, last_duration_ms = ?10, row_crc = ?11
-                 WHERE seq = ?1",
-            )
-            .and_then(|mut statement| {
+        let after = EventRow {
+            seq,
+            stored: in_flight.stored,
+            route: &in_flight.route,
+            fingerprint: in_flight.fingerprint,
+            verified: in_flight.verified,
+            bytes: i64::try_from(in_flight.bytes).unwrap_or(i64::MAX),
+            crc: in_flight.crc,
+            state,
+            attempts: settlement.attempts,
+            client_errors: client_errors.unwrap_or(in_flight.client_errors),
+            due,
+            settled: (state != State::Pending).then_some(now),
+            redriven: in_flight.redriven,
+        };
+        let changed = statements
+            .settle
+            .held()
+            .and_then(|statement| {
                 statement.execute(params![
                     seq.0,
                     state.code(),
-                    settlement.attempts,
+                    after.attempts,
                     due.0,
-                    settled.map(|at| at.0),
+                    after.settled.map(|at| at.0),
                     error,
-                    client_errors,
+                    after.client_errors,
                     settlement.last.map(|last| last.ended_unix_ms),
                     settlement.last.and_then(|last| last.status),
                     settlement.last.map(|last| last.duration_ms),
-                    row_crc,
+                    after.checksum(),
                 ])
             })
             .or_failed()?;
-        if state == State::Delivered && self.settings.delivered_keep.is_zero() {
-            self.delete_body(seq)?;
+        if changed > 0 && state == State::Delivered && self.settings.delivered_keep.is_zero() {
+            self.delete_body_with(&mut statements.delete_body, seq)?;
         }
         Ok(())
     }
@@ -71,12 +81,16 @@ impl SqliteBuffer {
     }
 
     pub(super) fn delete_body(&self, seq: Seq) -> Result<(), BufferError> {
+        self.delete_body_with(&mut Statements::of(&self.db).delete_body, seq)
+    }
+
+    fn delete_body_with(&self, statement: &mut Held<'_>, seq: Seq) -> Result<(), BufferError> {
         if self.stuck_bodies.borrow().contains(&seq) {
             return Ok(());
         }
-        self.db
-            .prepare_cached("DELETE FROM body WHERE seq = ?1")
-            .and_then(|mut statement| statement.execute([seq.0]))
+        statement
+            .held()
+            .and_then(|statement| statement.execute([seq.0]))
             .inspect_err(|error| {
                 if is_corruption(error) {
                     self.stuck_bodies.borrow_mut().insert(seq);
@@ -90,8 +104,14 @@ impl SqliteBuffer {
             .map(drop)
     }
 
-    /// Writes a new event at this place.
-    pub(super) fn insert(&self, append: &Append, seq: Seq, now: RunMs) -> Result<(), BufferError> {
+    /// Writes a new event at this place; the checksum of what reaches the app.
+    pub(super) fn insert(
+        &self,
+        statements: &mut Statements<'_>,
+        append: &Append,
+        seq: Seq,
+        now: RunMs,
+    ) -> Result<u32, BufferError> {
         let new = &append.event;
         let event = &new.event;
         let crc = row_checksum(
@@ -118,13 +138,10 @@ impl SqliteBuffer {
             settled: None,
             redriven: None,
         };
-        self.db
-            .prepare_cached(
-                "INSERT INTO event(seq, delivery_id, received_ms, stored_run_ms, route, event_id, event_type,
-                 fingerprint, verified, size, crc, state, attempts, client_errors, due_run_ms, row_crc)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, 0, 0, 0, ?12)",
-            )
-            .and_then(|mut statement| {
+        statements
+            .insert_event
+            .held()
+            .and_then(|statement| {
                 statement.execute(params![
                     seq.0,
                     event.delivery_id.0,
@@ -141,15 +158,16 @@ impl SqliteBuffer {
                 ])
             })
             .or_failed()?;
-        self.db
-            .prepare_cached("INSERT INTO body(seq, head, body) VALUES (?1, ?2, ?3)")
-            .and_then(|mut statement| statement.execute(params![seq.0, &new.head[..], &event.body[..]]))
-            .or_failed()
-            .map(drop)
+        statements
+            .insert_body
+            .held()
+            .and_then(|statement| statement.execute(params![seq.0, &new.head[..], &event.body[..]]))
+            .or_failed()?;
+        Ok(crc)
     }
 
-    /// Reads a pending event and the room it holds; `None` if it is damaged.
-    pub(super) fn read(&self, seq: Seq) -> Result<Option<(Claimed, u64)>, BufferError> {
+    /// Reads a pending event, to be handed out; `None` if it is damaged.
+    pub(super) fn read(&self, seq: Seq) -> Result<Option<(Claimed, InFlight)>, BufferError> {
         let found = self
             .db
             .prepare_cached(concat!(
@@ -235,7 +253,7 @@ pub(super) struct SetAside {
 }
 
 /// A row of the event with what reaches the app; `None` if a checksum fails.
-fn read_claimed(row: &Row<'_>) -> rusqlite::Result<Option<(Claimed, u64)>> {
+fn read_claimed(row: &Row<'_>) -> rusqlite::Result<Option<(Claimed, InFlight)>> {
     let Some(standing) = EventRow::read(row)? else { return Ok(None) };
     let encoded_head = Bytes::from(row.get::<_, Vec<u8>>(18)?);
     let Ok(head) = EventHead::decode(&encoded_head) else { return Ok(None) };
@@ -260,6 +278,7 @@ fn read_claimed(row: &Row<'_>) -> rusqlite::Result<Option<(Claimed, u64)>> {
     );
     let EventRow { seq, stored: stored_at, attempts, client_errors, due, redriven, .. } = standing;
     let tried_since = redriven.unwrap_or(stored_at);
+    let in_flight = InFlight::of(&standing, event.route.clone());
     let claimed = Claimed { seq, event: Arc::new(event), attempts, client_errors, stored_at, tried_since, due };
-    Ok((computed == standing.crc).then(|| (claimed, standing.size())))
+    Ok((computed == standing.crc).then_some((claimed, in_flight)))
 }
