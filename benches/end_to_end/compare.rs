@@ -16,7 +16,8 @@ const EVENTS: f64 = 4_000.0;
 const ROUNDS: usize = 10;
 
 pub fn run(bench: &mut Bench) {
-    let binaries = std::env::var("HOOKWARD_BENCH_BINARIES").expect("HOOKWARD_BENCH_BINARIES names builds: before:after");
+    let binaries =
+        std::env::var("HOOKWARD_BENCH_BINARIES").expect("HOOKWARD_BENCH_BINARIES names builds: before:after");
     let binaries: Vec<PathBuf> = binaries.split(':').map(PathBuf::from).collect();
     let routes = Routes::new(1);
     let subjects: Vec<Subject> = binaries
@@ -39,7 +40,10 @@ pub fn run(bench: &mut Bench) {
         let open = Pace::Open { per_s: RATE_PER_S };
         rounds.push(subjects.iter().map(|subject| (measure(subject, Pace::Closed), measure(subject, open))).collect());
     }
-    println!("{:<28} {:>18} {:>18} {:>10} {:>10}", "CPU per event", "closed loop, us", "at 1000/s, us", "p50, ms", "p99, ms");
+    println!(
+        "{:<28} {:>18} {:>18} {:>10} {:>10}",
+        "CPU per event", "closed loop, us", "at 1000/s, us", "p50, ms", "p99, ms"
+    );
     for (place, binary) in binaries.iter().enumerate() {
         let of = |take: fn(&(Taken, Taken)) -> f64| {
             let found = median(rounds.iter().map(|round| take(&round[place])));

@@ -41,7 +41,6 @@ struct Entry {
     stored_s: u32,
 }
 
-#[derive(Default)]
 struct Slice {
     newest: RunMs,
     oldest: RunMs,
@@ -54,12 +53,20 @@ pub struct Index {
     max_entries: usize,
     /// Running time since which every id is remembered, once something had to be forgotten.
     forgotten_until: Option<RunMs>,
+    /// Entries that are known to come.
+    expected: usize,
 }
 
 impl Index {
     /// An empty index of at most so many entries.
     pub fn new(max_entries: usize) -> Index {
-        Index { slices: VecDeque::new(), max_entries: max_entries.max(SLICES), forgotten_until: None }
+        Index { slices: VecDeque::new(), max_entries: max_entries.max(SLICES), forgotten_until: None, expected: 0 }
+    }
+
+    /// So many entries come now, one after the other: slices take their room at once instead of growing into it,
+    /// which would move every entry several times.
+    pub fn expect(&mut self, entries: usize) {
+        self.expected = entries;
     }
 
     /// The event with this fingerprint, if it was stored within the window.
@@ -77,7 +84,10 @@ impl Index {
     pub fn insert(&mut self, fingerprint: Fingerprint, seq: Seq, stored: RunMs) {
         let per_slice = self.max_entries / SLICES;
         if self.slices.back().is_none_or(|slice| slice.entries.len() >= per_slice) {
-            self.slices.push_back(Slice { newest: stored, oldest: stored, ..Slice::default() });
+            let room = self.expected.min(per_slice);
+            self.expected -= room;
+            let entries = HashMap::with_capacity_and_hasher(room, BuildHasherDefault::default());
+            self.slices.push_back(Slice { newest: stored, oldest: stored, entries });
         }
         if let Some(slice) = self.slices.back_mut() {
             slice.newest = stored;

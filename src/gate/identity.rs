@@ -1,6 +1,5 @@
 //! Which event this is: the key under which a repeat is recognised.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,6 +136,43 @@ enum Level {
     Meta,
 }
 
+/// A member of such an object.
+enum Member {
+    Data,
+    Meta,
+    EventId,
+    EventType,
+    Attempt,
+    Other,
+}
+
+/// Tells a member by its name, of which no copy is made: there are many, and few are looked for.
+struct Name(Level);
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Member;
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Member, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name {
+    type Value = Member;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a member")
+    }
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Member, E> {
+        Ok(match (self.0, name) {
+            (Level::Root, "data") => Member::Data,
+            (Level::Root, "meta") => Member::Meta,
+            (Level::Data, "id") => Member::EventId,
+            (Level::Data, "event_type") => Member::EventType,
+            (Level::Meta, "attempt") => Member::Attempt,
+            _ => Member::Other,
+        })
+    }
+}
+
 /// Reads the members of an object that are looked for into the facts.
 struct Object<'f> {
     level: Level,
@@ -161,21 +197,21 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Object { level, facts } = self;
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            match (level, key.as_ref()) {
-                (Level::Root, "data") => {
+        while let Some(member) = map.next_key_seed(Name(level))? {
+            match member {
+                Member::Data => {
                     // A later `data` replaces an earlier one, whatever it is.
                     (facts.event_id, facts.event_type) = (None, None);
                     map.next_value_seed(Object { level: Level::Data, facts })?;
                 }
-                (Level::Root, "meta") => {
+                Member::Meta => {
                     facts.provider_attempt = None;
                     map.next_value_seed(Object { level: Level::Meta, facts })?;
                 }
-                (Level::Data, "id") => facts.event_id = map.next_value_seed(Scalar)?.text,
-                (Level::Data, "event_type") => facts.event_type = map.next_value_seed(Scalar)?.text,
-                (Level::Meta, "attempt") => facts.provider_attempt = map.next_value_seed(Scalar)?.number,
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                Member::EventId => facts.event_id = map.next_value_seed(Scalar)?.text,
+                Member::EventType => facts.event_type = map.next_value_seed(Scalar)?.text,
+                Member::Attempt => facts.provider_attempt = map.next_value_seed(Scalar)?.number,
+                Member::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         Ok(())

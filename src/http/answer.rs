@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use serde::Serialize;
@@ -86,11 +86,15 @@ impl Answer {
         self.status
     }
 
-    fn fields(&self) -> impl Iterator<Item = (&'static str, String)> + '_ {
-        let always = [("content-length", self.body.len().to_string()), (REQUEST_ID, self.request_id.to_string())];
-        let json = (!self.body.is_empty()).then(|| ("content-type", "application/json".to_owned()));
-        let retry = self.retry_after.then(|| ("retry-after", RETRY_AFTER_S.to_owned()));
-        always.into_iter().chain(json).chain(self.allow.clone().map(|allow| ("allow", allow))).chain(retry)
+    fn fields(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
+        // An id is visible ASCII, and so are methods.
+        let id = self.request_id.to_string().try_into().ok().map(|id| (HeaderName::from_static(REQUEST_ID), id));
+        let json = HeaderValue::from_static("application/json");
+        let json = (!self.body.is_empty()).then_some((header::CONTENT_TYPE, json));
+        let allow = self.allow.as_deref().and_then(|allow| Some((header::ALLOW, allow.try_into().ok()?)));
+        let retry = self.retry_after.then(|| (header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S)));
+        let length = [(header::CONTENT_LENGTH, HeaderValue::from(self.body.len()))];
+        length.into_iter().chain(id).chain(json).chain(allow).chain(retry)
     }
 
     /// Writes it to a session; `head` says that the request was a HEAD, which gets no body.
@@ -115,7 +119,7 @@ impl Answer {
         let reason = http::StatusCode::from_u16(self.status).ok().and_then(|s| s.canonical_reason()).unwrap_or("");
         let mut text = format!("HTTP/1.1 {} {reason}\r\n", self.status);
         for (name, value) in self.fields() {
-            let _ = write!(text, "{name}: {value}\r\n");
+            let _ = write!(text, "{name}: {}\r\n", value.to_str().unwrap_or_default());
         }
         text.push_str("connection: close\r\n\r\n");
         let mut bytes = text.into_bytes();

@@ -42,7 +42,10 @@ impl SqliteBuffer {
         notes::write_number(&self.db, notes::OPEN, 1)?;
         failpoint("recovery");
 
+        let stored = given - dropped.unwrap_or(0);
+        self.index.expect(usize::try_from(stored).unwrap_or(0).min(self.settings.dedupe_entries));
         let scanned = self.scan(handed_out)?;
+        self.index.expect(0);
         let newest = scanned.newest.max(RunMs(noted_run.unwrap_or(0)));
         self.last_seq = scanned.last.max(Seq(given));
         self.dropped = dropped.unwrap_or(0);
