@@ -30,15 +30,24 @@ pub fn run(bench: &mut Bench) {
         })
         .collect();
     let mut rounds: Vec<Vec<(Taken, Taken)>> = Vec::new();
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         let events = bench.scaled(EVENTS);
         let mut measure = |subject: &Subject, pace: Pace| {
             let mut taken = Taken::default();
             subject.measure_more(&mut taken, bench, &routes, events, CONNECTIONS, pace);
             taken
         };
-        let open = Pace::Open { per_s: RATE_PER_S };
-        rounds.push(subjects.iter().map(|subject| (measure(subject, Pace::Closed), measure(subject, open))).collect());
+        let mut taken: Vec<(Taken, Taken)> = subjects.iter().map(|_| Default::default()).collect();
+        // To and fro, so that none always comes first.
+        let mut order: Vec<usize> = (0..subjects.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for place in order {
+            let open = Pace::Open { per_s: RATE_PER_S };
+            taken[place] = (measure(&subjects[place], Pace::Closed), measure(&subjects[place], open));
+        }
+        rounds.push(taken);
     }
     println!(
         "{:<28} {:>18} {:>18} {:>10} {:>10}",
