@@ -56,7 +56,7 @@ lint: tools
 bench: bench-parts bench-end-to-end
 
 # hookward beside nginx with Lua that checks the same: cost, latency, memory, and what they grow with.
-# Ten minutes, on a machine that does nothing else; prints tables. See docs/performance.md.
+# Twelve minutes, on a machine that does nothing else; prints tables. See docs/performance.md.
 bench-end-to-end: test-tools
 	$(CARGO) bench --bench end_to_end
 

@@ -133,7 +133,7 @@ pub fn load<T: DeserializeOwned>(section: &str) -> Option<Run<T>> {
     let bytes = std::fs::read(path(section)).ok()?;
     serde_json::from_slice(&bytes)
         .inspect_err(|error| {
-            eprintln!("section {section} is left out, its last results are of another version: {error}")
+            eprintln!("section {section} is left out, its last results are of another version: {error}");
         })
         .ok()
 }

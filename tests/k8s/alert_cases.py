@@ -67,7 +67,7 @@ FIRES = {
         [(f"hookward_events_expired_total{{{R}}}", "0 0 1x20")],
         5,
         BOTH,
-        "Dead letters of route default were dropped at the end of their keep.",
+        "Dead or quarantined events of route default were dropped at the end of their keep.",
     ),
     "HookwardDeliveryErrorBudgetBurn": (
         attempts(90, delivered=8, retry=2),

@@ -464,6 +464,28 @@ fn what_a_crash_has_left_of_making_the_database_does_not_hinder_making_it() {
     assert!(!dir.path().join("hookward.db.new").exists() && !dir.path().join("hookward.db.new-wal").exists());
 }
 
+#[test]
+fn a_row_that_is_damaged_while_its_event_is_handed_out_never_counts_as_intact_afterwards() {
+    let retry = Outcome::RetryAt { due: RunMs(1_500), client_errors: 1, error: "no".to_owned() };
+    for flipped in ["route = 'defaulu'", "fingerprint = NULL", "size = 1 << 40", "crc = crc + 1", "state = 1"] {
+        for outcome in [Outcome::Delivered, Outcome::Dead { error: "no".to_owned() }, retry.clone()] {
+            let dir = in_memory_dir();
+            let (mut engine, _) = open(&dir);
+            store(&mut engine, "one", true, 1_000);
+            store(&mut engine, "two", true, 1_000);
+            engine.db.execute_batch(&format!("UPDATE event SET {flipped} WHERE seq = 1")).unwrap();
+            settle(&mut engine, Seq(1), outcome.clone(), 1_001);
+            settle(&mut engine, Seq(2), outcome.clone(), 1_001);
+            Box::new(engine).abandon();
+            let (mut engine, recovery) = open(&dir);
+            assert_eq!(recovery.quarantined, 1, "{flipped}, {outcome:?}");
+            let again: Vec<i64> = claim_all(&mut engine, 9_000).iter().map(|claimed| claimed.seq.0).collect();
+            let expected: &[i64] = if outcome == retry { &[2] } else { &[] };
+            assert_eq!(again, expected, "{flipped}, {outcome:?}");
+        }
+    }
+}
+
 /// Flips one bit wherever these bytes stand.
 fn flip_in(bytes: &mut [u8], needle: &[u8]) {
     let places: Vec<usize> =
