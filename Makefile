@@ -47,6 +47,7 @@ test-faults: tools
 MINUTES ?= 60
 soak: tools
 	@./.ci/tools faults
+	$(CARGO) test --quiet --lib in_orders -- --ignored
 	$(CARGO) test --quiet --features faults --test faults -- --soak $(MINUTES)
 
 lint: tools
