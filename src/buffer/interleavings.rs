@@ -366,7 +366,7 @@ fn in_every_order_closing_leaves_nobody_waiting_and_nothing_falsely_acknowledged
 }
 
 #[test]
-#[ignore = "tries other orders each time, a minute of them"]
+#[ignore = "other orders each time, a minute of them: make soak"]
 fn in_orders_that_were_not_tried_before_the_same_holds() {
     for _ in 0..10 {
         for (failures, closes_meanwhile) in [(false, false), (true, false), (false, true), (true, true)] {
