@@ -42,7 +42,7 @@ impl SqliteBuffer {
         notes::write_number(&self.db, notes::OPEN, 1)?;
         failpoint("recovery");
 
-        let stored = given - dropped.unwrap_or(0);
+        let stored = given.saturating_sub(dropped.unwrap_or(0));
         self.index.expect(usize::try_from(stored).unwrap_or(0).min(self.settings.dedupe_entries));
         let scanned = self.scan(handed_out)?;
         self.index.expect(0);

@@ -422,6 +422,22 @@ fn a_place_is_not_given_away_twice_though_the_note_of_the_last_is_damaged() {
 }
 
 #[test]
+fn a_start_survives_whatever_the_note_of_the_last_place_says() {
+    let dir = in_memory_dir();
+    let (mut engine, _) = open(&dir);
+    for id in ["one", "two"] {
+        let Appended::Stored { seq, .. } = store(&mut engine, id, true, 0) else { panic!() };
+        settle(&mut engine, seq, Outcome::Delivered, 1);
+    }
+    store(&mut engine, "three", false, 0);
+    engine.maintain(RunMs(100_000_000), false).unwrap();
+    engine.db.execute_batch("UPDATE sqlite_sequence SET seq = -9223372036854775808").unwrap();
+    Box::new(engine).abandon();
+    let (_, recovery) = open(&dir);
+    assert_eq!(recovery.pending, 1);
+}
+
+#[test]
 fn dead_letters_are_found_again_when_their_index_has_lost_them() {
     let dir = in_memory_dir();
     let (mut engine, _) = open(&dir);
