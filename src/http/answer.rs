@@ -1,11 +1,11 @@
 //! Answers of the public side: short JSON, our own writer (pingora's would say more and less).
 
 use std::fmt::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, header};
-use pingora_core::protocols::http::ServerSession;
-use pingora_http::ResponseHeader;
+use http::{HeaderName, HeaderValue, StatusCode};
+use httpdate::HttpDate;
 use serde::Serialize;
 use serde_json::json;
 
@@ -20,6 +20,18 @@ const RETRY_AFTER_S: &str = "5";
 
 /// Carries the id of a request on every answer, the app's too.
 pub const REQUEST_ID: &str = "hookward-request-id";
+
+/// Room for the status line and the fields of an answer, so that one allocation does.
+const FIELDS_BYTES: usize = 320;
+
+/// What comes behind an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behind {
+    /// Perhaps another request over this connection.
+    Next,
+    /// Its end.
+    End,
+}
 
 /// What goes back to the sender.
 #[derive(Debug)]
@@ -86,45 +98,47 @@ impl Answer {
         self.status
     }
 
-    fn fields(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
-        // An id is visible ASCII, and so are methods.
-        let id = self.request_id.to_string().try_into().ok().map(|id| (HeaderName::from_static(REQUEST_ID), id));
-        let json = HeaderValue::from_static("application/json");
-        let json = (!self.body.is_empty()).then_some((header::CONTENT_TYPE, json));
-        let allow = self.allow.as_deref().and_then(|allow| Some((header::ALLOW, allow.try_into().ok()?)));
-        let retry = self.retry_after.then(|| (header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S)));
-        let length = [(header::CONTENT_LENGTH, HeaderValue::from(self.body.len()))];
-        length.into_iter().chain(id).chain(json).chain(allow).chain(retry)
-    }
-
-    /// Writes it to a session; `head` says that the request was a HEAD, which gets no body.
-    ///
-    /// # Errors
-    /// The client is gone.
-    pub async fn write(&self, session: &mut ServerSession, head: bool) -> pingora_error::Result<()> {
-        let mut header = ResponseHeader::build_no_case(self.status, Some(5))?;
-        for (name, value) in self.fields() {
-            header.insert_header(name, value)?;
-        }
-        for (name, value) in &self.own {
-            header.insert_header(name.clone(), value.clone())?;
-        }
-        session.write_response_header(Box::new(header)).await?;
-        let body = if head { Bytes::new() } else { self.body.clone() };
-        session.write_response_body(body, true).await
-    }
-
-    /// The same as bytes that close the connection, for requests that no session can be made of.
-    pub fn to_closing_bytes(&self) -> Vec<u8> {
-        let reason = http::StatusCode::from_u16(self.status).ok().and_then(|s| s.canonical_reason()).unwrap_or("");
-        let mut text = format!("HTTP/1.1 {} {reason}\r\n", self.status);
-        for (name, value) in self.fields() {
-            let _ = write!(text, "{name}: {}\r\n", value.to_str().unwrap_or_default());
-        }
-        text.push_str("connection: close\r\n\r\n");
+    /// The whole of it as it goes over the wire, at `unix_ms` of the clock, to be written at once: our own writer,
+    /// since a session's makes a map of a few known fields and a buffer for each part. `is_head` says that the
+    /// request was a HEAD, which gets no body.
+    pub fn to_bytes(&self, behind: Behind, is_head: bool, unix_ms: i64) -> Vec<u8> {
+        let mut text = String::with_capacity(FIELDS_BYTES + self.body.len());
+        // Writing to a string cannot fail.
+        let _ = self.write_fields(&mut text, behind, unix_ms);
         let mut bytes = text.into_bytes();
-        bytes.extend_from_slice(&self.body);
+        for (name, value) in &self.own {
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.extend_from_slice(b": ");
+            bytes.extend_from_slice(value.as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(b"\r\n");
+        if !is_head {
+            bytes.extend_from_slice(&self.body);
+        }
         bytes
+    }
+
+    fn write_fields(&self, text: &mut String, behind: Behind, unix_ms: i64) -> std::fmt::Result {
+        let reason = StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason()).unwrap_or("");
+        write!(text, "HTTP/1.1 {} {reason}\r\n", self.status)?;
+        write!(text, "Content-Length: {}\r\n{REQUEST_ID}: {}\r\n", self.body.len(), self.request_id)?;
+        if !self.body.is_empty() {
+            text.push_str("Content-Type: application/json\r\n");
+        }
+        if let Some(allow) = &self.allow {
+            write!(text, "Allow: {allow}\r\n")?;
+        }
+        if self.retry_after {
+            write!(text, "Retry-After: {RETRY_AFTER_S}\r\n")?;
+        }
+        let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0));
+        write!(text, "Date: {}\r\n", HttpDate::from(now))?;
+        text.push_str(match behind {
+            Behind::Next => "Connection: keep-alive\r\n",
+            Behind::End => "Connection: close\r\n",
+        });
+        Ok(())
     }
 }
 
@@ -132,15 +146,30 @@ impl Answer {
 mod tests {
     use super::*;
 
+    const ID: DeliveryId = DeliveryId([1; 16]);
+
+    fn text(answer: &Answer, behind: Behind) -> String {
+        String::from_utf8(answer.to_bytes(behind, false, 784_111_777_000)).unwrap()
+    }
+
+    #[test]
+    fn an_answer_says_how_long_it_is_when_it_was_made_and_whether_another_may_follow() {
+        let answer = Answer::refused(Rejection::SignatureMissing, None, ID);
+        let whole = "HTTP/1.1 403 Forbidden\r\nContent-Length: 29\r\n\
+            hookward-request-id: 01010101-0101-0101-0101-010101010101\r\nContent-Type: application/json\r\n\
+            Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: keep-alive\r\n\r\n{\"error\":\"signature_missing\"}";
+        assert_eq!(text(&answer, Behind::Next), whole);
+        assert_eq!(text(&answer, Behind::End), whole.replace("keep-alive", "close"));
+        let head = answer.to_bytes(Behind::Next, true, 784_111_777_000);
+        assert_eq!(head, whole.split_inclusive("\r\n\r\n").next().unwrap().as_bytes(), "a HEAD gets no body");
+    }
+
     #[test]
     fn a_refusal_of_ours_says_when_to_come_back_and_a_405_what_is_allowed() {
-        let id = DeliveryId([1; 16]);
-        let text = |answer: Answer| String::from_utf8(answer.to_closing_bytes()).unwrap();
-        let full = text(Answer::refused(Rejection::BufferFull, None, id));
+        let full = text(&Answer::refused(Rejection::BufferFull, None, ID), Behind::End);
         assert!(full.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{full}");
-        assert!(full.contains("retry-after: 5\r\n") && full.ends_with("\r\n\r\n{\"error\":\"buffer_full\"}"));
-        assert!(full.contains("hookward-request-id: 01010101-0101-0101-0101-010101010101\r\n"));
-        let method = text(Answer::refused(Rejection::MethodNotAllowed, Some("POST".into()), id));
-        assert!(method.contains("allow: POST\r\n") && !method.contains("retry-after"));
+        assert!(full.contains("Retry-After: 5\r\n") && full.ends_with("\r\n\r\n{\"error\":\"buffer_full\"}"));
+        let method = text(&Answer::refused(Rejection::MethodNotAllowed, Some("POST".into()), ID), Behind::End);
+        assert!(method.contains("Allow: POST\r\n") && !method.contains("Retry-After"));
     }
 }

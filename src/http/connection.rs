@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::admin::AdminState;
-use super::answer::Answer;
+use super::answer::{Answer, Behind};
 use super::body::SessionBody;
 use super::body_memory::BodyMemory;
 use super::head::{self, HeadLimits, NoHead};
@@ -27,7 +27,7 @@ use super::open_connections::OpenConnections;
 use super::request_ids::RequestIds;
 use super::request_log::{Decided, RequestLog};
 use super::respond::{Request, Response};
-use super::session;
+use super::session::{self, Bare};
 use crate::buffer::event::DeliveryId;
 use crate::clock::Clock;
 use crate::gate::forgers::FailuresPerS;
@@ -188,11 +188,9 @@ impl PublicSide {
             };
             let mut session = match session::open(stream, &mut buffer, head).await {
                 Ok(session) => session,
-                Err(mut session) => {
-                    let answer = self.refusal_outside(Rejection::BadRequest, peer);
-                    session.set_keepalive(None);
-                    let _ = timeout(WRITE_TIMEOUT, answer.write(&mut session, false)).await;
-                    return linger(session).await;
+                Err(session) => {
+                    let Some(stream) = session::abandon(session) else { return };
+                    return self.refuse_head(stream, Rejection::BadRequest, peer).await;
                 }
             };
             if *shutdown.borrow() {
@@ -223,25 +221,42 @@ impl PublicSide {
         let Response { route, decided, answer } = request.respond(&mut body, &mut known).await;
         let spent = body.is_spent();
         drop(body);
-        let mut written = true;
-        if let Some(answer) = &answer {
-            if !spent {
-                session.set_keepalive(None);
-            }
-            let is_head = method == Method::HEAD;
-            written = matches!(timeout(WRITE_TIMEOUT, answer.write(&mut session, is_head)).await, Ok(Ok(())));
+        let note = |is_ours: bool| {
+            let ack_us = self.clock.uptime_us() - begun_us;
+            self.count(route, decided, &known, is_ours.then_some(ack_us));
+            live.log.write(route.map(|route| &*route.name), decided, &known, id, ack_us);
+        };
+        let Some(answer) = answer else {
+            // The app's has been written.
+            note(false);
+            return match spent {
+                _ if decided.is_cut_off() => None,
+                true => session::finish(session).await.ok().flatten(),
+                false => {
+                    linger(session).await;
+                    None
+                }
+            };
+        };
+        let answered = self.answer(session, &answer, method == Method::HEAD, spent).await;
+        note(true);
+        let Bare { mut stream, next } = answered?;
+        if next.is_none() {
+            let _ = match spent {
+                true => timeout(LINGER, AsyncWriteExt::shutdown(&mut stream)).await,
+                false => timeout(LINGER, close_in_order(&mut stream)).await,
+            };
         }
-        let ack_us = self.clock.uptime_us() - begun_us;
-        self.count(route, decided, &known, answer.is_some().then_some(ack_us));
-        live.log.write(route.map(|route| &*route.name), decided, &known, id, ack_us);
-        if !written || decided.is_cut_off() {
-            return None;
-        }
-        if !spent {
-            linger(session).await;
-            return None;
-        }
-        session::finish(session).await.ok().flatten()
+        next.map(|ahead| (stream, ahead))
+    }
+
+    /// Writes an answer of ours; the connection behind it, if it is whole.
+    async fn answer(&self, session: ServerSession, answer: &Answer, is_head: bool, spent: bool) -> Option<Bare> {
+        let mut bare = session::into_bare(session, spent).await?;
+        let behind = if bare.next.is_some() { Behind::Next } else { Behind::End };
+        let bytes = answer.to_bytes(behind, is_head, self.clock.unix_ms());
+        let written = timeout(WRITE_TIMEOUT, write(&mut bare.stream, &bytes)).await;
+        matches!(written, Ok(Ok(()))).then_some(bare)
     }
 
     /// `ack_us` is the time of an answer of our own.
@@ -293,7 +308,7 @@ impl PublicSide {
 
     async fn refuse_head(&self, mut stream: Stream, rejection: Rejection, peer: Peer) {
         let answer = self.refusal_outside(rejection, peer);
-        let _ = timeout(LINGER, write_and_linger(&mut stream, &answer)).await;
+        let _ = timeout(LINGER, self.write_and_linger(&mut stream, &answer)).await;
     }
 
     /// A connection over the cap; over TLS a 503 would cost a handshake, so it is closed.
@@ -302,7 +317,7 @@ impl PublicSide {
         if listener.speaks_plain()
             && let Ok(_turn) = self.refusing.try_acquire()
         {
-            let _ = timeout(REFUSE_TIMEOUT, write_and_linger(&mut stream, &answer)).await;
+            let _ = timeout(REFUSE_TIMEOUT, self.write_and_linger(&mut stream, &answer)).await;
         }
     }
 
@@ -314,13 +329,17 @@ impl PublicSide {
             self.refusal_outside(rejection, peer);
         }
     }
+
+    /// Answers and closes in order.
+    async fn write_and_linger(&self, stream: &mut Stream, answer: &Answer) -> std::io::Result<()> {
+        write(stream, &answer.to_bytes(Behind::End, false, self.clock.unix_ms())).await?;
+        close_in_order(stream).await
+    }
 }
 
-/// Answers and closes in order.
-async fn write_and_linger(stream: &mut Stream, answer: &Answer) -> std::io::Result<()> {
-    stream.write_all(&answer.to_closing_bytes()).await?;
-    stream.flush().await?;
-    close_in_order(stream).await
+async fn write(stream: &mut Stream, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
 }
 
 /// Closes our half and reads on for a while, so that the client gets to read the answer.

@@ -3,7 +3,7 @@
 
 use bytes::BytesMut;
 use pingora_core::protocols::Stream;
-use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::{ReusableHttpStream, ServerSession};
 use pingora_error::Result;
 
 use super::chunked::ChunkedStream;
@@ -45,17 +45,39 @@ fn wants_close(session: &ServerSession) -> bool {
     options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
+/// A connection without its session.
+pub struct Bare {
+    /// The connection.
+    pub stream: Stream,
+    /// Where it can carry another request: what was sent ahead.
+    pub next: Option<BytesMut>,
+}
+
+/// Takes the connection out of a session that nothing has been answered over yet but `100 Continue`; `spent` says
+/// that its request was read to the end. `None` if the connection is lost.
+pub async fn into_bare(session: ServerSession, spent: bool) -> Option<Bare> {
+    match session {
+        ServerSession::H1(h1) if spent && h1.will_keepalive() => h1.reuse().await.ok().flatten().and_then(behind),
+        session => abandon(session).map(|stream| Bare { stream, next: None }),
+    }
+}
+
 /// Ends a session that has read its whole request and written its answer. The connection with what
 /// was sent ahead, if it can carry another request.
 pub async fn finish(session: ServerSession) -> Result<Option<(Stream, BytesMut)>> {
-    let Some(reusable) = session.finish().await? else { return Ok(None) };
-    let (stream, leftover) = reusable.into_parts();
+    let Some(Bare { stream, next }) = session.finish().await?.and_then(behind) else { return Ok(None) };
+    Ok(next.map(|ahead| (stream, ahead)))
+}
+
+/// The connection behind a request.
+fn behind(reusable: ReusableHttpStream) -> Option<Bare> {
+    let (stream, ahead) = reusable.into_parts();
     if !stream.as_any().is::<ChunkedStream>() {
-        return Ok(Some((stream, leftover.unwrap_or_default())));
+        return Some(Bare { stream, next: Some(ahead.unwrap_or_default()) });
     }
     // Nothing behind the body reached the session.
-    let Ok(chunked) = stream.into_any().downcast::<ChunkedStream>() else { return Ok(None) };
-    Ok(chunked.into_next())
+    let (stream, next) = stream.into_any().downcast::<ChunkedStream>().ok()?.into_next();
+    Some(Bare { stream, next })
 }
 
 /// Gives a session up for its bare connection, to be closed in order.
