@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::Level;
+
 use crate::buffer::committer::Accepted;
 use crate::buffer::event::DeliveryId;
 use crate::clock::Clock;
@@ -98,7 +100,7 @@ impl RequestLog {
 
     /// The line of one request.
     pub fn write(&self, route: Option<&str>, decided: Decided, known: &Known, id: DeliveryId, ack_us: i64) {
-        if decided == Decided::Health {
+        if decided == Decided::Health || !tracing::enabled!(Level::INFO) {
             return;
         }
         let rejection = decided.rejection();
