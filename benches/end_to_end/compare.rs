@@ -5,15 +5,18 @@
 
 use std::path::PathBuf;
 
+use super::results::Measured;
 use super::signed::Routes;
 use super::stage::Pace;
 use super::subject::{Bench, Kind, Subject, Taken};
 
 const CONNECTIONS: usize = 64;
 const RATE_PER_S: f64 = 1_000.0;
-/// In one round.
-const EVENTS: f64 = 4_000.0;
-const ROUNDS: usize = 10;
+/// In one round: little, so that two builds meet the same machine.
+const EVENTS: f64 = 1_500.0;
+const ROUNDS: usize = 40;
+/// Of which one in so many has a load at a rate too, which takes four times as long.
+const OPEN_EVERY: usize = 4;
 
 pub fn run(bench: &mut Bench) {
     let binaries =
@@ -29,50 +32,53 @@ pub fn run(bench: &mut Bench) {
             subject
         })
         .collect();
-    let mut rounds: Vec<Vec<(Taken, Taken)>> = Vec::new();
+    let (mut closed, mut open) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        let events = bench.scaled(EVENTS);
-        let mut measure = |subject: &Subject, pace: Pace| {
-            let mut taken = Taken::default();
-            subject.measure_more(&mut taken, bench, &routes, events, CONNECTIONS, pace);
-            taken
-        };
-        let mut taken: Vec<(Taken, Taken)> = subjects.iter().map(|_| Default::default()).collect();
-        // To and fro, so that none always comes first.
-        let mut order: Vec<usize> = (0..subjects.len()).collect();
-        if round % 2 == 1 {
-            order.reverse();
+        closed.push(in_turns(bench, &subjects, &routes, round, Pace::Closed));
+        if round % OPEN_EVERY == 0 {
+            open.push(in_turns(bench, &subjects, &routes, round / OPEN_EVERY, Pace::Open { per_s: RATE_PER_S }));
         }
-        for place in order {
-            let open = Pace::Open { per_s: RATE_PER_S };
-            taken[place] = (measure(&subjects[place], Pace::Closed), measure(&subjects[place], open));
-        }
-        rounds.push(taken);
     }
+    println!("Median, and the median of what it is of the first build's in the same round, with its quartiles.\n");
     println!(
-        "{:<28} {:>18} {:>18} {:>10} {:>10}",
+        "{:<28} {:>30} {:>30} {:>26} {:>26}",
         "CPU per event", "closed loop, us", "at 1000/s, us", "p50, ms", "p99, ms"
     );
     for (place, binary) in binaries.iter().enumerate() {
-        let of = |take: fn(&(Taken, Taken)) -> f64| {
-            let found = median(rounds.iter().map(|round| take(&round[place])));
-            // Of the two in one round, a few seconds apart.
-            let ratio = median(rounds.iter().map(|round| take(&round[place]) / take(&round[0])));
-            format!("{found:.3} ({ratio:.3})")
-        };
         println!(
-            "{:<28} {:>18} {:>18} {:>10} {:>10}",
+            "{:<28} {:>30} {:>30} {:>26} {:>26}",
             binary.display(),
-            of(|(closed, _)| closed.measured().cpu_us),
-            of(|(_, open)| open.measured().cpu_us),
-            of(|(_, open)| open.measured().latency.p50),
-            of(|(_, open)| open.measured().latency.p99),
+            against_the_first(&closed, place, |measured| measured.cpu_us),
+            against_the_first(&open, place, |measured| measured.cpu_us),
+            against_the_first(&open, place, |measured| measured.latency.p50),
+            against_the_first(&open, place, |measured| measured.latency.p99),
         );
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+/// One load on each, to and fro, so that none always comes first.
+fn in_turns(bench: &mut Bench, subjects: &[Subject], routes: &Routes, round: usize, pace: Pace) -> Vec<Measured> {
+    let mut order: Vec<usize> = (0..subjects.len()).collect();
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    let mut measured: Vec<Option<Measured>> = subjects.iter().map(|_| None).collect();
+    for place in order {
+        let mut taken = Taken::default();
+        subjects[place].measure_more(&mut taken, bench, routes, bench.scaled(EVENTS), CONNECTIONS, pace);
+        measured[place] = Some(taken.measured());
+    }
+    measured.into_iter().flatten().collect()
+}
+
+fn against_the_first(rounds: &[Vec<Measured>], place: usize, take: fn(&Measured) -> f64) -> String {
+    let [_, found, _] = quartiles(rounds.iter().map(|round| take(&round[place])));
+    let [low, ratio, high] = quartiles(rounds.iter().map(|round| take(&round[place]) / take(&round[0])));
+    format!("{found:.3} ({ratio:.3}: {low:.3}-{high:.3})")
+}
+
+fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
 }
