@@ -1,5 +1,6 @@
 //! Builds of hookward beside each other, in turns: where the machine itself is a tenth faster or slower
-//! from one minute to the next, the way to see whether a change helps.
+//! from one minute to the next, and two processes of one build differ by a twentieth as long as they live, the way to
+//! see whether a change helps.
 //!
 //! `HOOKWARD_BENCH_BINARIES=before:after cargo bench --bench end_to_end -- compare`
 
@@ -12,7 +13,7 @@ use super::subject::{Bench, Kind, Subject, Taken};
 
 const CONNECTIONS: usize = 64;
 const RATE_PER_S: f64 = 1_000.0;
-/// In one round: little, so that two builds meet the same machine.
+/// In one round: little, so that two builds meet the same machine, and many processes.
 const EVENTS: f64 = 1_500.0;
 const ROUNDS: usize = 40;
 /// Of which one in so many has a load at a rate too, which takes four times as long.
@@ -23,20 +24,11 @@ pub fn run(bench: &mut Bench) {
         std::env::var("HOOKWARD_BENCH_BINARIES").expect("HOOKWARD_BENCH_BINARIES names builds: before:after");
     let binaries: Vec<PathBuf> = binaries.split(':').map(PathBuf::from).collect();
     let routes = Routes::new(1);
-    let subjects: Vec<Subject> = binaries
-        .iter()
-        .map(|binary| {
-            bench.binary.clone_from(binary);
-            let subject = Subject::start(Kind::Hookward { mode: "ack" }, bench, &routes);
-            subject.warm_up(bench, &routes);
-            subject
-        })
-        .collect();
     let (mut closed, mut open) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        closed.push(in_turns(bench, &subjects, &routes, round, Pace::Closed));
+        closed.push(in_turns(bench, &binaries, &routes, round, Pace::Closed));
         if round % OPEN_EVERY == 0 {
-            open.push(in_turns(bench, &subjects, &routes, round / OPEN_EVERY, Pace::Open { per_s: RATE_PER_S }));
+            open.push(in_turns(bench, &binaries, &routes, round / OPEN_EVERY, Pace::Open { per_s: RATE_PER_S }));
         }
     }
     println!("Median, and the median of what it is of the first build's in the same round, with its quartiles.\n");
@@ -56,16 +48,19 @@ pub fn run(bench: &mut Bench) {
     }
 }
 
-/// One load on each, to and fro, so that none always comes first.
-fn in_turns(bench: &mut Bench, subjects: &[Subject], routes: &Routes, round: usize, pace: Pace) -> Vec<Measured> {
-    let mut order: Vec<usize> = (0..subjects.len()).collect();
+/// One load on a new process of each, to and fro, so that none always comes first.
+fn in_turns(bench: &mut Bench, binaries: &[PathBuf], routes: &Routes, round: usize, pace: Pace) -> Vec<Measured> {
+    let mut order: Vec<usize> = (0..binaries.len()).collect();
     if round % 2 == 1 {
         order.reverse();
     }
-    let mut measured: Vec<Option<Measured>> = subjects.iter().map(|_| None).collect();
+    let mut measured: Vec<Option<Measured>> = binaries.iter().map(|_| None).collect();
     for place in order {
         let mut taken = Taken::default();
-        subjects[place].measure_more(&mut taken, bench, routes, bench.scaled(EVENTS), CONNECTIONS, pace);
+        bench.binary.clone_from(&binaries[place]);
+        let subject = Subject::start(Kind::Hookward { mode: "ack" }, bench, routes);
+        subject.warm_up(bench, routes);
+        subject.measure_more(&mut taken, bench, routes, bench.scaled(EVENTS), CONNECTIONS, pace);
         measured[place] = Some(taken.measured());
     }
     measured.into_iter().flatten().collect()
