@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use memchr::{memchr, memmem};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::{Instant, timeout_at};
 
@@ -91,7 +92,7 @@ pub async fn read(
 /// Where the header ends, its empty line included. Line ends within it are judged later: a bare LF
 /// ends nothing here, and is refused there.
 fn find_end(buffer: &[u8], from: usize) -> Option<usize> {
-    let at = buffer[from..].windows(HEADER_END.len()).position(|window| window == HEADER_END)?;
+    let at = memmem::find(&buffer[from..], HEADER_END)?;
     Some(from + at + HEADER_END.len())
 }
 
@@ -145,30 +146,36 @@ pub struct Judged {
 /// [`Rejection::UriTooLong`], [`Rejection::HeadersTooLarge`], [`Rejection::BadRequest`].
 pub fn judge(header: &[u8], limits: &HeadLimits) -> Result<Judged, Rejection> {
     let bad = Rejection::BadRequest;
-    let text = header.strip_suffix(HEADER_END).ok_or(bad)?;
-    let mut lines = text.split(|byte| *byte == b'\n');
-    let request_line = without_cr(lines.next().ok_or(bad)?, lines.clone().next().is_none())?;
-    let request_line = RequestLine::judge(request_line, limits)?;
+    let mut lines = Lines { rest: Some(header.strip_suffix(HEADER_END).ok_or(bad)?) };
+    let request_line = RequestLine::judge(lines.next().ok_or(bad)??, limits)?;
     if header.len() > limits.header_bytes {
         return Err(Rejection::HeadersTooLarge);
     }
     let mut framing = Framing::default();
-    let mut lines = lines.peekable();
-    let mut count = 0;
-    while let Some(line) = lines.next() {
-        count += 1;
-        if count > limits.header_count {
+    for (place, line) in lines.enumerate() {
+        if place >= limits.header_count {
             return Err(Rejection::HeadersTooLarge);
         }
-        framing.take(without_cr(line, lines.peek().is_none())?)?;
+        framing.take(line?)?;
     }
     framing.judge(&request_line)?;
     Ok(Judged { authority: request_line.scheme_and_authority, is_chunked: framing.transfer_codings > 0 })
 }
 
-/// A line without its CR, which every line but the last of the cut header must have.
-fn without_cr(line: &[u8], is_last: bool) -> Result<&[u8], Rejection> {
-    if is_last { Ok(line) } else { line.strip_suffix(b"\r").ok_or(Rejection::BadRequest) }
+/// The lines of a header without its final empty line, and without the CR that each but the last must have.
+struct Lines<'h> {
+    rest: Option<&'h [u8]>,
+}
+
+impl<'h> Iterator for Lines<'h> {
+    type Item = Result<&'h [u8], Rejection>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let text = self.rest.take()?;
+        let Some(end) = memchr(b'\n', text) else { return Some(Ok(text)) };
+        self.rest = Some(&text[end + 1..]);
+        Some(text[..end].strip_suffix(b"\r").ok_or(Rejection::BadRequest))
+    }
 }
 
 /// `METHOD SP target SP HTTP/1.x`, nothing else.
@@ -289,8 +296,8 @@ impl<'h> Framing<'h> {
         if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
             return Err(bad);
         }
-        // Also refuses a bare CR and NUL.
-        if !value.iter().all(|byte| is_field_value(*byte)) {
+        // Also refuses a bare CR and NUL. Looks at all of it, so that a compiler can look at many at once.
+        if !value.iter().fold(true, |all, byte| all & is_field_value(*byte)) {
             return Err(bad);
         }
         let value = value.trim_ascii();
