@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::v1::client::HttpSession;
@@ -124,8 +124,8 @@ pub struct Timeouts {
 pub struct Reply {
     /// The final status.
     pub status: u16,
-    /// Its headers.
-    pub headers: HeaderMap,
+    /// Its `Retry-After`: of its header all that anybody asks for.
+    pub retry_after: Option<HeaderValue>,
     /// Its body, cut after [`REPLY_BODY_MAX_BYTES`].
     pub body: Bytes,
 }
@@ -550,7 +550,7 @@ impl Exchange<'_> {
         let header = self.session.resp_header();
         Reply {
             status: header.map_or(0, |header| header.status.as_u16()),
-            headers: header.map(|header| header.headers.clone()).unwrap_or_default(),
+            retry_after: self.session.get_header(http::header::RETRY_AFTER).cloned(),
             body: Bytes::new(),
         }
     }

@@ -263,7 +263,7 @@ pub struct Answer {
 impl Answer {
     fn of_reply(reply: &Reply, why_refused: impl FnOnce() -> Option<String>, now_unix_ms: i64) -> Answer {
         let retry_after = || {
-            let value = reply.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
+            let value = reply.retry_after.as_ref()?.to_str().ok()?;
             retry_after(value, now_unix_ms)
         };
         let hold = if matches!(reply.status, 429 | 503) { retry_after() } else { None };
@@ -402,9 +402,7 @@ mod tests {
     }
 
     fn reply(status: u16, retry_after: Option<&'static str>) -> Reply {
-        let value = retry_after.map(http::HeaderValue::from_static);
-        let headers = value.map(|value| (http::header::RETRY_AFTER, value)).into_iter().collect();
-        Reply { status, headers, body: bytes::Bytes::new() }
+        Reply { status, retry_after: retry_after.map(HeaderValue::from_static), body: bytes::Bytes::new() }
     }
 
     #[test]

@@ -223,10 +223,9 @@ impl Seen {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use http::HeaderMap;
 
     pub(in crate::cli) fn seen(status: u16, body: &'static str) -> Seen {
-        Seen::from(Ok(Reply { status, headers: HeaderMap::new(), body: Bytes::from_static(body.as_bytes()) }))
+        Seen::from(Ok(Reply { status, retry_after: None, body: Bytes::from_static(body.as_bytes()) }))
     }
 
     #[test]
