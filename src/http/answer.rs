@@ -24,6 +24,9 @@ pub const REQUEST_ID: &str = "hookward-request-id";
 /// Room for the status line and the fields of an answer, so that one allocation does.
 const FIELDS_BYTES: usize = 320;
 
+/// The end of the year 9999: no later one can be written (RFC 9110 §5.6.7), whatever the clock says.
+const LAST_DATE_UNIX_MS: u64 = 253_402_300_799_000;
+
 /// What comes behind an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Behind {
@@ -132,7 +135,7 @@ impl Answer {
         if self.retry_after {
             write!(text, "Retry-After: {RETRY_AFTER_S}\r\n")?;
         }
-        let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0));
+        let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0).min(LAST_DATE_UNIX_MS));
         write!(text, "Date: {}\r\n", HttpDate::from(now))?;
         text.push_str(match behind {
             Behind::Next => "Connection: keep-alive\r\n",
@@ -162,6 +165,17 @@ mod tests {
         assert_eq!(text(&answer, Behind::End), whole.replace("keep-alive", "close"));
         let head = answer.to_bytes(Behind::Next, true, 784_111_777_000);
         assert_eq!(head, whole.split_inclusive("\r\n\r\n").next().unwrap().as_bytes(), "a HEAD gets no body");
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_beyond_every_date_still_lets_answers_be_written() {
+        let answer = Answer::refused(Rejection::SignatureMissing, None, ID);
+        for (unix_ms, date) in
+            [(i64::MIN, "Thu, 01 Jan 1970 00:00:00 GMT"), (i64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT")]
+        {
+            let bytes = answer.to_bytes(Behind::End, false, unix_ms);
+            assert!(String::from_utf8(bytes).unwrap().contains(&format!("Date: {date}\r\n")), "{unix_ms}");
+        }
     }
 
     #[test]
