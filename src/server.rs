@@ -4,6 +4,7 @@
 //! Stop: not ready, `shutdown.delay`, no more connections, requests in flight end, deliveries go on
 //! for at most `shutdown.drain`, the buffer is closed. Nothing depends on the stop being reached.
 
+mod accept;
 mod live;
 mod open_files;
 mod reload;
@@ -13,8 +14,7 @@ mod upstreams;
 
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd as _;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,12 +22,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use pingora_core::apps::ServerApp;
-use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
-use pingora_core::protocols::l4::stream::Stream as Socket;
-use pingora_core::server::Fds;
-use pingora_core::services::Service as _;
-use pingora_core::services::listening::Service;
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -44,12 +38,14 @@ use crate::gate::allowlist::Allowlist;
 use crate::http::admin::drain::Drain;
 use crate::http::admin::{Access, AdminApp, AdminState, BufferView, ConfigurationView, Readiness};
 use crate::http::body_memory::BodyMemory;
+use crate::http::closing::Closing;
 use crate::http::connection::{PublicApp, PublicSide, REFUSING_MAX};
 use crate::http::listener::Listener;
 use crate::http::open_connections::OpenConnections;
 use crate::http::request_ids::RequestIds;
 use crate::http::tls::Keeper;
 use crate::metrics::Metrics;
+use accept::{Accepting, Backlog, serve};
 use live::Assembly;
 pub use reload::{ReloadError, Reloader};
 pub use sockets::Passed;
@@ -59,10 +55,6 @@ use upstreams::Upstreams;
 
 /// The admin socket within the data directory.
 pub const ADMIN_SOCKET: &str = "admin.sock";
-/// Read buffer of a connection; an idle one costs 31 KB with it, 40 with pingora's default.
-const CONNECTION_READ_BUFFER_BYTES: usize = 1460;
-/// Pause after an accept that failed, for want of descriptors as a rule.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why hookward could not start or go on (exit code 1). Texts say where and what to do.
 #[derive(Debug, Error)]
@@ -146,7 +138,8 @@ pub struct Server {
     shutdown: config::Shutdown,
     admin_state: Arc<AdminState>,
     admin_stop: watch::Sender<bool>,
-    public_stop: watch::Sender<bool>,
+    accepting: Accepting,
+    closing: Arc<Closing>,
     open: Arc<OpenConnections>,
     storage: Option<Arc<Storage>>,
     reloader: Arc<Reloader>,
@@ -189,7 +182,7 @@ impl Server {
             None => Access::Closed,
         };
         let admin_app = AdminApp { state: admin_state.clone(), access };
-        serve("admin", Bound::Tcp(admin_listener), admin_app, admin_stopped.clone())?;
+        serve("admin", Bound::Tcp(admin_listener), admin_app, admin_stopped.clone(), Backlog::Left)?;
 
         let storage = match config.routes.iter().any(|route| route.ack().is_some()) {
             true => Some(Arc::new(Storage::open(&config, &clock, &metrics).await?)),
@@ -209,7 +202,7 @@ impl Server {
         }
         if let Some(socket) = admin_socket(&config, storage.is_some())? {
             let socket_app = AdminApp { state: admin_state.clone(), access: Access::Open };
-            serve("admin socket", socket, socket_app, admin_stopped)?;
+            serve("admin socket", socket, socket_app, admin_stopped, Backlog::Left)?;
         }
 
         let assembly = Assembly {
@@ -223,11 +216,12 @@ impl Server {
         let live = Arc::new(ArcSwap::from_pointee(live));
         let body_memory = Arc::new(BodyMemory::new(config.limits.body_memory_bytes));
         let open = OpenConnections::new(metrics.connections.clone(), connections_max);
-        let (public_stop, public_stopped) = watch::channel(false);
+        let closing = Arc::<Closing>::default();
         let side = Arc::new(PublicSide {
             live: live.clone(),
             open: open.clone(),
             refusing: Semaphore::new(REFUSING_MAX),
+            closing: closing.clone(),
             body_memory: body_memory.clone(),
             admin: admin_state.clone(),
             metrics: metrics.clone(),
@@ -236,7 +230,7 @@ impl Server {
         });
         let mut public = Public::default();
         for socket in sockets::open(&config.listen, passed)? {
-            public.serve(socket, &side, &public_stopped)?;
+            public.serve(socket, &side)?;
         }
         // Unless somebody has asked it to drain meanwhile.
         admin_state.readiness.send_if_modified(|readiness| {
@@ -263,7 +257,8 @@ impl Server {
             shutdown,
             admin_state,
             admin_stop,
-            public_stop,
+            accepting: public.accepting,
+            closing,
             open,
             storage,
             reloader,
@@ -289,7 +284,7 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError::BufferGone`] as soon as nothing can be stored any more.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
+    pub async fn run_until(mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
         let served = tokio::select! {
             () = shutdown => Ok(()),
             () = buffer_is_gone(self.storage.as_deref()) => Err(ServerError::BufferGone),
@@ -302,12 +297,13 @@ impl Server {
     }
 
     /// Not ready at once; then no more connections, what is in flight ends, deliveries go on.
-    async fn drain(&self) {
+    async fn drain(&mut self) {
         let drain = &self.admin_state.drain;
         drain.leave(&self.admin_state.readiness).await;
         tracing::info!(drain_s = self.shutdown.drain.as_secs(), "stopping: delivering for at most shutdown.drain");
         let draining = async {
-            self.public_stop.send_replace(true);
+            self.closing.stop();
+            self.accepting.stop(&self.open).await;
             // Connections end after the request they are in.
             self.open.all_ended().await;
             drain.refuse();
@@ -365,19 +361,15 @@ fn bind_admin_socket(data_dir: &Path) -> Result<UnixListener, ServerError> {
 /// The public listeners that are served, in the order of the configuration.
 #[derive(Default)]
 struct Public {
+    accepting: Accepting,
     listen: Vec<ListenAddress>,
     tls: Vec<Option<Arc<Keeper>>>,
     socket_files: Vec<SocketFile>,
 }
 
 impl Public {
-    fn serve(
-        &mut self,
-        socket: PublicSocket,
-        side: &Arc<PublicSide>,
-        stop: &watch::Receiver<bool>,
-    ) -> Result<(), ServerError> {
-        let PublicSocket { bound, address, settings, file } = socket;
+    fn serve(&mut self, socket: PublicSocket, side: &Arc<PublicSide>) -> Result<(), ServerError> {
+        let PublicSocket { bound, address, settings, file, is_passed } = socket;
         let name = settings.address.to_string();
         if settings.tls.as_ref().is_some_and(|tls| tls.not_after_unix_s() < side.clock.unix_ms() / 1000) {
             tracing::warn!(listener = name, "the TLS certificate has expired; clients will refuse it: renew it");
@@ -387,7 +379,7 @@ impl Public {
         let is_unix = matches!(bound, Bound::Unix(_));
         let failures = side.metrics.tls_handshake_failures.clone();
         let listener = Listener::new(name, is_unix, settings.proxy_protocol, tls.clone(), failures, side.clock.clone());
-        serve("public", bound, PublicApp { side: side.clone(), listener }, stop.clone())?;
+        self.accepting.serve(bound, PublicApp { side: side.clone(), listener: Arc::new(listener) }, is_passed)?;
         self.listen.push(address);
         self.tls.push(tls);
         self.socket_files.extend(file);
@@ -407,61 +399,6 @@ fn admin_socket(config: &Config, required: bool) -> Result<Option<Bound>, Server
             Ok(None)
         }
         bound => Ok(Some(Bound::Unix(bound?))),
-    }
-}
-
-/// Serves a socket until it is told to stop.
-fn serve<A>(name: &str, bound: Bound, app: A, stop: watch::Receiver<bool>) -> Result<(), ServerError>
-where
-    A: ServerApp + Send + Sync + 'static,
-{
-    match bound {
-        Bound::Tcp(listener) => serve_tcp(name, listener, app, stop),
-        Bound::Unix(listener) => {
-            let listener = tokio::net::UnixListener::from_std(listener)
-                .map_err(|error| ServerError::Internal(format!("a unix socket cannot be served: {error}")))?;
-            tokio::spawn(serve_unix(listener, Arc::new(app), stop));
-            Ok(())
-        }
-    }
-}
-
-/// Lets pingora accept on a socket that we have bound: its own binding would retry for 30 s and then
-/// panic, and could not tell the port.
-fn serve_tcp<A>(name: &str, listener: TcpListener, app: A, stop: watch::Receiver<bool>) -> Result<(), ServerError>
-where
-    A: ServerApp + Send + Sync + 'static,
-{
-    let key = local_addr(&listener)?.to_string();
-    let config = ListenerConfig::tcp(key.clone()).l4_buffer(L4BufferSettings::new(0, CONNECTION_READ_BUFFER_BYTES));
-    let mut fds = Fds::new();
-    fds.add(key, listener.into_raw_fd());
-    let fds = Arc::new(Mutex::new(fds));
-    let mut service = Service::new(name.to_owned(), app);
-    service.add_listener(config);
-    tokio::spawn(async move { service.start_service(Some(fds), stop, 1).await });
-    Ok(())
-}
-
-/// Accepts on a unix socket. Not by pingora, which sets the mode of the file anew: a socket that
-/// systemd has passed belongs to root, and the failure would be a panic.
-async fn serve_unix<A>(listener: tokio::net::UnixListener, app: Arc<A>, mut stop: watch::Receiver<bool>)
-where
-    A: ServerApp + Send + Sync + 'static,
-{
-    let shutdown = stop.clone();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let (app, shutdown) = (app.clone(), shutdown.clone());
-                tokio::spawn(async move { app.process_new(Box::new(Socket::from(stream)), &shutdown).await });
-            }
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
     }
 }
 

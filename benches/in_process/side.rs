@@ -121,6 +121,7 @@ pub fn public_app(key: NamedKey, end: End, clock: &Arc<dyn Clock>, metrics: &Arc
         body_memory: Arc::new(BodyMemory::new(limits.body_memory_bytes)),
         live: Arc::new(ArcSwap::from_pointee(Live { ingress, limits, health_path: None, log })),
         refusing: Semaphore::new(REFUSING_MAX),
+        closing: Arc::default(),
         admin: Arc::new(admin),
         metrics: metrics.clone(),
         ids: RequestIds::default(),
@@ -128,7 +129,7 @@ pub fn public_app(key: NamedKey, end: End, clock: &Arc<dyn Clock>, metrics: &Arc
     };
     let failures = metrics.tls_handshake_failures.clone();
     let listener = Listener::new("memory".to_owned(), true, ProxyProtocol::Off, None, failures, clock.clone());
-    Arc::new(PublicApp { side: Arc::new(side), listener })
+    Arc::new(PublicApp { side: Arc::new(side), listener: Arc::new(listener) })
 }
 
 /// A connection that is kept from request to request.

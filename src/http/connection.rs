@@ -21,6 +21,7 @@ use super::admin::AdminState;
 use super::answer::{Answer, Behind};
 use super::body::SessionBody;
 use super::body_memory::BodyMemory;
+use super::closing::{Closing, ClosingWatch};
 use super::head::{self, HeadLimits, NoHead};
 use super::listener::{Listener, NotOpened};
 use super::open_connections::OpenConnections;
@@ -87,11 +88,12 @@ const REFUSE_TIMEOUT: Duration = Duration::from_millis(100);
 pub const REFUSING_MAX: usize = 32;
 
 /// One listener of the public side.
+#[derive(Clone)]
 pub struct PublicApp {
     /// What all listeners share.
     pub side: Arc<PublicSide>,
     /// What this one demands first.
-    pub listener: Listener,
+    pub listener: Arc<Listener>,
 }
 
 /// What a reload replaces as a whole: every request is judged by one configuration.
@@ -114,9 +116,11 @@ pub struct PublicSide {
     pub open: Arc<OpenConnections>,
     /// Turns to refuse a connection; there are [`REFUSING_MAX`].
     pub refusing: Semaphore,
+    /// Ends connections when the process stops.
+    pub closing: Arc<Closing>,
     /// Bounds bodies.
     pub body_memory: Arc<BodyMemory>,
-    /// For `health_path`.
+    /// For `health_path`, and for the way out of service.
     pub admin: Arc<AdminState>,
     /// Counts.
     pub metrics: Arc<Metrics>,
@@ -128,7 +132,7 @@ pub struct PublicSide {
 
 #[async_trait]
 impl ServerApp for PublicApp {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, _: &ShutdownWatch) -> Option<Stream> {
         let PublicApp { side, listener } = &**self;
         // Without an address the client is gone already.
         let peer = listener.peer_of(&stream)?;
@@ -138,16 +142,11 @@ impl ServerApp for PublicApp {
             side.refuse_connection(listener, stream, peer).await;
             return None;
         };
-        let mut shutting_down = shutdown.clone();
-        let opened = tokio::select! {
-            biased;
-            opened = listener.open(stream, peer, live.ingress.trusts(peer), live.limits.header_timeout) => opened,
-            // Nothing has been asked for yet.
-            _ = shutting_down.wait_for(|down| *down) => Err(NotOpened::Closed),
-        };
+        let mut closing = side.closing.watch();
+        let (trusted, header_timeout) = (live.ingress.trusts(peer), live.limits.header_timeout);
         drop(live);
-        match opened {
-            Ok((stream, peer)) => side.serve(stream, peer, shutdown).await,
+        match listener.open(stream, peer, trusted, header_timeout, closing.silence_is_over()).await {
+            Ok((stream, peer)) => side.serve(stream, peer, closing).await,
             Err(NotOpened::Closed) => {}
             Err(NotOpened::Refused(stream, rejection)) => side.refuse_unopened(listener, stream, rejection, peer).await,
         }
@@ -165,17 +164,19 @@ impl Drop for CountDown<'_> {
 
 impl PublicSide {
     /// Requests of one connection, one after the other, until either side has enough.
-    async fn serve(&self, mut stream: Stream, peer: Peer, shutdown: &ShutdownWatch) {
+    async fn serve(&self, mut stream: Stream, peer: Peer, mut closing: ClosingWatch) {
         let tls = stream.get_ssl_digest().is_some();
         let mut buffer = BytesMut::new();
-        let mut shutting_down = shutdown.clone();
         loop {
             let limits = self.live.load().limits.of_head(tls);
-            let read = tokio::select! {
+            let begun = tokio::select! {
                 biased;
-                read = head::read(&mut stream, &mut buffer, &limits) => read,
-                // Only a connection between requests is closed for a shutdown.
-                _ = shutting_down.wait_for(|down| *down), if buffer.is_empty() => Err(NoHead::Closed),
+                begun = head::begin(&mut stream, &mut buffer, &limits) => begun,
+                () = closing.silence_is_over() => Err(NoHead::Closed),
+            };
+            let read = match begun {
+                Ok(()) => head::read(&mut stream, &mut buffer, &limits).await,
+                Err(no_head) => Err(no_head),
             };
             let head = match read {
                 Ok(head) => head,
@@ -186,16 +187,13 @@ impl PublicSide {
                 }
                 Err(NoHead::Refused(rejection)) => return self.refuse_head(stream, rejection, peer).await,
             };
-            let mut session = match session::open(stream, &mut buffer, head).await {
+            let session = match session::open(stream, &mut buffer, head).await {
                 Ok(session) => session,
                 Err(session) => {
                     let Some(stream) = session::abandon(session) else { return };
                     return self.refuse_head(stream, Rejection::BadRequest, peer).await;
                 }
             };
-            if *shutdown.borrow() {
-                session.set_keepalive(None);
-            }
             let Some((next, leftover)) = self.serve_request(session, peer, tls).await else { return };
             stream = next;
             buffer = leftover;
@@ -231,8 +229,8 @@ impl PublicSide {
             note(false);
             return match spent {
                 _ if decided.is_cut_off() => None,
-                true => session::finish(session).await.ok().flatten(),
-                false => {
+                true if !self.is_leaving() => session::finish(session).await.ok().flatten(),
+                _ => {
                     linger(session).await;
                     None
                 }
@@ -242,7 +240,8 @@ impl PublicSide {
         note(true);
         let Bare { mut stream, next } = answered?;
         if next.is_none() {
-            let _ = match spent {
+            // To a connection that ends for our sake another request may be on its way.
+            let _ = match spent && !self.is_leaving() {
                 true => timeout(LINGER, AsyncWriteExt::shutdown(&mut stream)).await,
                 false => timeout(LINGER, close_in_order(&mut stream)).await,
             };
@@ -253,6 +252,10 @@ impl PublicSide {
     /// Writes an answer of ours; the connection behind it, if it is whole.
     async fn answer(&self, session: ServerSession, answer: &Answer, is_head: bool, spent: bool) -> Option<Bare> {
         let mut bare = session::into_bare(session, spent).await?;
+        // What was sent ahead is still answered.
+        if self.is_leaving() && bare.next.as_ref().is_some_and(BytesMut::is_empty) {
+            bare.next = None;
+        }
         let behind = if bare.next.is_some() { Behind::Next } else { Behind::End };
         let bytes = answer.to_bytes(behind, is_head, self.clock.unix_ms());
         let written = timeout(WRITE_TIMEOUT, write(&mut bare.stream, &bytes)).await;
@@ -290,6 +293,11 @@ impl PublicSide {
                 metrics.skew_s.observe(skew_s as f64);
             }
         }
+    }
+
+    /// Whether clients are to find another instance: every answer says that its connection ends.
+    fn is_leaving(&self) -> bool {
+        self.admin.drain.has_begun()
     }
 
     fn new_id(&self) -> DeliveryId {

@@ -52,17 +52,15 @@ pub enum NoHead {
 const READ_BYTES: usize = 4096;
 const HEADER_END: &[u8] = b"\r\n\r\n";
 
-/// Waits for a request, then reads until its header is complete. What is in `buffer` already
-/// belongs to it; afterwards `buffer` holds the header, its target in origin-form, and what came
-/// behind it.
+/// Waits for the first byte of a request; what is in `buffer` already belongs to it.
 ///
 /// # Errors
-/// See [`NoHead`]. Cancel-safe: bytes read so far stay in `buffer`.
-pub async fn read(
+/// [`NoHead::Closed`]. Cancel-safe: a byte that has come is in `buffer`.
+pub async fn begin(
     io: &mut (impl AsyncRead + Unpin),
     buffer: &mut BytesMut,
     limits: &HeadLimits,
-) -> Result<Head, NoHead> {
+) -> Result<(), NoHead> {
     if buffer.is_empty() {
         buffer.reserve(READ_BYTES);
         match timeout_at(Instant::now() + limits.idle, io.read_buf(buffer)).await {
@@ -70,6 +68,19 @@ pub async fn read(
             _ => return Err(NoHead::Closed),
         }
     }
+    Ok(())
+}
+
+/// Reads a request that has begun until its header is complete. Afterwards `buffer` holds the header, its target
+/// in origin-form, and what came behind it.
+///
+/// # Errors
+/// See [`NoHead`].
+pub async fn read(
+    io: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    limits: &HeadLimits,
+) -> Result<Head, NoHead> {
     let deadline = Instant::now() + limits.timeout;
     let mut searched = 0;
     loop {
@@ -507,7 +518,7 @@ mod tests {
         client.write_all(b"POST / HT").await.unwrap();
         let slow = read(&mut server, &mut BytesMut::new(), &limits()).await;
         assert_eq!(slow, Err(NoHead::Refused(Rejection::HeaderTimeout)));
-        let idle = read(&mut server, &mut BytesMut::new(), &limits()).await;
+        let idle = begin(&mut server, &mut BytesMut::new(), &limits()).await;
         assert_eq!(idle, Err(NoHead::Closed));
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::l4::socket::SocketAddr as PingoraAddr;
 use prometheus::IntCounter;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::proxy_protocol::{self, NoHeader, ProxyProtocol, Source};
 use super::tls::{HandshakeError, Keeper};
@@ -75,7 +75,8 @@ impl Listener {
     }
 
     /// Takes a connection as far as its first request: the stream that carries them, and whom they
-    /// come from. `trusted` says whether this peer's PROXY header counts.
+    /// come from. `trusted` says whether this peer's PROXY header counts. One that has sent nothing
+    /// when `silence_is_over` is closed.
     ///
     /// # Errors
     /// See [`NotOpened`].
@@ -85,22 +86,38 @@ impl Listener {
         peer: Peer,
         trusted: bool,
         step_timeout: Duration,
+        silence_is_over: impl Future<Output = ()>,
     ) -> Result<(Stream, Peer), NotOpened> {
         let mut named = peer;
+        if self.proxy_protocol == ProxyProtocol::Off && self.tls.is_none() {
+            return Ok((stream, named));
+        }
+        if self.proxy_protocol == ProxyProtocol::Required && !trusted {
+            return Err(NotOpened::Refused(stream, Rejection::ClientIpUndetermined));
+        }
+        let mut deadline = Instant::now() + step_timeout;
+        let mut first = [0];
+        let is_gone = tokio::select! {
+            biased;
+            // At the deadline the first step says what that means.
+            peeked = timeout_at(deadline, stream.try_peek(&mut first)) => matches!(peeked, Ok(Err(_))),
+            () = silence_is_over => true,
+        };
+        if is_gone {
+            return Err(NotOpened::Closed);
+        }
         if self.proxy_protocol == ProxyProtocol::Required {
-            if !trusted {
-                return Err(NotOpened::Refused(stream, Rejection::ClientIpUndetermined));
-            }
-            match timeout(step_timeout, proxy_protocol::read(&mut stream)).await {
+            match timeout_at(deadline, proxy_protocol::read(&mut stream)).await {
                 Ok(Ok(Source::Client(ip))) => named = Peer::Ip(ip),
                 Ok(Ok(Source::Peer)) => {}
                 Ok(Err(NoHeader::Closed)) => return Err(NotOpened::Closed),
                 Ok(Err(NoHeader::Malformed)) => return Err(NotOpened::Refused(stream, Rejection::BadRequest)),
                 Err(_) => return Err(NotOpened::Refused(stream, Rejection::HeaderTimeout)),
             }
+            deadline = Instant::now() + step_timeout;
         }
         let Some(tls) = &self.tls else { return Ok((stream, named)) };
-        let why = match timeout(step_timeout, tls.accept(stream)).await {
+        let why = match timeout_at(deadline, tls.accept(stream)).await {
             Ok(Ok(stream)) => return Ok((stream, named)),
             Ok(Err(HandshakeError::NothingSent)) => return Err(NotOpened::Closed),
             Ok(Err(error)) => error.to_string(),

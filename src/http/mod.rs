@@ -6,6 +6,7 @@ pub mod body;
 pub mod body_memory;
 pub mod chunk_framing;
 pub mod chunked;
+pub mod closing;
 pub mod connection;
 pub mod head;
 pub mod listener;

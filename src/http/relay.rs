@@ -66,7 +66,7 @@ pub enum RelayError {
 
 impl Relay<'_> {
     /// Sends the request and streams the answer back; returns its status. `answered` is called when
-    /// its header is there.
+    /// its header is there, and has the say on what becomes of the connection.
     ///
     /// # Errors
     /// See [`RelayError`].
@@ -74,7 +74,7 @@ impl Relay<'_> {
         &self,
         body: &mut SessionBody<'_>,
         upload: Upload<'_>,
-        answered: impl FnOnce(),
+        answered: impl FnOnce(&mut ServerSession),
     ) -> Result<u16, RelayError> {
         let framing = match &upload {
             Upload::Whole(bytes) => Framing::Length(bytes.len() as u64),
@@ -84,7 +84,7 @@ impl Relay<'_> {
         let mut exchange = begun.await.map_err(|error| RelayError::Refused(rejection_of(error)))?;
         let mut uploading = self.begin_upload(&mut exchange, body, &upload, framing).await?;
         let header = self.converse(&mut exchange, body, &mut uploading).await?;
-        answered();
+        answered(body.session());
         let status = header.status.as_u16();
         let switched = header.status == StatusCode::SWITCHING_PROTOCOLS;
         let header = self.for_client(header, body.session());

@@ -1,6 +1,7 @@
 //! From a request to its answer: what the ingress decides is answered here, by us or by the app.
 
 use http::{HeaderName, HeaderValue, Method};
+use pingora_core::protocols::http::ServerSession;
 
 use super::admin::AdminState;
 use super::answer::Answer;
@@ -98,7 +99,10 @@ impl<'r> Request<'r> {
         let Head { method, target, id: request_id, .. } = *self.head;
         let tunnel_idle = self.live.limits.idle_timeout;
         let relay = Relay { upstream, method, target, headers, request_id, tunnel_idle };
-        let answered = || {
+        let answered = |session: &mut ServerSession| {
+            if self.admin.drain.has_begun() {
+                session.set_keepalive(None);
+            }
             #[allow(clippy::cast_precision_loss, reason = "for a histogram")]
             let took_s = (self.clock.uptime_us() - begun_us) as f64 / 1e6;
             if let Some(route) = route {

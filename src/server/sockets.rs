@@ -32,6 +32,8 @@ pub(super) struct PublicSocket {
     pub(super) settings: Listener,
     /// Its file, if it is ours to remove.
     pub(super) file: Option<SocketFile>,
+    /// Whether it is another's, who keeps it open for the next process.
+    pub(super) is_passed: bool,
 }
 
 /// Listening sockets that the parent, systemd as a rule, has opened (`LISTEN_FDS`).
@@ -98,7 +100,7 @@ fn adopt(bound: Bound, settings: Option<&Listener>) -> Result<PublicSocket, Serv
         }
     };
     let settings = settings.cloned().unwrap_or_else(|| Listener::plain(address.clone()));
-    Ok(PublicSocket { bound, address, settings, file: None })
+    Ok(PublicSocket { bound, address, settings, file: None, is_passed: true })
 }
 
 fn bind(settings: &Listener) -> Result<PublicSocket, ServerError> {
@@ -107,12 +109,12 @@ fn bind(settings: &Listener) -> Result<PublicSocket, ServerError> {
         ListenAddress::Tcp(address) => {
             let listener = bind_tcp(*address)?;
             let address = ListenAddress::Tcp(local_addr(&listener)?);
-            Ok(PublicSocket { bound: Bound::Tcp(listener), address, settings, file: None })
+            Ok(PublicSocket { bound: Bound::Tcp(listener), address, settings, file: None, is_passed: false })
         }
         ListenAddress::Unix(path) => {
             let (listener, file) = bind_unix(path, settings.socket_mode)?;
             let address = settings.address.clone();
-            Ok(PublicSocket { bound: Bound::Unix(listener), address, settings, file: Some(file) })
+            Ok(PublicSocket { bound: Bound::Unix(listener), address, settings, file: Some(file), is_passed: false })
         }
     }
 }

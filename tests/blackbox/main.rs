@@ -42,4 +42,5 @@ mod sign;
 mod smuggling;
 mod sockets;
 mod startup;
+mod stop;
 mod tls;

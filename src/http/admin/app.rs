@@ -20,6 +20,7 @@ use super::request::Call;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Who may use the API over this listener.
+#[derive(Clone)]
 pub enum Access {
     /// Whoever can connect: the socket's mode decides.
     Open,
@@ -45,6 +46,7 @@ impl Access {
 }
 
 /// One admin listener.
+#[derive(Clone)]
 pub struct AdminApp {
     /// What it shows.
     pub state: Arc<AdminState>,

@@ -33,6 +33,11 @@ impl Drain {
         self.refusing.load(Ordering::Acquire)
     }
 
+    /// Whether it is on its way out of service.
+    pub fn has_begun(&self) -> bool {
+        self.begun.get().is_some()
+    }
+
     /// Not ready from now on; returns when the delay, which begins with the first call, is over.
     pub async fn leave(&self, readiness: &watch::Sender<Readiness>) {
         let mut first = false;
@@ -68,7 +73,7 @@ mod tests {
         assert_eq!(*readiness.borrow(), Readiness::Draining);
         drain.leave(&readiness).await;
         assert_eq!(begun.elapsed(), Duration::from_secs(10), "counted from the first call");
-        assert!(!drain.refuses());
+        assert!(drain.has_begun() && !drain.refuses());
         drain.refuse();
         assert!(drain.refuses() && drain.refusing().load(Ordering::Acquire));
     }

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -97,13 +98,31 @@ impl TlsStream {
     ///
     /// With TLS 1.3 a server that refuses the client's certificate says so only afterwards: to the
     /// first read.
-    pub fn handshake(
+    pub fn handshake(socket: TcpStream, config: Arc<ClientConfig>, server_name: &str) -> std::io::Result<TlsStream> {
+        let name = ServerName::try_from(server_name.to_owned()).unwrap();
+        let session = ClientConnection::new(config, name).map_err(std::io::Error::other)?;
+        TlsStream::finish(socket, session)
+    }
+
+    /// The same; `halfway` is called when half of the first message is sent.
+    pub fn handshake_in_halves(
         mut socket: TcpStream,
         config: Arc<ClientConfig>,
         server_name: &str,
+        halfway: impl FnOnce(),
     ) -> std::io::Result<TlsStream> {
         let name = ServerName::try_from(server_name.to_owned()).unwrap();
         let mut session = ClientConnection::new(config, name).map_err(std::io::Error::other)?;
+        let mut hello = Vec::new();
+        session.write_tls(&mut hello)?;
+        let (first, second) = hello.split_at(hello.len() / 2);
+        socket.write_all(first)?;
+        halfway();
+        socket.write_all(second)?;
+        TlsStream::finish(socket, session)
+    }
+
+    fn finish(mut socket: TcpStream, mut session: ClientConnection) -> std::io::Result<TlsStream> {
         while session.is_handshaking() {
             session.complete_io(&mut socket)?;
         }
@@ -175,5 +194,9 @@ impl Duplex for TlsStream {
             Ok(())
         });
         let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }

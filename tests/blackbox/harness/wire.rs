@@ -2,11 +2,14 @@
 
 use std::io::{ErrorKind, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use rustls::ClientConfig;
 use serde_json::Value;
 
@@ -53,6 +56,14 @@ impl Request {
     pub fn target(mut self, target: impl Into<String>) -> Request {
         self.target = target.into();
         self
+    }
+
+    /// As an older client writes it, which has to ask for a connection that stays.
+    pub fn bytes_of_http_1_0(self) -> Vec<u8> {
+        let mut bytes = self.header("Connection", "keep-alive").bytes();
+        let version = find(&bytes, b"HTTP/1.1").unwrap() + b"HTTP/1.".len();
+        bytes[version] = b'0';
+        bytes
     }
 
     /// Adds a field behind the others.
@@ -173,6 +184,7 @@ pub struct Wire {
 pub trait Duplex: Read + std::io::Write + Send {
     fn twin(&self) -> Box<dyn Duplex>;
     fn end_of_sending(&self);
+    fn socket(&self) -> BorrowedFd<'_>;
 }
 
 impl Duplex for TcpStream {
@@ -182,6 +194,9 @@ impl Duplex for TcpStream {
     fn end_of_sending(&self) {
         let _ = self.shutdown(std::net::Shutdown::Write);
     }
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
 }
 
 impl Duplex for UnixStream {
@@ -190,6 +205,9 @@ impl Duplex for UnixStream {
     }
     fn end_of_sending(&self) {
         let _ = self.shutdown(std::net::Shutdown::Write);
+    }
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.as_fd()
     }
 }
 
@@ -226,10 +244,27 @@ impl Wire {
         Ok(Wire { stream: Box::new(stream), unread: Vec::new() })
     }
 
-    pub fn connect_unix(path: &Path) -> Wire {
-        let stream = UnixStream::connect(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    /// The same; `halfway` is called when half of the first message is sent.
+    pub fn connect_tls_in_halves(address: SocketAddr, ca_pem: &str, server_name: &str, halfway: impl FnOnce()) -> Wire {
+        let (socket, config) = (open(address).unwrap(), Arc::new(client_config(ca_pem)));
+        let stream = TlsStream::handshake_in_halves(socket, config, server_name, halfway).unwrap();
         Wire { stream: Box::new(stream), unread: Vec::new() }
+    }
+
+    pub fn connect_unix(path: &Path) -> Wire {
+        Wire::try_connect_unix(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    pub fn try_connect_unix(path: &Path) -> std::io::Result<Wire> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        Ok(Wire { stream: Box::new(stream), unread: Vec::new() })
+    }
+
+    /// Whether the other side has said something that has not been read, its end included.
+    pub fn has_news(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        !self.unread.is_empty() || recv(self.stream.socket(), &mut [0u8], flags) != Err(Errno::AGAIN)
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
