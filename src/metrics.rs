@@ -81,7 +81,7 @@ pub struct Metrics {
     /// Events that an earlier run has left.
     pub recovered_events: IntGauge,
     /// Bound of the buffer.
-    pub capacity_bytes: IntGauge,
+    capacity_bytes: IntGauge,
     /// Panics caught at a task's edge.
     pub panics: IntCounter,
     /// Reloads that took effect.
@@ -402,7 +402,10 @@ impl Metrics {
             buffer_errors_failed: errors.with_label_values(&["failed"]),
             buffer_errors_damaged: errors.with_label_values(&["damaged"]),
             recovered_events: add.gauge("buffer_recovered_events", "Undelivered events that the last start found.")?,
-            capacity_bytes: add.gauge("buffer_capacity_bytes", "Bound of the buffer, buffer.max_bytes.")?,
+            capacity_bytes: add.gauge(
+                "buffer_capacity_bytes",
+                "Most that the buffer may take: buffer.max_bytes, or what the file system gives if that is less.",
+            )?,
             panics: add.counter("process_panics_total", "Panics; each costs one connection or attempt.")?,
             buffer_events: State::ALL.map(|state| events.with_label_values(&[state.name()])),
             buffer_bytes: add.gauge("buffer_bytes", "Used pages and write-ahead log.")?,
@@ -454,6 +457,7 @@ impl Metrics {
             gauge.set(signed(count));
         }
         self.buffer_bytes.set(signed(stats.used_bytes));
+        self.capacity_bytes.set(signed(stats.capacity_bytes));
         #[allow(clippy::cast_precision_loss, reason = "milliseconds of this century fit a double")]
         {
             self.oldest_pending_s.set(stats.oldest_pending_unix_ms.map_or(0.0, |ms| ms as f64 / 1000.0));

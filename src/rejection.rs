@@ -51,7 +51,7 @@ pub enum Rejection {
     UpstreamFailed,
     /// The app did not answer in time (modes that pass its answer on).
     UpstreamTimeout,
-    /// The buffer is at `max_bytes`, or the disk is near its end.
+    /// The buffer has no room for events of this route, or the disk is near its end.
     BufferFull,
     /// The disk refused or failed: what was not answered 200 may or may not be stored.
     BufferFailed,
@@ -205,7 +205,9 @@ impl Rejection {
             Rejection::HeadersTooLarge => "the header is beyond limits.header_bytes or limits.header_count",
             Rejection::UpstreamFailed => "the app could not be reached or broke off its answer (upstream.url)",
             Rejection::UpstreamTimeout => "the app did not answer within upstream.timeout",
-            Rejection::BufferFull => "the buffer is at max_bytes or the disk is nearly full: is the app taking events?",
+            Rejection::BufferFull => {
+                "the buffer has no room for this route, or the disk is nearly full: is the app taking events?"
+            }
             Rejection::BufferFailed => "the data directory could not be written: see the error before this line",
             Rejection::Draining => "shutting down",
             Rejection::Overloaded => "more at once than the limits allow, or the disk is too slow",

@@ -158,7 +158,6 @@ impl Server {
         let connections_max = open_files::raise(config.limits.connections);
         let metrics = Arc::new(new_metrics(&config)?);
         count_panics(&metrics);
-        metrics.capacity_bytes.set(i64::try_from(config.buffer.max_bytes).unwrap_or(i64::MAX));
         metrics.last_reload_success_s.set(clock.unix_ms() / 1000);
         let upstreams = Upstreams::of(&config, &Upstreams::default())?;
         let admin_state = Arc::new(AdminState {
@@ -189,15 +188,9 @@ impl Server {
             false => None,
         };
         if let Some(storage) = &storage {
-            let capacity_bytes = config.buffer.max_bytes;
             let durability = storage.durability.level.name();
             let committer = storage.committer.clone();
-            let _ = admin_state.buffer.set(BufferView {
-                committer,
-                durability,
-                capacity_bytes,
-                run_base: storage.recovery.run_base,
-            });
+            let _ = admin_state.buffer.set(BufferView { committer, durability, run_base: storage.recovery.run_base });
             storage.deliver(&config, &upstreams);
         }
         if let Some(socket) = admin_socket(&config, storage.is_some())? {

@@ -3,8 +3,8 @@
 //!
 //! `cargo bench --bench end_to_end -- [section…]` runs these sections, or all. Results are kept in
 //! `target/end_to_end/`; with `HOOKWARD_BENCH_REPORT=1` tables and plots of `docs/` are made of them.
-//! `HOOKWARD_BENCH_SCALE=0.1` runs with a tenth of the events, to see whether it works. `compare` is a section
-//! only for who asks.
+//! `HOOKWARD_BENCH_SCALE=0.1` runs with a tenth of the events, to see whether it works. `compare` and `full`
+//! are sections only for who asks.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -19,6 +19,7 @@
 mod app;
 mod compare;
 mod drain;
+mod full;
 mod http_bytes;
 mod machine;
 mod nginx;
@@ -52,7 +53,7 @@ const SECTIONS: [Section; 6] = [
     ("connections", scale::connections),
     ("drain", drain::run),
 ];
-const ON_REQUEST: [Section; 1] = [("compare", compare::run)];
+const ON_REQUEST: [Section; 2] = [("compare", compare::run), ("full", full::run)];
 
 fn main() {
     // cargo adds `--bench`.
@@ -74,7 +75,7 @@ fn main() {
             machine::measure(&mut telnyx, &Routes::new(1), &cpus, command.trim_end_matches([' ', '-']).to_owned());
         println!("{}", report::base(&base));
         let binary = rig::hookward::BINARY.into();
-        let mut bench = Bench { stage: Stage::new(), telnyx, cpus, base, scale, binary };
+        let mut bench = Bench { stage: Stage::new(), telnyx, cpus, base, scale, binary, buffer_max_bytes: 16 << 30 };
         for (name, run) in sections() {
             let by_default = wanted.is_empty() && SECTIONS.iter().any(|(section, _)| section == name);
             if by_default || wanted.iter().any(|section| section == name) {

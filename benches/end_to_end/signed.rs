@@ -145,11 +145,16 @@ impl Telnyx {
 
     /// The whole request.
     pub fn write(&self, batch: &Batch, index: usize, routes: &Routes, into: &mut Vec<u8>) {
+        self.write_to(&routes.paths[batch.events[index].route], batch, index, into);
+    }
+
+    /// The same to another path with the same key.
+    pub fn write_to(&self, path: &str, batch: &Batch, index: usize, into: &mut Vec<u8>) {
         let event = &batch.events[index];
         let template = self.template(event.number);
         into.clear();
         into.extend_from_slice(b"POST ");
-        into.extend_from_slice(routes.paths[event.route].as_bytes());
+        into.extend_from_slice(path.as_bytes());
         let start = into.len();
         into.extend_from_slice(&template.bytes);
         let rest = &mut into[start..];

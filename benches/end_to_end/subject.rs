@@ -33,6 +33,8 @@ pub struct Bench {
     pub scale: f64,
     /// The hookward that is started.
     pub binary: PathBuf,
+    /// Bound of its buffer.
+    pub buffer_max_bytes: u64,
 }
 
 impl Bench {
@@ -94,7 +96,8 @@ impl Subject {
         let server = match kind {
             Kind::Hookward { mode } => {
                 let file = dir.path().join("hookward.yaml");
-                std::fs::write(&file, config(mode, routes, app, bench.stage.held_app.address())).unwrap();
+                let text = config(mode, routes, app, bench.stage.held_app.address(), bench.buffer_max_bytes);
+                std::fs::write(&file, text).unwrap();
                 let arguments = ["--config", file.to_str().unwrap()];
                 Server::Hookward(Hookward::start_build(&bench.binary, dir.path(), &arguments, cpus))
             }
@@ -253,8 +256,8 @@ impl Taken {
 }
 
 /// Every route on one app, and one more, `held`, on the app that takes nothing.
-fn config(mode: &str, routes: &Routes, app: SocketAddr, held_app: SocketAddr) -> String {
-    let mut text = format!("upstream: {{ url: 'http://{app}' }}\nbuffer: {{ max_bytes: 16GiB }}\nroutes:\n");
+fn config(mode: &str, routes: &Routes, app: SocketAddr, held_app: SocketAddr, max_bytes: u64) -> String {
+    let mut text = format!("upstream: {{ url: 'http://{app}' }}\nbuffer: {{ max_bytes: {max_bytes} }}\nroutes:\n");
     let mut route = |name: &str, path: &str, mode: &str, public: &str, rest: &str| {
         writeln!(text, "  - name: {name}\n    path: {path}\n    mode: {mode}\n    ip_allowlist: {{ mode: off }}")
             .unwrap();

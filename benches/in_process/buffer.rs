@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use hookward::buffer::capacity::{MaxBytes, Reserve};
 use hookward::buffer::committer::{Committer, Handover};
 use hookward::buffer::event::{Attempt, Claimed, Fingerprint, NewEvent, Outcome, Seq, Settlement};
 use hookward::buffer::sqlite::{Settings, SqliteBuffer};
@@ -20,7 +21,8 @@ const NOW: RunMs = RunMs(500);
 
 fn settings() -> Settings {
     Settings {
-        max_bytes: 1 << 30,
+        max_bytes: MaxBytes::Fixed(1 << 30),
+        reserve: Reserve::Percent(10),
         dedupe_entries: 1_000_000,
         tombstone_keep: DAY,
         dead_letter_keep: 14 * DAY,

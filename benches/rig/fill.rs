@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hookward::buffer::capacity::{MaxBytes, Reserve};
 use hookward::buffer::event::{DeliveryId, Event, EventHead, Fingerprint, NewEvent, Outcome, Seq, Settlement};
 use hookward::buffer::sqlite::{Settings, SqliteBuffer};
 use hookward::buffer::{Append, Appended, Buffer as _, Work};
@@ -24,7 +25,8 @@ pub struct Filling<'a> {
 /// Events whose bodies are made by `body`.
 pub fn fill(dir: &Path, filling: &Filling<'_>, body: impl Fn(u64) -> Vec<u8>) {
     let settings = Settings {
-        max_bytes: 16 << 30,
+        max_bytes: MaxBytes::Fixed(16 << 30),
+        reserve: Reserve::Percent(10),
         dedupe_entries: 1_000_000,
         tombstone_keep: DAY,
         dead_letter_keep: 14 * DAY,

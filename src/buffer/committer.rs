@@ -149,6 +149,7 @@ enum Message {
         limit: ClaimLimit,
         answer: oneshot::Sender<Claims>,
     },
+    Routes(Vec<Arc<str>>),
     Operator(Request),
     Close {
         answer: oneshot::Sender<()>,
@@ -252,6 +253,7 @@ impl Committer {
             clock,
             run_base,
             metrics,
+            routes: Vec::new(),
             settlements: Vec::new(),
             settling_since: None,
             last_append: now,
@@ -317,6 +319,11 @@ impl Committer {
         }
     }
 
+    /// These routes take events from now on, and share the room.
+    pub fn share_among(&self, routes: Vec<Arc<str>>) {
+        let _ = self.messages.send(Message::Routes(routes));
+    }
+
     /// Takes events of a route that are due.
     pub async fn claim(&self, route: Arc<str>, limit: ClaimLimit) -> Claims {
         let (answer, waiter) = oneshot::channel();
@@ -376,6 +383,8 @@ struct Owner {
     clock: Arc<dyn Clock>,
     run_base: RunMs,
     metrics: Arc<Metrics>,
+    /// Routes that take events.
+    routes: Vec<Arc<str>>,
     settlements: Vec<Settlement>,
     settling_since: Option<RunMs>,
     last_append: RunMs,
@@ -470,7 +479,8 @@ impl Owner {
     fn reopen_when_due(&mut self, now: RunMs) {
         let Some(failure) = self.failure.as_mut().filter(|failure| now >= failure.reopen_at) else { return };
         match (self.reopen)(&failure.handed_out) {
-            Ok(engine) => {
+            Ok(mut engine) => {
+                engine.share_among(&self.routes);
                 self.engine = Some(engine);
                 self.failure = None;
                 tracing::info!("the buffer has been opened again and takes events");
@@ -564,6 +574,12 @@ impl Owner {
                 gathered.waiting.push(Waiting { answer, reserved: claim.then_some(memory) });
             }
             Message::Completions => {}
+            Message::Routes(routes) => {
+                if let Some(engine) = &mut self.engine {
+                    engine.share_among(&routes);
+                }
+                self.routes = routes;
+            }
             Message::Operator(request) => gathered.requests.push(request),
             Message::Claim { route, limit, answer } => gathered.claims.push((route, limit, answer)),
             Message::Close { answer } => gathered.close = Some(answer),

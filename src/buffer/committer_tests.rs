@@ -63,6 +63,8 @@ impl Buffer for Engine {
             .collect())
     }
 
+    fn share_among(&mut self, _: &[Arc<str>]) {}
+
     fn claim(&mut self, _: &str, _: ClaimLimit, _: RunMs) -> Result<Claims, BufferError> {
         Ok(Claims::default())
     }
@@ -342,7 +344,8 @@ const DAY_S: u64 = 86_400;
 /// The real engine on this clock, with a keep of 14 days for dead letters.
 fn start_engine(dir: &std::path::Path, clock: &Arc<ManualClock>, metrics: &Arc<Metrics>) -> Committer {
     let settings = crate::buffer::sqlite::Settings {
-        max_bytes: 1 << 30,
+        max_bytes: crate::buffer::capacity::MaxBytes::Fixed(1 << 30),
+        reserve: crate::buffer::capacity::Reserve::Percent(10),
         dedupe_entries: 1_000,
         tombstone_keep: Duration::from_secs(DAY_S),
         dead_letter_keep: Duration::from_secs(14 * DAY_S),

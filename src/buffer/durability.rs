@@ -141,12 +141,17 @@ impl Space {
         Ok(Space { free_bytes: stat.f_bavail * stat.f_frsize, total_bytes: stat.f_blocks * stat.f_frsize })
     }
 
-    /// Whether so little is left that new events are refused, so that completions and everybody
-    /// else on this disk can go on: 5 %, at least 64 MB, at most 1 GiB.
-    pub fn is_low(self) -> bool {
+    /// What stays free, so that completions and everybody else on this disk can go on: 5 %, at least
+    /// 64 MB, at most 1 GiB.
+    pub fn floor_bytes(self) -> u64 {
         const FLOOR_MIN_BYTES: u64 = 64_000_000;
         const FLOOR_MAX_BYTES: u64 = 1 << 30;
-        self.free_bytes < (self.total_bytes / 20).clamp(FLOOR_MIN_BYTES, FLOOR_MAX_BYTES)
+        (self.total_bytes / 20).clamp(FLOOR_MIN_BYTES, FLOOR_MAX_BYTES)
+    }
+
+    /// Whether so little is left that new events are refused.
+    pub fn is_low(self) -> bool {
+        self.free_bytes < self.floor_bytes()
     }
 }
 

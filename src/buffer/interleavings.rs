@@ -159,6 +159,8 @@ impl Buffer for Engine {
         if ends == 0 { Err(BufferError::Failed("disk".into())) } else { Ok(appended) }
     }
 
+    fn share_among(&mut self, _: &[Arc<str>]) {}
+
     fn claim(&mut self, _: &str, _: ClaimLimit, _: RunMs) -> Result<Claims, BufferError> {
         Ok(Claims::default())
     }

@@ -18,6 +18,7 @@
 //! when repeated. Writes may tear at any byte; what was synced stays unless the medium damages it,
 //! which the checksums find.
 
+pub mod capacity;
 pub mod committer;
 #[cfg(test)]
 mod committer_tests;
@@ -121,6 +122,8 @@ pub struct Stats {
     pub events: [u64; State::ALL.len()],
     /// Used pages and WAL, bytes.
     pub used_bytes: u64,
+    /// Most that it may take now: what is configured, or what the file system gives if that is less.
+    pub capacity_bytes: u64,
     /// Ids that are remembered.
     pub dedupe_entries: u64,
     /// How far back ids are remembered now, milliseconds of running time.
@@ -196,6 +199,10 @@ pub trait Buffer: Send {
     /// # Errors
     /// The whole group then has an unknown outcome (see [`BufferError`]).
     fn commit(&mut self, work: &Work, now: RunMs) -> Result<Vec<Appended>, BufferError>;
+
+    /// These routes take events from now on, and each leaves a reserve to the others. Until it is told, one
+    /// route may take all the room there is.
+    fn share_among(&mut self, routes: &[Arc<str>]);
 
     /// Hands out events of a route that are due. They stay with the caller until settled, or until
     /// the engine is opened again.

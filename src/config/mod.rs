@@ -246,14 +246,17 @@ pub use crate::http::connection::Limits;
 /// The buffer's bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Buffer {
-    /// Used pages and WAL, bytes.
-    pub max_bytes: u64,
+    /// Used pages and WAL.
+    pub max_bytes: MaxBytes,
+    /// What one route leaves of that to the others.
+    pub reserve: Reserve,
     /// What must outlive what; less refuses to start.
     pub require: Durability,
     /// Event ids that are remembered at most.
     pub dedupe_entries: usize,
 }
 
+pub use crate::buffer::capacity::{MaxBytes, Reserve};
 pub use crate::buffer::durability::Durability;
 
 /// Retries and what follows them.

@@ -70,8 +70,6 @@ pub struct BufferView {
     pub committer: Committer,
     /// `volume`, `pod` or `process`.
     pub durability: &'static str,
-    /// Bound, bytes.
-    pub capacity_bytes: u64,
     /// What earlier runs have added up to.
     pub run_base: RunMs,
 }
@@ -146,7 +144,7 @@ impl AdminState {
                 "pending": stats.of(State::Pending),
                 "dead": stats.of(State::Dead),
                 "bytes": stats.used_bytes,
-                "capacity_bytes": view.capacity_bytes,
+                "capacity_bytes": stats.capacity_bytes,
                 "oldest_pending_age_s": age_s,
             })
         });

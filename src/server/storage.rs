@@ -101,6 +101,7 @@ impl Storage {
                 routes.push(route.name.clone());
             }
         }
+        self.committer.share_among(routes.clone());
         let default = config.default_upstream.as_ref().and_then(|settings| upstreams.find(settings));
         let mut left_behind = self.forwarder.lanes();
         left_behind.extend(self.recovery.routes.iter().cloned());
@@ -218,6 +219,7 @@ async fn take_data_dir(config: &Config) -> Result<(InstanceLock, durability::Fou
 fn engine_settings(config: &Config) -> Settings {
     Settings {
         max_bytes: config.buffer.max_bytes,
+        reserve: config.buffer.reserve,
         dedupe_entries: config.buffer.dedupe_entries,
         tombstone_keep: longest_window(config),
         dead_letter_keep: config.delivery.dead_letter_keep,

@@ -21,6 +21,7 @@ mod duplicate;
 mod events_api;
 mod events_cli;
 mod explain;
+mod full_buffer;
 mod gateway;
 #[allow(dead_code, reason = "shared with the fault tests")]
 mod harness;

@@ -88,6 +88,7 @@ class Guards(unittest.TestCase):
             (minimal, {"storage": {"size": "64Mi"}}, "too small"),
             (minimal, {"config": {"buffer": {"max_bytes": "1.7GiB"}}}, "80 %"),
             (minimal, {"storage": {"type": "ephemeral", "size": "1Gi"}, "config": {"buffer": {"max_bytes": "1GiB"}}}, "80 %"),
+            (minimal, {"storage": {"type": "ephemeral"}, "config": {"buffer": {"max_bytes": "auto"}}}, "the node's disk"),
             (minimal, {"storage": {"type": "ephemeral", "existingClaim": "x"}}, "storage.type claim only"),
             (minimal, {"storage": {"existingClaim": "x"}, "replicas": 2}, "one volume is for one Pod"),
             (minimal, {"listen": {"port": 9090}}, "must differ"),
@@ -130,6 +131,7 @@ class Guards(unittest.TestCase):
     def test_just_inside_the_bounds_is_taken(self):
         for values in [
             {"config": {"buffer": {"max_bytes": "1.6GiB"}}},
+            {"config": {"buffer": {"max_bytes": "auto"}}},
             {"terminationGracePeriodSeconds": 40},
             {"storage": {"size": "128Mi"}},
             {"keys": [], "extraEnv": [{"name": "TELNYX_PUBLIC_KEY", "value": kit.PUBLIC_KEY}]},

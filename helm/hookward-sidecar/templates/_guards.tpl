@@ -10,7 +10,11 @@
 {{- fail (printf "storage.size: %s is too small for a buffer; write 128Mi or more" $values.storage.size) -}}
 {{- end -}}
 {{- $buffer := default dict $config.buffer -}}
-{{- if $buffer.max_bytes -}}
+{{- if eq (toString $buffer.max_bytes) "auto" -}}
+{{- if ne $values.storage.type "claim" -}}
+{{- fail "config.buffer.max_bytes: auto is 80 % of the node's disk where storage is an emptyDir, and one that outgrows its limit gets its Pod evicted; leave it out, which is 80 % of storage.size" -}}
+{{- end -}}
+{{- else if $buffer.max_bytes -}}
 {{- if gt (include "hookward-sidecar.bytes" $buffer.max_bytes | int64) (include "hookward-sidecar.cap-bytes" . | int64) -}}
 {{- fail (printf "config.buffer.max_bytes: %v is more than 80 %% of storage.size (%s): an emptyDir that outgrows its limit gets its Pod evicted, a full claim fails writes; lower it, or raise storage.size" $buffer.max_bytes $values.storage.size) -}}
 {{- end -}}

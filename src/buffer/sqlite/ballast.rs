@@ -13,7 +13,7 @@ use crate::buffer::durability::Space;
 /// The file within the data directory.
 pub(super) const BALLAST_FILE: &str = "ballast";
 /// Its size: measured, 16 MB on a full 160 MB ext4 let 60,736 completions through.
-const BALLAST_BYTES: u64 = 16 << 20;
+pub(super) const BALLAST_BYTES: u64 = 16 << 20;
 /// It is made only where this many times its size is free.
 const FREE_TIMES: u64 = 8;
 /// Written at once.

@@ -10,12 +10,14 @@
 
 mod ballast;
 mod event_row;
+mod give_way;
 mod lanes;
 mod lock;
 mod notes;
 mod operator;
 mod purge;
 mod recovery;
+mod room;
 mod rows;
 mod schema;
 mod statements;
@@ -33,6 +35,7 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 use thiserror::Error;
 
+use super::capacity::{Capacity, MaxBytes, Reserve};
 use super::durability::{Space, sync_names_in};
 use super::event::{Fingerprint, NewEvent, Outcome, Seq, Settlement, State};
 use super::index::Index;
@@ -41,17 +44,23 @@ use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Recovery,
 use crate::clock::RunMs;
 use crate::faults::failpoint;
 use ballast::Ballast;
+use give_way::GiveWay;
 use lanes::{InFlight, Lanes};
 pub use lock::InstanceLock;
 use purge::Sweep;
+use room::{Added, Fill, Room, Wanted};
 use statements::Statements;
 
 /// The database within the data directory.
 pub const DATABASE_FILE: &str = "hookward.db";
+/// Its log.
+const LOG_FILE: &str = "hookward.db-wal";
 /// WAL size at which it is written back: it bounds what one bad bit can take along.
 const CHECKPOINT_WAL_BYTES: u64 = 8 << 20;
 /// Running time between looks at the free space.
 const SPACE_CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Running time between looks at how much the file system gives.
+const CAPACITY_CHECK_EVERY: Duration = Duration::from_secs(60);
 /// Running time between notes of the running time.
 const RUN_NOTE_EVERY: Duration = Duration::from_secs(1);
 /// Running time between such notes while nothing else is written.
@@ -67,6 +76,8 @@ const VACUUM_BUSY_FREE_PAGES: u64 = 1_024;
 const BALLAST_AFTER: Duration = Duration::from_secs(10);
 /// Smallest bound of the buffer that has a ballast.
 const BALLAST_MIN_BUFFER_BYTES: u64 = 128 << 20;
+/// Room that a row without a body takes, about.
+const TOMBSTONE_BYTES: u64 = 120;
 /// Bodies that cannot be deleted, at most, before the whole database is given up.
 const STUCK_BODIES_MAX: usize = 1_000;
 /// Events are added up until then; counting pages costs a commit of one event a tenth.
@@ -77,8 +88,10 @@ const OLDEST_SCAN_ROWS: u32 = 2_000;
 /// Bounds of the engine.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Used pages and WAL, bytes.
-    pub max_bytes: u64,
+    /// Used pages and WAL.
+    pub max_bytes: MaxBytes,
+    /// What one route leaves of that to the others.
+    pub reserve: Reserve,
     /// Ids that are remembered at most.
     pub dedupe_entries: usize,
     /// Longest duplicate window of any route: how long tombstones stay.
@@ -199,6 +212,7 @@ pub struct SqliteBuffer {
     lanes: Lanes,
     counts: Counts,
     sweep: Sweep,
+    give_way: GiveWay,
     log: Arc<Log>,
     used_pages: u64,
     free_pages: u64,
@@ -216,6 +230,8 @@ pub struct SqliteBuffer {
     missed: i64,
     space_low: bool,
     space_checked: Option<RunMs>,
+    capacity: Capacity,
+    capacity_checked: Option<RunMs>,
     run_noted: RunMs,
     /// No pending event is older than this one.
     oldest_pending: Seq,
@@ -241,28 +257,34 @@ struct Log {
 #[derive(Default)]
 struct Counts {
     events: [u64; State::ALL.len()],
-    /// Bytes of events that have a claim to their room: pending, dead, quarantined.
-    live_bytes: u64,
-    /// Of these, of events that were let pass unverified.
-    unverified_bytes: u64,
+    room: Room,
+    /// Bodies of delivered events that are kept for a while, bytes.
+    kept_bytes: u64,
     quarantined: u64,
 }
 
 impl Counts {
-    fn add(&mut self, state: State, bytes: u64, verified: bool) {
+    fn add(&mut self, state: State, route: &str, bytes: u64, verified: bool) {
         self.events[state as usize] += 1;
         if holds_room(state) {
-            self.live_bytes += bytes;
-            self.unverified_bytes += if verified { 0 } else { bytes };
+            self.room.add(route, bytes, verified);
         }
     }
 
-    fn remove(&mut self, state: State, bytes: u64, verified: bool) {
+    fn remove(&mut self, state: State, route: &str, bytes: u64, verified: bool) {
         self.events[state as usize] = self.events[state as usize].saturating_sub(1);
         if holds_room(state) {
-            self.live_bytes = self.live_bytes.saturating_sub(bytes);
-            self.unverified_bytes = self.unverified_bytes.saturating_sub(if verified { 0 } else { bytes });
+            self.room.remove(route, bytes, verified);
         }
+    }
+
+    /// What may be dropped before its time, about.
+    fn yielding_bytes(&self) -> u64 {
+        self.tombstones() * TOMBSTONE_BYTES + self.kept_bytes
+    }
+
+    fn tombstones(&self) -> u64 {
+        self.events[State::Delivered as usize] + self.events[State::Discarded as usize]
     }
 }
 
@@ -321,9 +343,12 @@ impl SqliteBuffer {
             dir: dir.to_owned(),
             index: Index::new(settings.dedupe_entries),
             lanes: Lanes::new(settings.in_order),
+            capacity: Capacity::of(settings.max_bytes, None, 0, 0),
+            capacity_checked: None,
             settings,
             counts: Counts::default(),
             sweep: Sweep::default(),
+            give_way: GiveWay::default(),
             log,
             used_pages: 0,
             free_pages: 0,
@@ -355,6 +380,7 @@ impl SqliteBuffer {
         // (`unixSync`): what is acknowledged from here on would be lost with the name.
         sync_names_in(dir).map_err(OpenError::io(&path))?;
         recovery.damage.extend(log_damage);
+        engine.look_at_space(recovery.run_base);
         Ok((engine, recovery))
     }
 
@@ -415,12 +441,17 @@ impl SqliteBuffer {
     }
 
     fn used_bytes(&self) -> u64 {
-        self.used_pages * schema::PAGE_BYTES + self.wal_bytes() + self.unmeasured_bytes
+        self.pages_bytes() + self.wal_bytes()
+    }
+
+    /// Used pages, and what came since they were counted.
+    fn pages_bytes(&self) -> u64 {
+        self.used_pages * schema::PAGE_BYTES + self.unmeasured_bytes
     }
 
     /// WAL size at which it is written back, smaller under a small bound.
     fn checkpoint_at_bytes(&self) -> u64 {
-        CHECKPOINT_WAL_BYTES.min(self.settings.max_bytes / 8)
+        CHECKPOINT_WAL_BYTES.min(self.capacity.bytes() / 8).max(schema::WAL_FRAME_BYTES)
     }
 
     fn look_at_space(&mut self, now: RunMs) {
@@ -429,23 +460,59 @@ impl SqliteBuffer {
             // A kernel that cannot say is no reason to refuse; SQLITE_FULL still is.
             let space = Space::of(&self.dir).ok();
             self.space_low = space.is_some_and(Space::is_low);
-            let is_worth_it = self.settings.max_bytes >= BALLAST_MIN_BUFFER_BYTES;
-            if let Some(space) = space.filter(|_| is_worth_it && now.since(self.opened) >= BALLAST_AFTER) {
+            if self.capacity_checked.is_none_or(|at| now.since(at) >= CAPACITY_CHECK_EVERY) {
+                self.look_at_capacity(space);
+                self.capacity_checked = Some(now);
+            }
+            if let Some(space) = space.filter(|_| self.has_ballast() && now.since(self.opened) >= BALLAST_AFTER) {
                 self.ballast.keep(space);
             }
         }
     }
 
-    /// Whether there is room for an event. Pending and dead events have a claim to theirs;
-    /// tombstones and kept bodies give way before anything is refused.
-    fn has_room(&self, bytes: u64, verified: bool, added: &Added) -> bool {
-        const UNVERIFIED_SHARE: u64 = 10;
-        let live = self.counts.live_bytes + added.bytes + bytes;
-        let unverified = self.counts.unverified_bytes + added.unverified_bytes + bytes;
-        !self.space_low
-            && live <= self.settings.max_bytes
-            && (verified || unverified <= self.settings.max_bytes / UNVERIFIED_SHARE)
-            && (self.used_bytes() + added.bytes + bytes <= self.settings.max_bytes || self.sweep.can_give_way(self))
+    fn has_ballast(&self) -> bool {
+        self.capacity.configured_bytes >= BALLAST_MIN_BUFFER_BYTES
+    }
+
+    /// Works out how much it may take, and tells it at the start and when what limits it is another.
+    fn look_at_capacity(&mut self, space: Option<Space>) {
+        let size_of = |name: &str| self.dir.join(name).metadata().map_or(0, |file| file.len());
+        let own_bytes = [DATABASE_FILE, LOG_FILE, ballast::BALLAST_FILE].map(size_of).iter().sum();
+        let ballast_bytes = if self.has_ballast() { ballast::BALLAST_BYTES } else { 0 };
+        let before = self.capacity;
+        self.capacity = Capacity::of(self.settings.max_bytes, space, own_bytes, ballast_bytes);
+        let Capacity { configured_bytes, given_bytes } = self.capacity;
+        if self.capacity.is_limited() && !before.is_limited() {
+            tracing::warn!(
+                configured_bytes,
+                file_system_bytes = given_bytes,
+                "the file system gives less than buffer.max_bytes: senders get 503 at that; enlarge the volume, make room on it, or lower buffer.max_bytes"
+            );
+        } else if self.capacity_checked.is_none() || self.capacity.is_limited() != before.is_limited() {
+            tracing::info!(
+                configured_bytes,
+                file_system_bytes = given_bytes,
+                "the buffer's capacity is what is configured"
+            );
+        }
+    }
+
+    /// How full it is, without what gives way before anything is refused: tombstones and kept bodies.
+    fn fill(&self) -> Fill {
+        Fill {
+            capacity_bytes: self.capacity.bytes(),
+            reserve: self.settings.reserve,
+            pages_bytes: self.pages_bytes().saturating_sub(self.counts.yielding_bytes()),
+            log_bytes: self.checkpoint_at_bytes(),
+        }
+    }
+
+    /// Whether it is above the bound, and something may be dropped. Not while others have filled the disk, when
+    /// that would take ids without letting an event in.
+    fn room_is_to_be_made(&self) -> bool {
+        self.pages_bytes() + self.checkpoint_at_bytes() > self.capacity.bytes()
+            && self.counts.tombstones() > 0
+            && !self.space_low
     }
 
     /// What became of each, and the checksum of what was written.
@@ -456,7 +523,8 @@ impl SqliteBuffer {
         now: RunMs,
     ) -> Result<Vec<(Appended, u32)>, BufferError> {
         let mut appended: Vec<(Appended, u32)> = Vec::with_capacity(appends.len());
-        let mut added = Added::default();
+        let fill = self.fill();
+        let (mut added, mut stored) = (Added::default(), 0);
         let mut group: HashMap<Fingerprint, Seq> = HashMap::new();
         // Routes of which events of this group wait.
         let mut waiting: Vec<&str> = Vec::new();
@@ -468,20 +536,20 @@ impl SqliteBuffer {
                     continue;
                 }
             }
-            let (bytes, verified) = (append.event.stored_bytes(), append.event.event.is_verified());
-            if !self.has_room(bytes, verified, &added) {
+            let route = &*append.event.event.route;
+            let wanted =
+                Wanted { route, bytes: append.event.stored_bytes(), verified: append.event.event.is_verified() };
+            if self.space_low || !self.counts.room.has_room(wanted, fill, &added) {
                 appended.push((Appended::Full, 0));
                 continue;
             }
-            added.events += 1;
-            let seq = Seq(self.last_seq.0 + added.events);
+            stored += 1;
+            let seq = Seq(self.last_seq.0 + stored);
             let crc = self.insert(statements, append, seq, now)?;
-            added.bytes += bytes;
-            added.unverified_bytes += if verified { 0 } else { bytes };
+            added.add(wanted);
             if let Some((fingerprint, _)) = &append.event.dedupe {
                 group.insert(*fingerprint, seq);
             }
-            let route = &*append.event.event.route;
             let is_first = self.lanes.is_clear(route) && !waiting.contains(&route);
             let claimed = append.claim && (is_first || !self.settings.in_order);
             if !claimed && !waiting.contains(&route) {
@@ -502,7 +570,7 @@ impl SqliteBuffer {
             self.oldest_pending = seq;
             self.oldest_pending_unix_ms = Some(event.received_unix_ms);
         }
-        self.counts.add(State::Pending, bytes, verified);
+        self.counts.add(State::Pending, &event.route, bytes, verified);
         if let Some((fingerprint, _)) = dedupe {
             self.index.insert(*fingerprint, seq, now);
         }
@@ -531,10 +599,13 @@ impl SqliteBuffer {
             Outcome::Released => return self.lanes.retry(settlement.seq, RunMs(0)),
             Outcome::PutBack { due } => return self.lanes.retry(settlement.seq, *due),
         };
-        if let Some(InFlight { bytes, verified, .. }) = self.lanes.done(settlement.seq) {
+        if let Some(InFlight { route, bytes, verified, .. }) = self.lanes.done(settlement.seq) {
             self.pending_again.remove(&settlement.seq);
-            self.counts.remove(State::Pending, bytes, verified);
-            self.counts.add(state, bytes, verified);
+            self.counts.remove(State::Pending, &route, bytes, verified);
+            self.counts.add(state, &route, bytes, verified);
+            if state == State::Delivered && !self.settings.delivered_keep.is_zero() {
+                self.counts.kept_bytes += bytes;
+            }
         }
     }
 
@@ -607,14 +678,6 @@ impl SqliteBuffer {
     }
 }
 
-/// What the open transaction has added so far.
-#[derive(Default)]
-struct Added {
-    events: i64,
-    bytes: u64,
-    unverified_bytes: u64,
-}
-
 impl Buffer for SqliteBuffer {
     fn commit(&mut self, work: &Work, now: RunMs) -> Result<Vec<Appended>, BufferError> {
         self.look_at_space(now);
@@ -658,6 +721,10 @@ impl Buffer for SqliteBuffer {
         Ok(appended.into_iter().map(|(appended, _)| appended).collect())
     }
 
+    fn share_among(&mut self, routes: &[Arc<str>]) {
+        self.counts.room.share_among(routes);
+    }
+
     fn claim(&mut self, route: &str, limit: ClaimLimit, now: RunMs) -> Result<Claims, BufferError> {
         let mut claims = Claims::default();
         let mut bytes = 0;
@@ -669,7 +736,7 @@ impl Buffer for SqliteBuffer {
                     self.lanes.hand_out(seq, in_flight);
                     claims.events.push(claimed);
                 }
-                Ok(None) => self.quarantine(seq, now)?,
+                Ok(None) => self.quarantine(route, seq, now)?,
                 Err(error) => {
                     self.lanes.put_back(route, seq);
                     for claimed in &claims.events {
@@ -700,19 +767,19 @@ impl Buffer for SqliteBuffer {
     }
 
     fn is_pressed(&self) -> bool {
-        self.used_bytes() > self.settings.max_bytes || self.wal_bytes() >= self.checkpoint_at_bytes()
+        (self.room_is_to_be_made() && self.give_way.is_finding()) || self.wal_bytes() >= self.checkpoint_at_bytes()
     }
 
     fn maintain(&mut self, now: RunMs, idle: bool) -> Result<Vec<Arc<str>>, BufferError> {
         self.look_at_space(now);
-        if self.used_bytes() > self.settings.max_bytes {
-            purge::give_way(self, now)?;
+        if self.room_is_to_be_made() {
+            give_way::search(self, now)?;
         }
         if self.wal_bytes() >= self.checkpoint_at_bytes() {
             self.checkpoint()?;
         }
         let expired = purge::sweep(self, now)?;
-        if idle && now.since(self.run_noted) >= IDLE_RUN_NOTE_EVERY && self.counts.live_bytes > 0 {
+        if idle && now.since(self.run_noted) >= IDLE_RUN_NOTE_EVERY && self.counts.room.bytes() > 0 {
             // Ages go on while only retries wait; without anything stored nothing ages.
             notes::write_number(&self.db, notes::RUN_MS, now.0)?;
             self.run_noted = now;
@@ -733,6 +800,7 @@ impl Buffer for SqliteBuffer {
         Stats {
             events: self.counts.events,
             used_bytes: self.used_bytes(),
+            capacity_bytes: self.capacity.bytes(),
             dedupe_entries: self.index.len() as u64,
             dedupe_window_ms: self.index.effective_window_ms(self.settings.tombstone_keep, now),
             oldest_pending_unix_ms: self

@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use super::super::event::{Attempt, DeliveryId, EventHead, Seq, State, row_checksum};
 use super::super::record::{Content, Detail, Filter, Listed, Record, Repair, Repaired, Slice};
 use super::event_row::{EventRow, event_row_columns};
+use super::room::{Added, Wanted};
 use super::{BufferError, OrFailed as _, SqliteBuffer};
 use crate::clock::RunMs;
 
@@ -262,7 +263,9 @@ fn refusal(engine: &SqliteBuffer, repair: Repair, standing: &Standing) -> Option
         (Repair::Redrive(_), State::Dead) => None,
         // Its kept body was to give way; from now on it has a claim to its room.
         (Repair::Redrive(_), State::Delivered) => {
-            let fits = engine.counts.live_bytes + standing.bytes <= engine.settings.max_bytes;
+            let Standing { route, bytes, verified, .. } = standing;
+            let wanted = Wanted { route, bytes: *bytes, verified: *verified };
+            let fits = engine.counts.room.has_room(wanted, engine.fill(), &Added::default());
             (!fits).then_some(Repaired::NoRoom)
         }
         (Repair::Discard(_), State::Pending | State::Dead | State::Quarantined) => None,
@@ -273,7 +276,10 @@ fn refusal(engine: &SqliteBuffer, repair: Repair, standing: &Standing) -> Option
 /// What memory has to know of a repair that is durable.
 fn note(engine: &mut SqliteBuffer, repair: Repair, standing: Standing, now: RunMs) -> Repaired {
     let Standing { state: was, route, bytes, verified, received_unix_ms, .. } = standing;
-    engine.counts.remove(was, bytes, verified);
+    engine.counts.remove(was, &route, bytes, verified);
+    if was == State::Delivered {
+        engine.counts.kept_bytes = engine.counts.kept_bytes.saturating_sub(bytes);
+    }
     let mut handed_out = false;
     match repair {
         Repair::Redrive(seq) => {
@@ -284,11 +290,11 @@ fn note(engine: &mut SqliteBuffer, repair: Repair, standing: Standing, now: RunM
                 engine.oldest_pending = seq;
                 engine.oldest_pending_unix_ms = Some(received_unix_ms);
             }
-            engine.counts.add(State::Pending, bytes, verified);
+            engine.counts.add(State::Pending, &route, bytes, verified);
             engine.lanes.again(&route, seq, due_again(now));
         }
         Repair::Discard(seq) => {
-            engine.counts.add(State::Discarded, bytes, verified);
+            engine.counts.add(State::Discarded, &route, bytes, verified);
             engine.pending_again.remove(&seq);
             handed_out = was == State::Pending && engine.lanes.withdraw(seq);
         }

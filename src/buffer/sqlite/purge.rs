@@ -16,8 +16,6 @@ use crate::faults::failpoint;
 const SLICE_ROWS: u32 = 1_000;
 /// Running time between two walks over the table.
 const WALK_EVERY: Duration = Duration::from_secs(10);
-/// Rows that give way at once when the bound is reached: more than a group adds.
-const GIVE_WAY_ROWS: u32 = 512;
 
 /// Where the walk over the table stands.
 #[derive(Default)]
@@ -27,16 +25,8 @@ pub(super) struct Sweep {
     next_walk: RunMs,
 }
 
-impl Sweep {
-    /// Whether anything may be dropped to make room: tombstones and kept bodies.
-    pub(super) fn can_give_way(&self, engine: &SqliteBuffer) -> bool {
-        let events = &engine.counts.events;
-        events[State::Delivered as usize] + events[State::Discarded as usize] > 0
-    }
-}
-
 /// A row of the walk.
-struct Row {
+pub(super) struct Row {
     seq: Seq,
     stored: RunMs,
     /// Where it stands; nothing if the row is damaged.
@@ -52,6 +42,26 @@ struct Standing {
 }
 
 impl Row {
+    pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+        let found = EventRow::read(row)?;
+        Ok(Row {
+            seq: Seq(row.get(0)?),
+            // A damaged one does not end the walk.
+            stored: found.map_or(RunMs(i64::MIN), |found| found.stored),
+            standing: found.map(|found| Standing {
+                state: found.state,
+                settled: found.settled.unwrap_or_default(),
+                bytes: found.size(),
+                verified: found.verified,
+                route: found.route.into(),
+            }),
+        })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.standing.as_ref().map_or(0, |standing| standing.bytes)
+    }
+
     fn is(&self, state: State) -> bool {
         self.standing.as_ref().is_some_and(|standing| standing.state == state)
     }
@@ -59,7 +69,7 @@ impl Row {
 
 /// What becomes of a row.
 #[derive(PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     Stay,
     DropBody,
     DropAll,
@@ -96,23 +106,7 @@ fn read_slice(
         .db
         .prepare_cached(concat!("SELECT ", event_row_columns!(), " FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2"))
         .or_failed()?;
-    let rows = statement
-        .query_map(params![from, rows], |row| {
-            let found = EventRow::read(row)?;
-            Ok(Row {
-                seq: Seq(row.get(0)?),
-                // A damaged one does not end the walk.
-                stored: found.map_or(RunMs(i64::MIN), |found| found.stored),
-                standing: found.map(|found| Standing {
-                    state: found.state,
-                    settled: found.settled.unwrap_or_default(),
-                    bytes: found.size(),
-                    verified: found.verified,
-                    route: found.route.into(),
-                }),
-            })
-        })
-        .or_failed()?;
+    let rows = statement.query_map(params![from, rows], Row::read).or_failed()?;
     rows.take_while(|row| row.as_ref().map_or(true, &is_wanted)).collect::<rusqlite::Result<_>>().or_failed()
 }
 
@@ -142,25 +136,8 @@ pub(super) fn sweep(engine: &mut SqliteBuffer, now: RunMs) -> Result<Vec<Arc<str
     Ok(expired.filter_map(|row| row.standing).map(|standing| standing.route).collect())
 }
 
-/// Makes room under the bound: the oldest tombstones and kept bodies go before their time, which
-/// shortens the duplicate window.
-pub(super) fn give_way(engine: &mut SqliteBuffer, now: RunMs) -> Result<(), BufferError> {
-    let mut from = 0;
-    loop {
-        let slice = read_slice(engine, from, GIVE_WAY_ROWS, |_| true)?;
-        let Some(last) = slice.last().map(|row| row.seq.0) else {
-            return Ok(());
-        };
-        let settled = slice.into_iter().filter(|row| row.is(State::Delivered) || row.is(State::Discarded)).collect();
-        if !drop_rows(engine, settled, now, |_, _, _| Fate::DropAll)?.is_empty() {
-            return Ok(());
-        }
-        from = last;
-    }
-}
-
 /// Drops what has come to its end, in one transaction; returns the rows that are gone.
-fn drop_rows(
+pub(super) fn drop_rows(
     engine: &mut SqliteBuffer,
     rows: Vec<Row>,
     now: RunMs,
@@ -179,9 +156,12 @@ fn drop_rows(
     if fates.is_empty() {
         return Ok(vec![]);
     }
-    engine.in_transaction(|engine| {
+    let kept_bytes = engine.in_transaction(|engine| {
+        let mut kept_bytes = 0;
         for (row, fate) in &fates {
-            engine.delete_body(row.seq)?;
+            if engine.delete_body(row.seq)? && row.is(State::Delivered) {
+                kept_bytes += row.bytes();
+            }
             if *fate == Fate::DropAll {
                 engine.delete_event(row.seq)?;
             }
@@ -190,14 +170,16 @@ fn drop_rows(
         // Noted in the same transaction, so that the next start knows how many rows there must be.
         let dropped = fates.iter().filter(|(_, fate)| *fate == Fate::DropAll).count();
         match i64::try_from(dropped).unwrap_or(i64::MAX) {
-            0 => Ok(()),
-            dropped => notes::write_number(&engine.db, notes::DROPPED, engine.dropped + dropped),
+            0 => {}
+            dropped => notes::write_number(&engine.db, notes::DROPPED, engine.dropped + dropped)?,
         }
+        Ok(kept_bytes)
     })?;
+    engine.counts.kept_bytes = engine.counts.kept_bytes.saturating_sub(kept_bytes);
     failpoint("after-purge");
     let gone: Vec<Row> = fates.into_iter().filter(|(_, fate)| *fate == Fate::DropAll).map(|(row, _)| row).collect();
     for standing in gone.iter().filter_map(|row| row.standing.as_ref()) {
-        engine.counts.remove(standing.state, standing.bytes, standing.verified);
+        engine.counts.remove(standing.state, &standing.route, standing.bytes, standing.verified);
         engine.dropped += 1;
     }
     Ok(gone)

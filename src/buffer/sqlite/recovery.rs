@@ -44,7 +44,7 @@ impl SqliteBuffer {
 
         let stored = given.saturating_sub(dropped.unwrap_or(0));
         self.index.expect(usize::try_from(stored).unwrap_or(0).min(self.settings.dedupe_entries));
-        let scanned = self.scan(handed_out)?;
+        let scanned = self.scan(handed_out, RunMs(noted_run.unwrap_or(0)))?;
         self.index.expect(0);
         let newest = scanned.newest.max(RunMs(noted_run.unwrap_or(0)));
         self.last_seq = scanned.last.max(Seq(given));
@@ -72,7 +72,7 @@ impl SqliteBuffer {
         })
     }
 
-    fn scan(&mut self, handed_out: &HashSet<Seq>) -> Result<Scanned, BufferError> {
+    fn scan(&mut self, handed_out: &HashSet<Seq>, run: RunMs) -> Result<Scanned, BufferError> {
         let mut scanned = Scanned::default();
         let mut statement =
             self.db.prepare(concat!("SELECT ", event_row_columns!(), " FROM event ORDER BY seq")).or_failed()?;
@@ -96,7 +96,7 @@ impl SqliteBuffer {
             // No time that was written is ahead of the one that goes on from here.
             let written = [Some(row.stored), row.settled, row.redriven].into_iter().flatten();
             scanned.newest = written.fold(scanned.newest, RunMs::max);
-            self.counts.add(row.state, row.size(), row.verified);
+            self.counts.add(row.state, row.route, row.size(), row.verified);
             match row.state {
                 State::Pending if handed_out.contains(&seq) => {
                     self.lanes.hand_out(seq, InFlight::of(&row, row.route.into()));
@@ -105,7 +105,12 @@ impl SqliteBuffer {
                     self.lanes.restore(row.route, seq, if self.settings.in_order { RunMs(0) } else { row.due });
                 }
                 State::Dead => self.lanes.know(row.route),
-                State::Delivered if !self.settings.delivered_keep.is_zero() => self.lanes.know(row.route),
+                State::Delivered if !self.settings.delivered_keep.is_zero() => {
+                    self.lanes.know(row.route);
+                    // Older ones have been swept, but for some of the last seconds.
+                    let is_kept = run.since(row.settled.unwrap_or_default()) <= self.settings.delivered_keep;
+                    self.counts.kept_bytes += if is_kept { row.size() } else { 0 };
+                }
                 _ => {}
             }
             if let Some(fingerprint) = row.fingerprint.filter(|_| row.state != State::Quarantined) {
@@ -127,7 +132,7 @@ impl SqliteBuffer {
             Ok(())
         })?;
         for _ in damaged {
-            self.counts.add(State::Quarantined, 0, true);
+            self.counts.add(State::Quarantined, "", 0, true);
             self.counts.quarantined += 1;
         }
         Ok(())

@@ -80,13 +80,14 @@ impl SqliteBuffer {
             .map(drop)
     }
 
-    pub(super) fn delete_body(&self, seq: Seq) -> Result<(), BufferError> {
+    /// Whether there was one.
+    pub(super) fn delete_body(&self, seq: Seq) -> Result<bool, BufferError> {
         self.delete_body_with(&mut Statements::of(&self.db).delete_body, seq)
     }
 
-    fn delete_body_with(&self, statement: &mut Held<'_>, seq: Seq) -> Result<(), BufferError> {
+    fn delete_body_with(&self, statement: &mut Held<'_>, seq: Seq) -> Result<bool, BufferError> {
         if self.stuck_bodies.borrow().contains(&seq) {
-            return Ok(());
+            return Ok(false);
         }
         statement
             .held()
@@ -101,7 +102,7 @@ impl SqliteBuffer {
                 }
             })
             .or_failed()
-            .map(drop)
+            .map(|deleted| deleted > 0)
     }
 
     /// Writes a new event at this place; the checksum of what reaches the app.
@@ -186,11 +187,11 @@ impl SqliteBuffer {
     }
 
     /// Sets a damaged event aside: counted, never forwarded, and no duplicate of anything.
-    pub(super) fn quarantine(&mut self, seq: Seq, now: RunMs) -> Result<(), BufferError> {
+    pub(super) fn quarantine(&mut self, route: &str, seq: Seq, now: RunMs) -> Result<(), BufferError> {
         let SetAside { fingerprint, bytes, verified } =
             self.in_transaction(|engine| engine.write_quarantine(seq, now))?;
-        self.counts.remove(State::Pending, bytes, verified);
-        self.counts.add(State::Quarantined, bytes, verified);
+        self.counts.remove(State::Pending, route, bytes, verified);
+        self.counts.add(State::Quarantined, route, bytes, verified);
         self.counts.quarantined += 1;
         self.pending_again.remove(&seq);
         if let Some(fingerprint) = fingerprint {

@@ -24,6 +24,10 @@ pub enum Kind {
     Duration,
     /// `64KiB` or a number.
     Bytes,
+    /// The same, or `auto`.
+    BytesOrAuto,
+    /// `10%`, or the same as a size.
+    Share,
     /// A whole number.
     Count {
         /// Least.
@@ -87,10 +91,13 @@ fn property(records: &[Record], record: &Record) -> Json {
         let boolean = names.contains(&"off").then_some(json!(false));
         json!({ "enum": names.iter().map(|name| json!(name)).chain(boolean).collect::<Vec<_>>() })
     };
+    let bytes = || json!({ "type": ["string", "integer"], "pattern": "^[0-9.]+ *([kKMGT]i?)?B?$", "minimum": 0 });
     let shape = match &record.kind {
         Kind::Text => json!({ "type": "string" }),
         Kind::Duration => json!({ "type": "string", "pattern": "^([0-9]+ *[a-z]+ *)+$" }),
-        Kind::Bytes => json!({ "type": ["string", "integer"], "pattern": "^[0-9.]+ *([kKMGT]i?)?B?$", "minimum": 0 }),
+        Kind::Bytes => bytes(),
+        Kind::BytesOrAuto => json!({ "anyOf": [choice(&["auto"]), bytes()] }),
+        Kind::Share => json!({ "anyOf": [{ "type": "string", "pattern": "^[0-9]+ *%$" }, bytes()] }),
         Kind::RateOrOff => json!({ "anyOf": [choice(&["off"]), { "type": "string", "pattern": "^[0-9]+ */s$" }] }),
         Kind::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Choice(names) => choice(names),

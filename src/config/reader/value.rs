@@ -65,6 +65,30 @@ pub fn parse_bytes(text: &str, range: &RangeInclusive<u64>) -> Result<u64, Fault
     }
 }
 
+/// A size, or `auto`, which is `None`.
+///
+/// # Errors
+/// Neither, or out of range.
+pub fn parse_bytes_or_auto(text: &str, range: &RangeInclusive<u64>) -> Result<Option<u64>, Fault> {
+    match text {
+        "auto" => Ok(None),
+        text => parse_bytes(text, range)
+            .map(Some)
+            .map_err(|Fault { what, mend }| Fault { what, mend: format!("{mend}, or auto") }),
+    }
+}
+
+/// So much of a hundred parts: `10%`; `None` if it is not written so.
+///
+/// # Errors
+/// Not a whole number, or more than `most`.
+pub fn parse_percent(text: &str, most: u8) -> Option<Result<u8, Fault>> {
+    let number = text.strip_suffix('%')?.trim();
+    let percent = number.parse().ok().filter(|percent| *percent <= most);
+    let fault = || Fault::new(format!("{} is not a share", shown(text)), format!("write 0% to {most}%, or a size"));
+    Some(percent.ok_or_else(fault))
+}
+
 /// A whole number.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use crate::config::reader::problem::Fault;
 use crate::config::reader::schema::Kind;
 use crate::config::reader::section::Section;
 use crate::config::reader::value::{duration_text, parse_choice, parse_name, shown};
-use crate::config::{Checks, Dedupe, End, Handling, PathPattern, Route, Upstream};
+use crate::config::{Checks, Dedupe, End, Handling, MaxBytes, PathPattern, Route, Upstream};
 use crate::gate::Enforcement;
 use crate::gate::allowlist::{Allowlist, parse_source};
 use crate::gate::peer::TrustedProxies;
@@ -31,7 +31,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) allow_overlap: bool,
     pub(super) upstream: &'a UpstreamParts,
     pub(super) default_upstream: Option<Arc<Upstream>>,
-    pub(super) buffer_max_bytes: u64,
+    pub(super) buffer_max_bytes: MaxBytes,
     pub(super) body_memory_bytes: usize,
     /// Set when something needs the top-level upstream and the file names none; reported once.
     pub(super) lacks_upstream: Cell<bool>,
@@ -222,7 +222,12 @@ impl Reading<'_> {
         }
         let tolerance = self.tolerance();
         let max_body_bytes = section.memory("max_body", 1 << 20, 1..=64 << 20, "Largest body; more is answered 413.");
-        if mode == Mode::Ack && max_body_bytes as u64 > self.surroundings.buffer_max_bytes {
+        let is_too_large = match self.surroundings.buffer_max_bytes {
+            MaxBytes::Fixed(bytes) => max_body_bytes as u64 > bytes,
+            // The file system is known to the process that uses it only.
+            MaxBytes::Auto => false,
+        };
+        if mode == Mode::Ack && is_too_large {
             section.fault(
                 "max_body",
                 Fault::new("is larger than the buffer", "make it smaller, or buffer.max_bytes larger"),

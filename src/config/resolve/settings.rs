@@ -12,7 +12,9 @@ use crate::config::reader::problem::Fault;
 use crate::config::reader::schema::Kind;
 use crate::config::reader::section::Section;
 use crate::config::reader::value::{self, parse_rate_per_s};
-use crate::config::{Buffer, ClientIpLog, Delivery, Durability, Limits, Log, LogFormat, Ordering, Retry, Shutdown};
+use crate::config::{
+    Buffer, ClientIpLog, Delivery, Durability, Limits, Log, LogFormat, MaxBytes, Ordering, Reserve, Retry, Shutdown,
+};
 
 const LEVELS: [(&str, Level); 5] = [
     ("error", Level::ERROR),
@@ -28,6 +30,7 @@ const CLIENT_IP: [(&str, ClientIpLog); 3] =
     [("full", ClientIpLog::Full), ("truncated", ClientIpLog::Truncated), ("off", ClientIpLog::Off)];
 
 const BUFFER_BYTES: RangeInclusive<u64> = 64 * 1024..=16 << 40;
+const RESERVE_BYTES: RangeInclusive<u64> = 0..=8 << 40;
 
 pub(super) fn limits(root: &Section<'_>) -> Limits {
     let section = root.section("limits", "Bounds of the public side.");
@@ -71,8 +74,20 @@ pub(super) fn limits(root: &Section<'_>) -> Limits {
 pub(super) fn buffer(root: &Section<'_>, sources: &Sources<'_>) -> Buffer {
     let section = root.section("buffer", "Where events are stored before they are answered.");
     section.fixed("engine", "sqlite", "The storage engine.");
-    let max_bytes =
-        section.bytes("max_bytes", 1 << 30, BUFFER_BYTES, "Most that it may take on disk; then senders get 503.");
+    let max_bytes = section.parsed(
+        "max_bytes",
+        Kind::BytesOrAuto,
+        Some("1GiB".into()),
+        "Most that it may take on disk, and never more than the file system gives; then senders get 503. `auto` is 80 % of the file system.",
+        parse_max_bytes,
+    );
+    let reserve = section.parsed(
+        "reserve",
+        Kind::Share,
+        Some("10%".into()),
+        "Share or size, at most half, that a route's backlog leaves to the others, equally among them; nothing where there is one route.",
+        parse_reserve,
+    );
     let require = section.choice(
         "require",
         Durability::Pod,
@@ -88,14 +103,25 @@ pub(super) fn buffer(root: &Section<'_>, sources: &Sources<'_>) -> Buffer {
     let Overrides { buffer_max_bytes, buffer_require, .. } = sources.overrides;
     Buffer {
         max_bytes: sources
-            .optional_flag("--buffer-max-bytes", buffer_max_bytes.as_ref(), |text| {
-                value::parse_bytes(text, &BUFFER_BYTES)
-            })
-            .unwrap_or(max_bytes),
+            .optional_flag("--buffer-max-bytes", buffer_max_bytes.as_ref(), parse_max_bytes)
+            .or(max_bytes)
+            .unwrap_or(MaxBytes::Fixed(MaxBytes::DEFAULT_BYTES)),
+        reserve: reserve.unwrap_or(Reserve::Percent(10)),
         require: sources
             .optional_flag("--buffer-require", buffer_require.as_ref(), |text| value::parse_choice(text, &DURABILITIES))
             .unwrap_or(require),
         dedupe_entries,
+    }
+}
+
+fn parse_max_bytes(text: &str) -> Result<MaxBytes, Fault> {
+    Ok(value::parse_bytes_or_auto(text, &BUFFER_BYTES)?.map_or(MaxBytes::Auto, MaxBytes::Fixed))
+}
+
+fn parse_reserve(text: &str) -> Result<Reserve, Fault> {
+    match value::parse_percent(text, 50) {
+        Some(percent) => percent.map(Reserve::Percent),
+        None => value::parse_bytes(text, &RESERVE_BYTES).map(Reserve::Bytes),
     }
 }
 

@@ -3,7 +3,9 @@ use tracing::Level;
 
 use super::*;
 use crate::config::reader::node::{self, Node, Value};
-use crate::config::{Checks, Destination, Durability, End, Handling, LogFormat, PathPattern, ProxyProtocol, Retry};
+use crate::config::{
+    Checks, Destination, Durability, End, Handling, LogFormat, MaxBytes, PathPattern, ProxyProtocol, Reserve, Retry,
+};
 use crate::gate::Enforcement;
 use crate::gate::allowlist::Allowlist;
 
@@ -51,7 +53,7 @@ fn flags_alone_make_one_route_with_every_default() {
     assert_eq!(config.admin.address, "127.0.0.1:9090".parse().unwrap());
     assert!(config.admin.token.is_none());
     assert_eq!(config.data_dir, PathBuf::from("/var/lib/hookward"));
-    assert_eq!((config.buffer.max_bytes, config.buffer.require), (1 << 30, Durability::Pod));
+    assert_eq!((config.buffer.max_bytes, config.buffer.require), (MaxBytes::Fixed(1 << 30), Durability::Pod));
     let retry = Retry { base: MILLISECOND * 500, max: SECOND * 300, max_age: HOUR * 72, client_errors: 8 };
     assert_eq!((config.delivery.retry, config.delivery.ordering), (retry, None));
     assert_eq!((config.delivery.dead_letter_keep, config.delivery.delivered_keep), (HOUR * 336, Duration::ZERO));
@@ -110,7 +112,7 @@ h.yaml:3: threads: `0` is out of range; write a whole number from 1 to 1024
 h.yaml:5: limits.header_timout: is an unknown key; did you mean `header_timeout`?
 h.yaml:6: limits.body_timeout: `300` is not a duration; write a duration from 100ms to 1h, such as 300s, 5m or 72h
 h.yaml:8: upstream.url: `http://app:3000/hooks` must not have a path: the sender's path is kept; write only scheme, host and port
-h.yaml:10: buffer.max_bytes: `lots` is not a size; write a size from 64KiB to 16TiB, such as 64KiB or 1GiB
+h.yaml:10: buffer.max_bytes: `lots` is not a size; write a size from 64KiB to 16TiB, such as 64KiB or 1GiB, or auto
 h.yaml:12: routes[0].name: `Messaging` is not a name; write 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit
 h.yaml:13: routes[0].path: `webhooks` does not begin with /; write an absolute path such as /webhooks, or /webhooks/* for all below it
 h.yaml:14: routes[0].methods[0]: GET cannot be verified: a query is not signed; leave it out
@@ -156,7 +158,7 @@ client_ip: { trusted_proxies: [192.0.2.1] }
     let upstream = config.default_upstream.unwrap();
     assert_eq!(upstream.destination, Destination::Unix("/run/app.sock".into()));
     assert_eq!(upstream.timeout, SECOND * 3);
-    assert_eq!((config.buffer.max_bytes, config.buffer.require), (2 << 20, Durability::Process));
+    assert_eq!((config.buffer.max_bytes, config.buffer.require), (MaxBytes::Fixed(2 << 20), Durability::Process));
     assert_eq!((config.log.format, config.log.level), (LogFormat::Json, Level::WARN));
     assert!(config.trusted_proxies.unix && config.trusted_proxies.nets.len() == 1);
     let config = resolved(text, &keyed()).config;
@@ -239,6 +241,21 @@ fn what_is_missing_says_how_to_give_it() {
     // Each route has its own: the top-level one is not needed.
     let own = "routes: [{ upstream: { url: http://a } }]";
     assert!(resolved(own, &Overrides { upstream: None, ..keyed() }).config.default_upstream.is_none());
+}
+
+#[test]
+fn the_bound_of_the_buffer_may_follow_the_file_system_and_the_reserve_is_a_share_or_a_size() {
+    let buffer = |text: &str| resolved(&format!("buffer: {{ {text} }}"), &keyed()).config.buffer;
+    assert_eq!((buffer("").max_bytes, buffer("").reserve), (MaxBytes::Fixed(1 << 30), Reserve::Percent(10)));
+    assert_eq!(buffer("max_bytes: auto").max_bytes, MaxBytes::Auto);
+    let flag = Overrides { buffer_max_bytes: Some("auto".into()), ..keyed() };
+    assert_eq!(resolved("buffer: { max_bytes: 1MiB }", &flag).config.buffer.max_bytes, MaxBytes::Auto);
+    assert_eq!(buffer("reserve: 25 %").reserve, Reserve::Percent(25));
+    assert_eq!(buffer("reserve: 0%").reserve, Reserve::Percent(0));
+    assert_eq!(buffer("reserve: 64MiB").reserve, Reserve::Bytes(64 << 20));
+    for wrong in ["51%", "-1%", "x%", "lots", "auto"] {
+        assert_problem(&format!("buffer: {{ reserve: {wrong} }}"), &keyed(), &["buffer.reserve", "write"]);
+    }
 }
 
 #[test]

@@ -13,7 +13,8 @@ impl Rig for Sqlite {
     fn new(keeps: Keeps) -> Sqlite {
         let Keeps { window, dead, delivered, in_order } = keeps;
         let settings = Settings {
-            max_bytes: 1 << 26,
+            max_bytes: MaxBytes::Fixed(1 << 26),
+            reserve: Reserve::Percent(10),
             dedupe_entries: 10_000,
             tombstone_keep: window,
             dead_letter_keep: dead,

@@ -205,13 +205,13 @@ fn a_delivered_event_is_sent_again_while_its_body_is_kept() {
 #[test]
 fn a_delivered_event_is_not_sent_again_where_pending_ones_need_the_room() {
     let dir = TempDir::new().unwrap();
-    let keeping = Settings { delivered_keep: DAY, max_bytes: 1 << 20, ..settings() };
+    let keeping = Settings { delivered_keep: DAY, max_bytes: MaxBytes::Fixed(1 << 20), ..settings() };
     let (mut engine, _) = SqliteBuffer::open(dir.path(), keeping).unwrap();
     let Appended::Stored { seq, .. } = store(&mut engine, "kept", true, 0) else { panic!() };
     settle(&mut engine, seq, Outcome::Delivered, 0);
-    engine.counts.live_bytes = 1 << 20;
+    engine.counts.room.add("other", 1 << 20, true);
     assert_eq!(redrive(&mut engine, seq, 1), Repaired::NoRoom);
-    engine.counts.live_bytes = 0;
+    engine.counts.room.remove("other", 1 << 20, true);
     assert!(matches!(redrive(&mut engine, seq, 1), Repaired::Done { .. }));
 }
 
@@ -256,7 +256,7 @@ fn a_quarantined_event_can_only_be_thrown_away() {
     assert_eq!((shown.record.state, shown.content.unwrap().intact), (State::Quarantined, false));
     assert_eq!(redrive(&mut engine, Seq(1), 2), Repaired::NotIn(State::Quarantined));
     assert!(matches!(discard(&mut engine, Seq(1), 2), Repaired::Done { was: State::Quarantined, .. }));
-    assert_eq!(engine.counts.live_bytes, 0, "its room is free");
+    assert_eq!(engine.counts.room.bytes(), 0, "its room is free");
 }
 
 #[test]
