@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(world.fill_up("a", 10), 9_000);
         assert_eq!(world.fill_up("b", 10), 1_000);
         world.room.remove("a", 500, true);
-        assert!(world.takes("a", 10) == false && world.takes("b", 10) == false, "the reserve comes first");
+        assert!(!world.takes("a", 10) && !world.takes("b", 10), "the reserve comes first");
         world.room.remove("b", 990, true);
         assert!(world.takes("b", 10) && world.takes("a", 10));
     }
