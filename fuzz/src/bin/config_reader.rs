@@ -50,6 +50,10 @@ fn judge(text: &str, problems: Vec<Problem>) {
 
 fuzz_target!(|text: &str| {
     assert!(text.len() < FILE_MAX_BYTES);
+    let (reader, problems) = Reader::lenient(text, &["name", "secret"]);
+    read(&reader.root());
+    judge(text, problems);
+    judge(text, reader.into_problems());
     match Reader::new(text) {
         Ok(reader) => {
             read(&reader.root());

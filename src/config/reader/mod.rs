@@ -5,14 +5,19 @@
 //! in the same call, so the JSON Schema and the documentation cannot say anything else than what
 //! the program does.
 
+mod anchors;
+mod findings;
+mod merge;
 pub mod node;
 pub mod problem;
+mod salvage;
 pub mod schema;
 pub mod section;
 pub mod value;
 
 use std::cell::RefCell;
 
+use findings::Findings;
 use node::Node;
 use problem::{Place, Problem};
 use schema::Record;
@@ -24,7 +29,7 @@ pub const FILE_MAX_BYTES: usize = 1024 * 1024;
 /// One document being read. Problems pile up here, and reading goes on with defaults.
 pub struct Reader {
     root: Node,
-    problems: RefCell<Vec<Problem>>,
+    findings: RefCell<Findings>,
     /// What has been asked for; only when describing.
     records: Option<RefCell<Vec<Record>>>,
 }
@@ -37,14 +42,27 @@ impl Reader {
     pub fn new(text: &str) -> Result<Reader, Vec<Problem>> {
         let mut problems = Vec::new();
         match node::parse(text, &mut problems) {
-            Some(root) => Ok(Reader { root, problems: RefCell::new(problems), records: None }),
+            Some(root) => {
+                let reader = Reader { root, ..Reader::empty() };
+                problems.into_iter().for_each(|problem| reader.report(problem));
+                Ok(reader)
+            }
             None => Err(problems),
         }
     }
 
+    /// A reader of these top-level keys as far as they can be read, and the problem of a text that
+    /// is not YAML as a whole.
+    pub fn lenient(text: &str, keys: &[&str]) -> (Reader, Vec<Problem>) {
+        Reader::new(text).map_or_else(
+            |problems| (Reader { root: salvage::salvage(text, keys), ..Reader::empty() }, problems),
+            |reader| (reader, Vec::new()),
+        )
+    }
+
     /// A reader of an empty document.
     pub fn empty() -> Reader {
-        Reader { root: Node::null(), problems: RefCell::default(), records: None }
+        Reader { root: Node::null(), findings: RefCell::default(), records: None }
     }
 
     /// A reader of an empty document that records what is asked for, and shows every list of
@@ -60,7 +78,7 @@ impl Reader {
 
     /// Adds a problem.
     pub fn report(&self, problem: Problem) {
-        self.problems.borrow_mut().push(problem);
+        self.findings.borrow_mut().add(problem);
     }
 
     /// Adds a problem of a flag or its environment variable.
@@ -70,7 +88,7 @@ impl Reader {
 
     /// All problems; every section has been dropped by then, and so has reported its unknown keys.
     pub fn into_problems(self) -> Vec<Problem> {
-        self.problems.into_inner()
+        self.findings.into_inner().into_problems()
     }
 
     /// What was asked for, in order.

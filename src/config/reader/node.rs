@@ -1,21 +1,41 @@
-//! YAML text as a tree of nodes with their lines. Plain YAML only: what makes files hard to judge
-//! (aliases, anchors, tags, several documents) is a problem.
+//! YAML text as a tree of nodes with their lines. Aliases and merge keys are expanded; what makes
+//! files hard to judge otherwise (tags, several documents) is a problem.
+
+use std::rc::Rc;
 
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span};
+
+use super::anchors::{Anchors, Refused};
+use super::merge::{self, MERGE_KEY};
 
 use super::FILE_MAX_BYTES;
 use super::problem::{Place, Problem};
 
-/// Deepest nesting; the configuration itself needs six.
-const DEPTH_MAX: usize = 32;
+/// Deepest nesting, aliases expanded; the configuration itself needs six.
+pub(super) const DEPTH_MAX: usize = 32;
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Line, from 1.
-    pub line: usize,
+    /// Where it is written.
+    pub place: Written,
     /// What it is.
     pub value: Value,
+}
+
+/// Where something is written, and where it is used if that is by an alias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Line, from 1.
+    pub line: usize,
+    /// The line of the alias that has brought a copy of it elsewhere.
+    pub alias_line: Option<usize>,
+}
+
+impl Written {
+    fn at(line: usize) -> Written {
+        Written { line, alias_line: None }
+    }
 }
 
 /// What a node is.
@@ -23,8 +43,8 @@ pub struct Node {
 pub enum Value {
     /// Raw text: nothing is guessed from it, so `off` stays `off`.
     Scalar {
-        /// After escapes.
-        text: String,
+        /// After escapes. Copies share it.
+        text: Rc<str>,
         /// Whether it stood in quotes (or is a block).
         quoted: bool,
     },
@@ -38,9 +58,9 @@ pub enum Value {
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// The key.
-    pub key: String,
-    /// The key's line.
-    pub line: usize,
+    pub key: Rc<str>,
+    /// Where the key stands.
+    pub place: Written,
     /// The value.
     pub value: Node,
 }
@@ -48,12 +68,22 @@ pub struct Entry {
 impl Node {
     /// Nothing, as an empty document is.
     pub fn null() -> Node {
-        Node { line: 1, value: Value::Scalar { text: String::new(), quoted: false } }
+        Node { place: Written::at(1), value: Value::Scalar { text: "".into(), quoted: false } }
     }
 
     /// Whether it is YAML's nothing: `key:`, `key: ~`, `key: null`.
     pub fn is_null(&self) -> bool {
-        matches!(&self.value, Value::Scalar { text, quoted: false } if matches!(text.as_str(), "" | "~" | "null"))
+        matches!(&self.value, Value::Scalar { text, quoted: false } if matches!(&**text, "" | "~" | "null"))
+    }
+
+    /// Shows it and everything in it.
+    pub(super) fn visit(&self, see: &mut impl FnMut(&Node)) {
+        see(self);
+        match &self.value {
+            Value::Scalar { .. } => {}
+            Value::List(items) => items.iter().for_each(|item| item.visit(see)),
+            Value::Map(entries) => entries.iter().for_each(|entry| entry.value.visit(see)),
+        }
     }
 
     /// What it is, for people.
@@ -69,7 +99,9 @@ impl Node {
 /// Reads a text. `None` if it is no YAML, with the reason among the problems; lesser problems leave
 /// a tree.
 pub fn parse(text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
-    let mut tree = Tree { events: Parser::new_from_str(text), problems };
+    let options = granit_parser::options! { emit_unresolved_aliases: true };
+    let events = Parser::new_from_str_with_options(text, options);
+    let mut tree = Tree { events, anchors: Anchors::default(), problems };
     if text.len() > FILE_MAX_BYTES {
         tree.problem(1, "is larger than 1 MiB", "is this the right file?");
         return None;
@@ -82,6 +114,7 @@ struct Stop;
 
 struct Tree<'a, I> {
     events: I,
+    anchors: Anchors,
     problems: &'a mut Vec<Problem>,
 }
 
@@ -139,29 +172,67 @@ impl<'t, I: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Tree<'_, I> {
 
     fn node(&mut self, event: Event<'t>, line: usize, depth: usize) -> Result<Node, Stop> {
         if depth > DEPTH_MAX {
-            self.problem(line, "is nested too deeply", "no key of the configuration is deeper than six levels");
-            return Err(Stop);
+            return Err(self.too_deep(line));
         }
-        let value = match event {
+        let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                self.refuse_properties(line, anchor, tag.is_some());
-                Value::Scalar { text: text.into_owned(), quoted: style != ScalarStyle::Plain }
+                self.refuse_tag(line, tag.is_some());
+                (Value::Scalar { text: text.into(), quoted: style != ScalarStyle::Plain }, anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.refuse_properties(line, anchor, tag.is_some());
-                Value::List(self.list(depth)?)
+                self.refuse_tag(line, tag.is_some());
+                (Value::List(self.list(depth)?), anchor)
             }
             Event::MappingStart(_, anchor, tag) => {
-                self.refuse_properties(line, anchor, tag.is_some());
-                Value::Map(self.map(depth)?)
+                self.refuse_tag(line, tag.is_some());
+                (Value::Map(self.map(depth)?), anchor)
             }
-            Event::Alias(_) => {
-                self.problem(line, "has an alias (`*name`)", "write the value out");
-                Node::null().value
+            Event::Alias(id) => return self.alias(id, line, depth),
+            Event::UnresolvedAlias(_) => {
+                self.problem(
+                    line,
+                    "has an alias (`*name`) without an anchor (`&name`) before it",
+                    "write the anchor at the first place of the value",
+                );
+                (Node::null().value, 0)
             }
             _ => return Err(self.stop(line)),
         };
-        Ok(Node { line, value })
+        let node = Node { place: Written::at(line), value };
+        // The parser numbers anchors from 1; 0 is none.
+        if anchor != 0 {
+            self.anchors.define(anchor, &node).map_err(|refused| self.stop_at(line, refused))?;
+        }
+        Ok(node)
+    }
+
+    fn alias(&mut self, id: usize, line: usize, depth: usize) -> Result<Node, Stop> {
+        match self.anchors.copy(id, line, depth) {
+            Err(Refused::Cycle) => {
+                self.problem(
+                    line,
+                    "has an alias (`*name`) of the value that it stands in",
+                    "a value cannot contain itself: write out what is meant",
+                );
+                Ok(Node { place: Written::at(line), ..Node::null() })
+            }
+            copied => copied.map_err(|refused| self.stop_at(line, refused)),
+        }
+    }
+
+    /// Goes on no more; too much of it there would be.
+    fn stop_at(&mut self, line: usize, refused: Refused) -> Stop {
+        if let Refused::TooMany(most) = refused {
+            let what = format!("has anchors and aliases that stand for more than {most} values");
+            self.problem(line, &what, "write fewer aliases of what has aliases in it");
+            return Stop;
+        }
+        self.too_deep(line)
+    }
+
+    fn too_deep(&mut self, line: usize) -> Stop {
+        self.problem(line, "is nested too deeply", "no key of the configuration is deeper than six levels");
+        Stop
     }
 
     fn list(&mut self, depth: usize) -> Result<Vec<Node>, Stop> {
@@ -176,16 +247,28 @@ impl<'t, I: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Tree<'_, I> {
 
     fn map(&mut self, depth: usize) -> Result<Vec<Entry>, Stop> {
         let mut entries = Vec::new();
+        let mut merged = None;
         loop {
             let (event, line) = self.next()?;
             if matches!(event, Event::MappingEnd) {
-                return Ok(entries);
+                return Ok(merge::with_merged(entries, merged.unwrap_or_default()));
             }
             let key = self.node(event, line, depth + 1)?;
             let (event, value_line) = self.next()?;
             let value = self.node(event, value_line, depth + 1)?;
             match key.value {
-                Value::Scalar { text, .. } => entries.push(Entry { key: text, line, value }),
+                Value::Scalar { text, quoted: false } if &*text == MERGE_KEY => match merge::maps_of(value) {
+                    _ if merged.is_some() => {
+                        self.problem(line, "has `<<` twice in one section", "write `<<: [*one, *other]`");
+                    }
+                    Some(maps) => merged = Some(maps),
+                    None => self.problem(
+                        line,
+                        "has a `<<` that is no section",
+                        "write `<<: *name`, or `<<: [*one, *other]`",
+                    ),
+                },
+                Value::Scalar { text, .. } => entries.push(Entry { key: text, place: key.place, value }),
                 Value::List(_) | Value::Map(_) => {
                     self.problem(line, "has a key that is not a word", "write `key: value`");
                 }
@@ -193,10 +276,7 @@ impl<'t, I: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Tree<'_, I> {
         }
     }
 
-    fn refuse_properties(&mut self, line: usize, anchor: usize, tagged: bool) {
-        if anchor != 0 {
-            self.problem(line, "has an anchor (`&name`)", "write the value out where it is needed");
-        }
+    fn refuse_tag(&mut self, line: usize, tagged: bool) {
         if tagged {
             self.problem(line, "has a tag (`!name`)", "leave the tag out");
         }
@@ -219,9 +299,10 @@ mod tests {
         let (node, problems) = read("a: off\nb:\n  - 'x'\n  - ~\n");
         assert_eq!(problems, [""; 0]);
         let Some(Node { value: Value::Map(entries), .. }) = node else { panic!("{node:?}") };
-        assert!(matches!(&entries[0].value.value, Value::Scalar { text, quoted: false } if text == "off"));
+        assert!(matches!(&entries[0].value.value, Value::Scalar { text, quoted: false } if &**text == "off"));
         let Value::List(items) = &entries[1].value.value else { panic!() };
-        assert_eq!((items[0].line, items[1].line, items[1].is_null(), items[0].is_null()), (3, 4, true, false));
+        let lines = (items[0].place.line, items[1].place.line);
+        assert_eq!((lines, items[1].is_null(), items[0].is_null()), ((3, 4), true, false));
     }
 
     #[test]
@@ -236,8 +317,15 @@ mod tests {
     #[test]
     fn what_is_not_plain_is_a_problem_with_its_line() {
         let cases = [
-            ("a: &x 1\nb: *x\n", &["1: has an anchor (`&name`)", "2: has an alias (`*name`)"][..]),
-            ("a: !!str 1\n", &["1: has a tag (`!name`)"]),
+            ("a: !!str 1\n", &["1: has a tag (`!name`)"][..]),
+            ("a:\n  - *x\n", &["2: has an alias (`*name`) without an anchor (`&name`) before it"]),
+            ("a: &x\n  b: [*x]\n", &["2: has an alias (`*name`) of the value that it stands in"]),
+            (
+                "a: &x\n  <<: *x\n",
+                &["2: has an alias (`*name`) of the value that it stands in", "2: has a `<<` that is no section"],
+            ),
+            ("a:\n  <<: [{ b: 1 }, 2]\n", &["2: has a `<<` that is no section"]),
+            ("<<: { a: 1 }\n<<: { b: 1 }\n", &["2: has `<<` twice in one section"]),
             ("a: 1\n---\nb: 2\n", &["2: begins a second document"]),
             ("? [a]\n: 1\n", &["1: has a key that is not a word"]),
         ];
@@ -252,9 +340,7 @@ mod tests {
     fn what_cannot_be_read_stops_with_one_problem() {
         let deep = "[".repeat(40) + &"]".repeat(40);
         let large = " ".repeat(FILE_MAX_BYTES + 1);
-        for text in
-            ["a: [1, 2\n", "a: 'x\n", "a: b: c\n", "a: *unknown\n", "a:\n\tb: 1\n", deep.as_str(), large.as_str()]
-        {
+        for text in ["a: [1, 2\n", "a: 'x\n", "a: b: c\n", "a:\n\tb: 1\n", deep.as_str(), large.as_str()] {
             let (node, problems) = read(text);
             assert!(node.is_none(), "{:.40} {problems:?}", text.escape_debug());
             assert_eq!(problems.len(), 1, "{problems:?}");

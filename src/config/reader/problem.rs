@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Where a problem is. Ordered as problems are shown: by line, then what concerns the whole, then
 /// flags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
     /// This line of the file, from 1.
     Line(usize),

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::section::ANYTHING;
+
 /// One key that was asked for.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -66,6 +68,7 @@ pub fn json_schema(records: &[Record]) -> Json {
     if let Json::Object(schema) = &mut schema {
         schema.insert("$schema".into(), json!("https://json-schema.org/draft/2020-12/schema"));
         schema.insert("title".into(), json!("hookward configuration"));
+        schema.insert("patternProperties".into(), json!({ format!("^{ANYTHING}"): {} }));
     }
     schema
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::Reader;
-use super::node::{Entry, Node, Value};
+use super::node::{Entry, Node, Value, Written};
 use super::problem::{Fault, Place, Problem};
 use super::schema::{Kind, Record};
 use super::value::{
@@ -16,6 +16,9 @@ use super::value::{
 
 /// Longest text of one value, bytes: a key in PEM form has room, a pasted file has not.
 const VALUE_MAX_BYTES: usize = 4096;
+
+/// Beginning of top-level keys that are free for anchored values: they mean nothing by themselves.
+pub(super) const ANYTHING: &str = "x-";
 
 /// A section being read. Every read names the key, its default and its meaning; a bad value is
 /// reported and the default returned. When the section is dropped, what has not been asked for is
@@ -27,7 +30,7 @@ pub struct Section<'a> {
     /// As recorded: `routes[]`.
     pattern: String,
     /// Where the section begins, if it is written.
-    line: Option<usize>,
+    begins: Option<Written>,
     entries: &'a [Entry],
     asked: RefCell<Vec<&'static str>>,
     /// Whether a stray word in it may be a secret, and so is never shown.
@@ -42,7 +45,7 @@ impl<'a> Section<'a> {
             reader,
             path: String::new(),
             pattern: String::new(),
-            line: None,
+            begins: None,
             entries: &[],
             asked: RefCell::default(),
             secret: false,
@@ -50,7 +53,7 @@ impl<'a> Section<'a> {
         };
         root.fill(node);
         // What is missing at the top level is missing from the file, not from its first line.
-        root.line = None;
+        root.begins = None;
         root
     }
 
@@ -59,7 +62,7 @@ impl<'a> Section<'a> {
             reader: self.reader,
             path,
             pattern,
-            line: None,
+            begins: None,
             entries: &[],
             asked: RefCell::default(),
             secret: self.secret,
@@ -72,7 +75,7 @@ impl<'a> Section<'a> {
     }
 
     fn fill(&mut self, node: &'a Node) {
-        self.line = Some(node.line);
+        self.begins = Some(node.place);
         match &node.value {
             Value::Map(entries) => self.entries = entries,
             _ if node.is_null() => {}
@@ -93,7 +96,15 @@ impl<'a> Section<'a> {
     /// The same section, whose stray words are never shown.
     pub fn secret(mut self) -> Section<'a> {
         self.secret = true;
+        self.begins.into_iter().for_each(|place| self.reader.findings.borrow_mut().note_secret(place));
+        self.entries.iter().for_each(|entry| self.note_secret(entry));
         self
+    }
+
+    fn note_secret(&self, entry: &Entry) {
+        let note = |place| self.reader.findings.borrow_mut().note_secret(place);
+        note(entry.place);
+        entry.value.visit(&mut |node| note(node.place));
     }
 
     /// Whether the key is written, with something behind it.
@@ -108,7 +119,7 @@ impl<'a> Section<'a> {
 
     /// Whether the key's raw text is this.
     pub fn is_text(&self, key: &str, expected: &str) -> bool {
-        matches!(self.node(key), Some(Node { value: Value::Scalar { text, .. }, .. }) if text == expected)
+        matches!(self.node(key), Some(Node { value: Value::Scalar { text, .. }, .. }) if &**text == expected)
     }
 
     /// Whether a key is written as `off`.
@@ -118,17 +129,21 @@ impl<'a> Section<'a> {
 
     /// Reports a fault of a key, at its line, or at the section's if the key is not written.
     pub fn fault(&self, key: &str, fault: Fault) {
-        self.fault_at(self.path_of(key), self.entry(key).map(|entry| entry.line).or(self.line), fault);
+        self.fault_at(self.path_of(key), self.entry(key).map(|entry| entry.place).or(self.begins), fault);
     }
 
     /// Reports a fault of the section as a whole.
     pub fn own_fault(&self, fault: Fault) {
-        self.fault_at(self.path.clone(), self.line, fault);
+        self.fault_at(self.path.clone(), self.begins, fault);
     }
 
-    fn fault_at(&self, path: String, line: Option<usize>, fault: Fault) {
-        let place = line.map_or(Place::Whole, Place::Line);
-        self.reader.report(Problem { place, path, what: fault.what, mend: fault.mend });
+    fn fault_at(&self, path: String, written: Option<Written>, Fault { what, mend }: Fault) {
+        match written {
+            Some(written) => {
+                self.reader.findings.borrow_mut().add_written(path, written, Fault { what, mend }, !self.secret);
+            }
+            None => self.reader.report(Problem { place: Place::Whole, path, what, mend }),
+        }
     }
 
     /// A value that `parse` understands; `None` if it is absent or bad.
@@ -145,7 +160,7 @@ impl<'a> Section<'a> {
         match scalar(node).and_then(parse) {
             Ok(value) => Some(value),
             Err(fault) => {
-                self.fault_at(self.path_of(key), Some(node.line), fault);
+                self.fault_at(self.path_of(key), Some(node.place), fault);
                 None
             }
         }
@@ -266,7 +281,7 @@ impl<'a> Section<'a> {
         for (index, node) in self.items(key)?.iter().enumerate() {
             match scalar(node).and_then(&parse) {
                 Ok(value) => values.push(value),
-                Err(fault) => self.fault_at(format!("{}[{index}]", self.path_of(key)), Some(node.line), fault),
+                Err(fault) => self.fault_at(format!("{}[{index}]", self.path_of(key)), Some(node.place), fault),
             }
         }
         Some(values)
@@ -313,7 +328,7 @@ impl<'a> Section<'a> {
         }
         self.fault_at(
             self.path_of(key),
-            Some(node.line),
+            Some(node.place),
             Fault::new(format!("is {}, expected a list", node.kind()), "write one `- ` line for each, or [a, b]"),
         );
         None
@@ -325,7 +340,7 @@ impl<'a> Section<'a> {
     }
 
     fn entry(&self, key: &str) -> Option<&'a Entry> {
-        self.entries.iter().find(|entry| entry.key == key)
+        self.entries.iter().find(|entry| &*entry.key == key)
     }
 
     fn node(&self, key: &str) -> Option<&'a Node> {
@@ -344,19 +359,19 @@ impl<'a> Section<'a> {
     fn report_strays(&self) {
         let asked = self.asked.borrow();
         for (index, entry) in self.entries.iter().enumerate() {
-            let known = asked.contains(&entry.key.as_str());
+            let known = asked.contains(&&*entry.key) || (self.path.is_empty() && entry.key.starts_with(ANYTHING));
             let suggestion = did_you_mean(&entry.key, asked.iter().copied());
             let path = if self.secret && !known { self.path.clone() } else { self.path_of(&short(&entry.key)) };
             if let Some(first) = self.entries[..index].iter().find(|earlier| earlier.key == entry.key) {
-                let what = format!("is written twice, first on line {}", first.line);
-                self.fault_at(path, Some(entry.line), Fault::new(what, "keep one of the two"));
+                let what = format!("is written twice, first on line {}", first.place.line);
+                self.fault_at(path, Some(entry.place), Fault::new(what, "keep one of the two"));
             } else if !known {
                 let what = if self.secret { "has an unknown key" } else { "is an unknown key" };
                 let mend = match suggestion {
                     Some(suggestion) => format!("did you mean `{suggestion}`?"),
                     None => format!("known here: {}", or(&asked)),
                 };
-                self.fault_at(path, Some(entry.line), Fault::new(what, mend));
+                self.fault_at(path, Some(entry.place), Fault::new(what, mend));
             }
         }
     }
@@ -469,6 +484,44 @@ mod tests {
                 root.section("token", "").secret().optional_text("value", "");
             });
             assert!(!shown.is_empty() && !shown.concat().contains("hunter2"), "{shown:?}");
+        }
+    }
+
+    /// Problems of sections `a` and `b` with a count each, and a token in `t`.
+    fn shared_problems(text: &str) -> Vec<String> {
+        problems(text, |root| {
+            root.section("a", "").count("n", 5, 1..=9, "");
+            root.section("b", "").count("n", 5, 1..=9, "");
+            root.section("t", "").secret().optional_text("value", "");
+        })
+    }
+
+    #[test]
+    fn what_an_alias_brings_is_told_once_and_where_it_is_written() {
+        let written_in_a = shared_problems("a: &x\n  n: many\n  m: 1\nb: *x\n");
+        assert_eq!(written_in_a.len(), 2, "{written_in_a:?}");
+        assert!(written_in_a[0].starts_with("2: a.n: `many` is not a whole number;"), "{written_in_a:?}");
+        let template = shared_problems("x-common: &x\n  n: many\na: *x\nb: { <<: *x }\n");
+        assert_eq!(
+            template,
+            ["2: a.n: `many` is not a whole number (used on line 3); write a whole number from 1 to 9"]
+        );
+        let misused = shared_problems("x-y: &y { value: k }\na: { n: 7 }\nb: *y\nt: { value: k }\n");
+        assert_eq!(misused, ["1: b.value: is an unknown key (used on line 3); known here: n"]);
+    }
+
+    #[test]
+    fn what_stands_in_a_secret_too_is_not_shown() {
+        for text in [
+            "t: { value: &s hunter2 }\na: { n: *s }\n",
+            "a: { n: &s hunter2 }\nt: { value: *s }\n",
+            "x-s: &s hunter2\na: { n: *s }\nt: { value: *s }\n",
+            "t: &s\n  hunter2: x\na: *s\nb:\n  <<: *s\n",
+            "x-s: &s hunter2\nt: *s\nb: *s\na: { n: *s }\n",
+            "x-s: &s\n  value: hunter2\nt: *s\na:\n  n: *s\nb: *s\n",
+        ] {
+            let shown = shared_problems(text);
+            assert!(!shown.is_empty() && !shown.concat().contains("hunter2"), "{text:?} {shown:#?}");
         }
     }
 

@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 use tracing::Level;
 
+use std::path::PathBuf;
+
 use super::*;
+use crate::config::Secret;
 use crate::config::reader::node::{self, Node, Value};
 use crate::config::{
     Checks, Destination, Durability, End, Handling, LogFormat, MaxBytes, PathPattern, ProxyProtocol, Reserve, Retry,
@@ -647,7 +650,7 @@ fn values(node: &Node, path: &str) -> Vec<String> {
     let (segment, rest) = path.split_once('.').map_or((path, ""), |(segment, rest)| (segment, rest));
     let (key, is_list) = segment.strip_suffix("[]").map_or((segment, false), |key| (key, true));
     let Value::Map(entries) = &node.value else { return vec![] };
-    let Some(entry) = entries.iter().find(|entry| entry.key == key) else { return vec![] };
+    let Some(entry) = entries.iter().find(|entry| &*entry.key == key) else { return vec![] };
     match &entry.value.value {
         Value::List(items) if is_list => items.iter().flat_map(|item| values(item, rest)).collect(),
         _ if !rest.is_empty() => values(&entry.value, rest),
@@ -658,7 +661,7 @@ fn values(node: &Node, path: &str) -> Vec<String> {
 
 fn text_of(node: &Node) -> String {
     match &node.value {
-        Value::Scalar { text, .. } => text.clone(),
+        Value::Scalar { text, .. } => text.to_string(),
         other => panic!("{other:?}"),
     }
 }
