@@ -79,7 +79,12 @@ impl Destination {
         if host.is_empty() {
             return Err(format!("`{url}` names no host"));
         }
-        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let port = port(authority, if tls { 443 } else { 80 }).ok_or_else(|| {
+            format!(
+                "`{url}` has a port that cannot be; write one from 1 to 65535, or none for {}",
+                if tls { 443 } else { 80 }
+            )
+        })?;
         let tls = tls.then(|| Tls { server_name: host.clone(), ca: None });
         Ok(Destination::Tcp { host, port, tls })
     }
@@ -95,6 +100,15 @@ impl Destination {
             Destination::Unix(_) => "localhost".to_owned(),
         }
     }
+}
+
+/// The port that a URL names, or else `default`. Neither 0 nor nothing after the colon is one, and
+/// `http::Uri` takes one above 65535 for none.
+fn port(authority: &http::uri::Authority, default: u16) -> Option<u16> {
+    let after_host = authority.as_str().strip_prefix(authority.host())?;
+    let Some(digits) = after_host.strip_prefix(':') else { return after_host.is_empty().then_some(default) };
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|port| is_number && *port != 0)
 }
 
 impl std::fmt::Display for Destination {
@@ -627,6 +641,8 @@ mod tests {
         };
         assert_eq!(Destination::parse("http://app:3000"), Ok(tcp("app", 3000, false)));
         assert_eq!(Destination::parse("http://app/"), Ok(tcp("app", 80, false)));
+        assert_eq!(Destination::parse("http://app:65535"), Ok(tcp("app", 65535, false)));
+        assert_eq!(Destination::parse("https://app:080/"), Ok(tcp("app", 80, true)));
         assert_eq!(Destination::parse("https://app.example"), Ok(tcp("app.example", 443, true)));
         assert_eq!(Destination::parse("http://[::1]:3000"), Ok(tcp("::1", 3000, false)));
         assert_eq!(Destination::parse("unix:/run/a.sock"), Ok(Destination::Unix("/run/a.sock".into())));
@@ -639,6 +655,14 @@ mod tests {
             "http://a/path",
             "http://a?x",
             "http://u:secret@a",
+            "http://a:99999",
+            "http://a:65536",
+            "https://a:0",
+            "http://a:",
+            "http://a:+80",
+            "http://a:80:80",
+            "http://[::1]:",
+            "http://[::1]:70000",
             "unix:run",
             "unix:",
         ] {

@@ -63,7 +63,9 @@ mod tests {
         ] {
             assert_eq!(split(url), Ok((Destination::parse(base).unwrap(), path.to_owned())), "{url}");
         }
-        for bad in ["", "/webhooks", "127.0.0.1:8080", "ftp://app/", "http://u:secret@app/x", "http://"] {
+        let bad_ports = ["http://app:99999/x", "http://app:0/x?a=b", "https://app:/x", "http://[::1]:65536/"];
+        let others = ["", "/webhooks", "127.0.0.1:8080", "ftp://app/", "http://u:secret@app/x", "http://"];
+        for bad in bad_ports.into_iter().chain(others) {
             let message = split(bad).unwrap_err();
             assert!(!message.contains("secret"), "{message}");
         }
