@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use hookward::cli::Cli;
 
 /// Costs less than the C library's and keeps less after a flood of connections.
@@ -10,5 +9,5 @@ use hookward::cli::Cli;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    Cli::parse().run()
+    Cli::from_command_line().run()
 }

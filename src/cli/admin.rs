@@ -1,8 +1,9 @@
-//! Talking to the admin side of a running hookward: over the socket in its data directory, or over
-//! TCP with a token.
+//! Questions to the admin side of a running hookward, and what is said where no good answer comes.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::io::{self, ErrorKind};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,30 +11,16 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Method, header};
 use serde_json::Value;
 
+use super::instance::{Instance, InstanceArgs, TOKEN_ENV};
 use super::output::{FAILED, USAGE, fail};
+use crate::config::Secret;
 use crate::forward::client::{Client, Destination, ExchangeError, Framing, Over, Timeouts};
-use crate::server::ADMIN_SOCKET;
+use crate::http::answer::REQUEST_ID;
 
 /// A question that takes longer is not answered.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Size of an answer: an event with its body, or a page of a thousand.
 const ANSWER_MAX_BYTES: usize = 256 << 20;
-/// The token itself, for `--admin`.
-const TOKEN_ENV: &str = "HOOKWARD_ADMIN_TOKEN";
-
-/// Where the running hookward is.
-#[derive(Debug, clap::Args)]
-pub(super) struct AdminArgs {
-    /// Its data directory, where the admin socket is
-    #[arg(long, env = "HOOKWARD_DATA_DIR", value_name = "DIR", default_value = "/var/lib/hookward")]
-    data_dir: PathBuf,
-    /// Ask over TCP instead: the URL of the admin side, http://host:port
-    #[arg(long, value_name = "URL")]
-    admin: Option<String>,
-    /// File with the bearer token for --admin [env: HOOKWARD_ADMIN_TOKEN, the token itself]
-    #[arg(long, value_name = "FILE")]
-    admin_token_file: Option<PathBuf>,
-}
 
 /// Why a command did not do what it was asked to.
 pub(super) enum Trouble {
@@ -41,44 +28,27 @@ pub(super) enum Trouble {
     Usage(String),
     /// Nothing answers, or the answer is no.
     Failed(String),
+    /// Hookward answers that it has no such event.
+    NoEvent(String),
 }
 
-impl AdminArgs {
+impl InstanceArgs {
     /// Ready to ask; connects to nothing yet.
     pub(super) fn client(&self) -> Result<Admin, Trouble> {
-        let (destination, shown) = match &self.admin {
-            Some(url) => {
-                let url = if url.contains("://") || url.starts_with("unix:") { url } else { &format!("http://{url}") };
-                (Destination::parse(url).map_err(|problem| Trouble::Usage(format!("--admin: {problem}")))?, url.clone())
-            }
-            None => {
-                let path = self.data_dir.join(ADMIN_SOCKET);
-                let shown = path.display().to_string();
-                (Destination::Unix(path), shown)
-            }
-        };
-        let token = if matches!(destination, Destination::Unix(_)) { None } else { self.token()? };
+        let Instance { destination, shown, token } = self.locate()?;
+        let token = token.map(|token| bearer(&token)).transpose()?;
         let timeouts = Timeouts { connect: TIMEOUT, total: TIMEOUT, idle: TIMEOUT };
         let client = Client::new(destination, timeouts).map_err(|error| Trouble::Failed(error.to_string()))?;
         Ok(Admin { client, shown, token })
     }
+}
 
-    fn token(&self) -> Result<Option<HeaderValue>, Trouble> {
-        let token = match &self.admin_token_file {
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| Trouble::Failed(format!("the token's file {}: {error}", path.display())))?,
-            None => std::env::var(TOKEN_ENV).unwrap_or_default(),
-        };
-        let token = token.trim_end_matches(['\r', '\n']);
-        if token.is_empty() {
-            return Ok(None);
-        }
-        // The message does not repeat it.
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))
-            .map_err(|_| Trouble::Usage("the admin token has characters that no header may have".to_owned()))?;
-        bearer.set_sensitive(true);
-        Ok(Some(bearer))
-    }
+fn bearer(token: &Secret) -> Result<HeaderValue, Trouble> {
+    // The message does not repeat it.
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.0))
+        .map_err(|_| Trouble::Usage("the admin token has characters that no header may have".to_owned()))?;
+    bearer.set_sensitive(true);
+    Ok(bearer)
 }
 
 /// The admin side of a running hookward.
@@ -92,6 +62,8 @@ pub(super) struct Admin {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Bytes,
+    /// Whether a public listener answered, and not the admin side.
+    is_public: bool,
 }
 
 impl Answer {
@@ -105,12 +77,36 @@ impl Admin {
     /// Asks and takes any answer.
     pub(super) async fn ask(&self, method: Method, target: &str, body: Option<&Value>) -> Result<Answer, Trouble> {
         let asked = tokio::time::timeout(TIMEOUT, self.exchange(method, target, body)).await;
-        asked.unwrap_or(Err(ExchangeError::Timeout)).map_err(|error| {
-            let shown = &self.shown;
-            Trouble::Failed(format!(
-                "nothing answers on {shown}: {error}; is hookward running, and is this its data directory or admin address?"
-            ))
-        })
+        let answer = asked.unwrap_or(Err(ExchangeError::Timeout)).map_err(|error| self.no_answer(error))?;
+        if answer.is_public {
+            return Err(Trouble::Failed(format!(
+                "{} is a public listener of hookward, for senders; name its admin side (admin.address, 127.0.0.1:9090 unless set)",
+                self.shown
+            )));
+        }
+        Ok(answer)
+    }
+
+    /// Says why nothing came back, and what to do.
+    fn no_answer(&self, error: ExchangeError) -> Trouble {
+        const ELSEWHERE: &str = "start hookward, or name its data directory (--data-dir, HOOKWARD_DATA_DIR, or data_dir in the file of --config) or its admin address (--admin)";
+        let refused = match (error, self.client.destination()) {
+            (ExchangeError::Connect, Destination::Unix(path)) => UnixStream::connect(path).err(),
+            (ExchangeError::Connect, Destination::Tcp { host, port, tls: None }) => {
+                TcpStream::connect((host.as_str(), *port)).err()
+            }
+            _ => None,
+        };
+        let (why, advice) = match refused.as_ref().map(io::Error::kind) {
+            Some(ErrorKind::NotFound) => ("there is no such socket".to_owned(), ELSEWHERE),
+            Some(ErrorKind::ConnectionRefused) => ("nobody listens there".to_owned(), ELSEWHERE),
+            Some(ErrorKind::PermissionDenied) => (
+                "permission denied".to_owned(),
+                "run this as the user that hookward runs as, or ask over TCP with --admin and its token",
+            ),
+            _ => (refused.map_or(error.to_string(), |error| error.to_string()), ELSEWHERE),
+        };
+        Trouble::Failed(format!("nothing answers on {}: {why}; {advice}", self.shown))
     }
 
     /// Asks, and takes any answer but 2xx for a failure.
@@ -137,7 +133,8 @@ impl Admin {
             exchange.send(body.as_bytes()).await?;
         }
         exchange.finish().await?;
-        let status = exchange.read_answer().await?.status.as_u16();
+        let header = exchange.read_answer().await?;
+        let (status, is_public) = (header.status.as_u16(), header.headers.contains_key(REQUEST_ID));
         let mut answer = BytesMut::new();
         while let Some(piece) = exchange.read_piece().await? {
             if answer.len() + piece.len() > ANSWER_MAX_BYTES {
@@ -145,20 +142,24 @@ impl Admin {
             }
             answer.extend_from_slice(&piece);
         }
-        Ok(Answer { status, body: answer.freeze() })
+        Ok(Answer { status, body: answer.freeze(), is_public })
     }
 }
 
-fn good(answer: &Answer) -> Result<Value, Trouble> {
+/// The answer's JSON; any status but 2xx is a failure.
+pub(super) fn good(answer: &Answer) -> Result<Value, Trouble> {
     let json = answer.json();
-    match answer.status {
-        200..=299 => Ok(json),
-        401 => Err(Trouble::Failed(format!(
+    Err(Trouble::Failed(match answer.status {
+        status if json.is_null() => {
+            format!("hookward's admin side is not what answered (status {status}, no JSON); check --admin")
+        }
+        200..=299 => return Ok(json),
+        401 => format!(
             "not allowed: {}; give the token with --admin-token-file or {TOKEN_ENV}, or use the socket with --data-dir",
             said(&json)
-        ))),
-        status => Err(Trouble::Failed(format!("hookward answered {status}: {}", said(&json)))),
-    }
+        ),
+        status => format!("hookward answered {status}: {}", said(&json)),
+    }))
 }
 
 /// The reason that an answer gives.
@@ -175,6 +176,6 @@ pub(super) fn converse(command: impl Future<Output = Result<ExitCode, Trouble>>)
     match runtime.block_on(command) {
         Ok(code) => code,
         Err(Trouble::Usage(problem)) => fail(USAGE, &problem),
-        Err(Trouble::Failed(problem)) => fail(FAILED, &problem),
+        Err(Trouble::Failed(problem) | Trouble::NoEvent(problem)) => fail(FAILED, &problem),
     }
 }

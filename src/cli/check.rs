@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::output::finish;
+use super::output::{complain, finish, warn};
 use super::{BAD_CONFIG, ConfigArgs};
 use crate::config::Route;
 use crate::config::reader::problem::Problems;
@@ -34,12 +34,12 @@ pub fn run(args: Args) -> ExitCode {
     match resolved {
         Ok(resolved) => {
             for warning in &resolved.warnings {
-                eprintln!("warning: {warning}");
+                warn(warning);
             }
             finish(&format!("configuration ok: {}\n", summary(&resolved)), code)
         }
         Err(problems) => {
-            eprintln!("{problems}");
+            complain(&problems);
             code
         }
     }

@@ -21,7 +21,7 @@ use self::scratch::Scratch;
 use self::sink::Sink;
 use self::tour::Tour;
 use super::keygen;
-use super::output::{FAILED, fail, print};
+use super::output::{FAILED, fail, is_reader_gone, print};
 use crate::clock::SystemClock;
 use crate::config::ListenAddress;
 use crate::config::reader::problem::Problems;
@@ -76,6 +76,7 @@ pub fn run(args: Args) -> ExitCode {
     match runtime.block_on(demonstrate(&args)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => fail(FAILED, &"not everything was as expected"),
+        Err(DemoError::System(error)) if is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => fail(FAILED, &error),
     }
 }

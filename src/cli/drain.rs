@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::admin::{Admin, AdminArgs, Trouble, converse};
+use super::admin::{Admin, Trouble, converse};
+use super::instance::InstanceArgs;
 use super::output::finish;
 
 /// Time between two looks at what is left.
@@ -26,14 +27,14 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "30s", requires = "wait", value_parser = humantime::parse_duration)]
     timeout: Duration,
     #[command(flatten)]
-    admin: AdminArgs,
+    instance: InstanceArgs,
 }
 
 /// Asks for the drain, and waits for its end if told to.
 #[allow(clippy::needless_pass_by_value, reason = "every command takes its flags so")]
 pub fn run(args: Args) -> ExitCode {
     converse(async {
-        let admin = args.admin.client()?;
+        let admin = args.instance.client()?;
         admin.post("/api/v1/drain", &json!({})).await?;
         if !args.wait {
             return Ok(finish("draining\n", ExitCode::SUCCESS));

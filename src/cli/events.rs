@@ -11,6 +11,10 @@ mod text;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use http::Method;
+use serde_json::Value;
+
+use super::admin::{Admin, Trouble, good, said};
 
 /// Look at the events of a running hookward, deliver them again, throw them away
 #[derive(Debug, clap::Args)]
@@ -31,6 +35,21 @@ enum Command {
     Redrive(redrive::Args),
     Discard(discard::Args),
     Export(export::Args),
+}
+
+/// Asks for one event, or with `change` for a change of it.
+async fn ask_about(admin: &Admin, seq: &Value, change: Option<(&str, &Value)>) -> Result<Value, Trouble> {
+    let path = format!("/api/v1/events/{seq}");
+    let answer = match change {
+        None => admin.ask(Method::GET, &path, None).await?,
+        Some((change, body)) => admin.ask(Method::POST, &format!("{path}/{change}"), Some(body)).await?,
+    };
+    if answer.status == 404 && said(&answer.json()) == "not_found" {
+        return Err(Trouble::NoEvent(format!(
+            "no event has the number {seq}: none was ever stored under it, or it has left the buffer; `hookward events list` has the numbers"
+        )));
+    }
+    good(&answer)
 }
 
 /// Runs the command.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::admin::{AdminArgs, Trouble, converse, said};
+use super::admin::{Trouble, converse, said};
+use super::instance::InstanceArgs;
 use super::output::finish;
 
 /// A probe that takes longer is a failed one.
@@ -19,14 +20,14 @@ Examples: as a Kubernetes exec probe, and from elsewhere
   hookward health --admin http://10.0.0.7:9090")]
 pub struct Args {
     #[command(flatten)]
-    admin: AdminArgs,
+    instance: InstanceArgs,
 }
 
 /// Asks `/readyz`.
 #[allow(clippy::needless_pass_by_value, reason = "every command takes its flags so")]
 pub fn run(args: Args) -> ExitCode {
     converse(async {
-        let admin = args.admin.client()?;
+        let admin = args.instance.client()?;
         let answer = tokio::time::timeout(TIMEOUT, admin.ask(Method::GET, "/readyz", None)).await;
         let answer = answer.map_err(|_| Trouble::Failed(format!("no answer within {TIMEOUT:?}")))??;
         match answer.status {

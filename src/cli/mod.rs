@@ -7,6 +7,7 @@ pub mod drain;
 pub mod events;
 pub mod explain;
 pub mod health;
+mod instance;
 pub mod keygen;
 pub mod notify;
 mod output;
@@ -22,7 +23,8 @@ pub mod sign;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::files::{FilesRead, Watch};
 use crate::config::reader::problem::Problems;
@@ -62,7 +64,21 @@ enum Command {
     Health(health::Args),
 }
 
+/// The same command without the variables that are set to nothing, which count as not set: compose
+/// writes `${VAR:-}` so, and a Helm value that is left empty.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    let without = |arg: Arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg };
+    command.mut_args(without).mut_subcommands(without_empty_variables)
+}
+
 impl Cli {
+    /// Reads the command line; ends the process with help or with wrong usage (2) where that is asked for.
+    pub fn from_command_line() -> Cli {
+        let matches = without_empty_variables(Cli::command()).get_matches();
+        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
     /// Runs the command. Exit codes: 0 done, 1 failed, 2 wrong usage (clap's), 78 bad
     /// configuration.
     pub fn run(self) -> ExitCode {

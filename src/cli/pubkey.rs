@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::output::{FAILED, USAGE, fail, finish};
+use super::output::{FAILED, USAGE, complain, fail, finish};
 use super::{BAD_CONFIG, ConfigArgs, secret_key};
 use crate::config::{Config, End, Handling, Route, Secret, Signer};
 use crate::forward::sign::Scheme;
@@ -42,7 +42,7 @@ pub fn run(args: Args) -> ExitCode {
         None => match args.config.resolve() {
             Ok(resolved) => keys_of(&resolved.config),
             Err(problems) => {
-                eprintln!("{problems}");
+                complain(&problems);
                 return ExitCode::from(BAD_CONFIG);
             }
         },

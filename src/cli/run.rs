@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::output::{FAILED, fail, print};
+use super::output::{FAILED, complain, fail, print};
 use super::reloads::Reloads;
 use super::{BAD_CONFIG, ConfigArgs, notify};
 use crate::config::Config;
@@ -20,8 +21,8 @@ use crate::server::{Passed, Server, ServerError};
 Example: in front of an app on port 3000, with a volume for the events
   hookward run --upstream http://127.0.0.1:3000 --public-key \"$TELNYX_PUBLIC_KEY\" --data-dir /data
 
-Signals: SIGTERM and SIGINT drain and end with 0, a second one ends at once with 1. SIGHUP reads the
-configuration again, as does a change of its files.")]
+Signals: SIGTERM and SIGINT drain and end with 0, a second one ends at once with 1; those within 200 ms
+count as one. SIGHUP reads the configuration again, as does a change of its files.")]
 pub struct Args {
     #[command(flatten)]
     config: ConfigArgs,
@@ -34,7 +35,7 @@ pub fn run(args: Args) -> ExitCode {
     let resolved = match resolved {
         Ok(resolved) => resolved,
         Err(problems) => {
-            eprintln!("{problems}");
+            complain(&problems);
             return ExitCode::from(BAD_CONFIG);
         }
     };
@@ -66,6 +67,9 @@ pub fn run(args: Args) -> ExitCode {
     runtime.shutdown_background();
     code
 }
+
+/// Signals within this time are one: `timeout`, process groups and supervisors send the same wish twice.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 enum Ended {
     Drained,
@@ -103,7 +107,7 @@ async fn serve(config: Config, passed: Passed, args: ConfigArgs, watch: Watch) -
     let _ = begin.send(());
     tokio::select! {
         ended = &mut running => ended.map(|()| Ended::Drained),
-        () = signals.stop() => Ok(Ended::AtOnce),
+        () = signals.stop_again() => Ok(Ended::AtOnce),
     }
 }
 
@@ -128,5 +132,20 @@ impl Signals {
             _ = self.term.recv() => {}
             _ = self.int.recv() => {}
         }
+    }
+
+    /// Waits for a second signal to stop, beginning at the first.
+    async fn stop_again(&mut self) {
+        let same = tokio::time::sleep(SAME_SIGNAL);
+        tokio::pin!(same);
+        loop {
+            tokio::select! {
+                // In this order one that came in time counts so, however late this task runs.
+                biased;
+                () = self.stop() => {}
+                () = &mut same => break,
+            }
+        }
+        self.stop().await;
     }
 }

@@ -207,6 +207,183 @@ fn every_command_has_help_with_an_example() {
 }
 
 #[test]
+fn help_names_every_choice_that_the_file_has() {
+    let schema: Value = serde_json::from_str(&ok(run_to_end(&["schema"]))).unwrap();
+    let help = ok(run_to_end(&["run", "--help"]));
+    for (flag, pointer) in [
+        ("--mode", "/properties/routes/anyOf/0/items/properties/mode"),
+        ("--unmatched", "/properties/unmatched"),
+        ("--buffer-require", "/properties/buffer/anyOf/0/properties/require"),
+        ("--log-format", "/properties/log/anyOf/0/properties/format"),
+        ("--log-level", "/properties/log/anyOf/0/properties/level"),
+    ] {
+        let from_flag = &help[help.find(&format!("{flag} <")).unwrap_or_else(|| panic!("{flag} in {help}"))..];
+        let text = from_flag.split("\n      --").next().unwrap();
+        let choices = schema.pointer(&format!("{pointer}/anyOf/0/enum")).and_then(Value::as_array);
+        for choice in choices.unwrap_or_else(|| panic!("{flag}: {schema}")) {
+            assert!(text.contains(choice.as_str().unwrap()), "{choice} in {text}");
+        }
+    }
+}
+
+#[test]
+fn a_url_with_a_port_that_cannot_be_is_refused() {
+    for url in ["http://127.0.0.9:99999", "http://127.0.0.9:0", "https://127.0.0.9:"] {
+        let checked = run_to_end(&["check", "--upstream", url, "--public-key", PUBLIC]);
+        assert_eq!(checked.code, Some(78), "{checked:?}");
+        assert!(checked.stderr.contains("from 1 to 65535"), "{checked:?}");
+        for args in [&["send", url, "--secret-key", SECRET][..], &["health", "--admin", url]] {
+            let refused = run_to_end(args);
+            assert_eq!(refused.code, Some(2), "{refused:?}");
+            assert!(refused.stderr.contains("from 1 to 65535"), "{refused:?}");
+        }
+    }
+}
+
+#[test]
+fn a_variable_that_is_set_to_nothing_is_not_set() {
+    let names = [
+        "CONFIG",
+        "DATA_DIR",
+        "LISTEN",
+        "IP_ALLOWLIST",
+        "TRUSTED_PROXIES",
+        "PATH",
+        "MODE",
+        "UNMATCHED",
+        "ADMIN",
+        "ADMIN_TOKEN",
+        "BUFFER_MAX_BYTES",
+        "BUFFER_REQUIRE",
+        "LOG_FORMAT",
+        "LOG_LEVEL",
+    ];
+    let empty = names.map(|name| (format!("HOOKWARD_{name}"), ""));
+    let args = ["check", "--upstream", "http://127.0.0.1:9", "--public-key", PUBLIC];
+    let all = Process::finish(command(&args).envs(empty.clone()), b"");
+    assert_eq!(all.code, Some(0), "{all:?}");
+    let (sink, setup) = (Sink::start(), Setup::without_upstream());
+    let setup = empty.iter().fold(setup.flag("--upstream", &sink.url()), |setup, (name, value)| setup.env(name, value));
+    let hookward = setup.start();
+    let mut health = command(&["health", "--data-dir", &hookward.setup().data_dir().to_string_lossy()]);
+    assert_eq!(Process::finish(health.envs(empty), b"").code, Some(0));
+}
+
+/// What becomes of a command whose output nobody reads.
+fn unread(args: &[&str], data_dir: &Path) -> std::process::Output {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    command(args).env("HOOKWARD_DATA_DIR", data_dir).stdout(writer).output().unwrap()
+}
+
+#[test]
+fn a_reader_that_has_gone_ends_a_command_quietly() {
+    let sink = Sink::start();
+    let hookward = Setup::new(&sink).config("delivery: { delivered: { keep: 1h } }\n").start();
+    post_sentinel(&hookward, &sink);
+    for args in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["schema"],
+        &["schema", "--markdown"],
+        &["keygen"],
+        &["check", "--upstream", "http://127.0.0.1:9", "--public-key", PUBLIC],
+        &["events", "list"],
+        &["events", "show", "1"],
+        &["events", "export"],
+        &["health"],
+        &["demo", "--once"],
+    ] {
+        let ended = unread(args, &hookward.setup().data_dir());
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!((ended.status.code(), &*stderr), (Some(0), ""), "{args:?}");
+    }
+    let failed = unread(&["check", "--json"], &hookward.setup().data_dir());
+    assert_eq!(failed.status.code(), Some(78), "a result is what it is, read or not");
+}
+
+#[test]
+fn problems_that_nobody_reads_are_no_panic() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let code = command(&["check"]).stderr(writer).status().unwrap().code();
+    assert_eq!(code, Some(78));
+}
+
+#[test]
+fn anchors_and_merge_keys_are_read_as_they_are_meant() {
+    let dir = tempfile::tempdir().unwrap();
+    let yaml = format!(
+        "
+x-common: &common
+  ip_allowlist: &anyone {{ mode: off }}
+  keys: [ {{ name: current, value: \"{PUBLIC}\" }} ]
+upstream: {{ url: \"http://127.0.0.1:3000\" }}
+routes:
+  - {{ <<: *common, name: one, path: /one }}
+  - name: two
+    path: /two
+    <<: [ {{ max_body: 2MiB }}, *common ]
+    ip_allowlist: *anyone
+"
+    );
+    let finished = check(dir.path(), &yaml);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.stdout.contains("2 routes, 2 keys"), "{finished:?}");
+    let finished = check(dir.path(), &yaml.replace("mode: off", "mode: of"));
+    assert_eq!(finished.code, Some(78), "{finished:?}");
+    assert_eq!(finished.stderr.matches("`of` is not known here").count(), 1, "{finished:?}");
+    assert!(finished.stderr.contains("hookward.yaml:3: "), "{finished:?}");
+}
+
+#[test]
+fn every_command_finds_the_instance_by_the_file_that_run_has() {
+    let sink = Sink::start();
+    let setup = Setup::new(&sink).without_flag("--data-dir");
+    let yaml = format!("data_dir: {}\n", setup.data_dir().display());
+    let hookward = setup.config(&yaml).start();
+    let file = hookward.setup().dir().join("hookward.yaml");
+    let by_variable = |args: &[&str]| Process::finish(command(args).env("HOOKWARD_CONFIG", &file), b"");
+    let by_flag = |args: &[&str]| Process::finish(command(args).arg("--config").arg(&file), b"");
+    let id = post_sentinel(&hookward, &sink);
+    hookward.await_metric("hookward_buffer_events", &[("state", "delivered")], 1.0);
+    for listed in [by_variable(&["events", "list"]), by_flag(&["events", "list"])] {
+        assert!(ok(listed).contains(&id));
+    }
+    // What a reload refuses turns no probe red.
+    for fault in ["routes: many\n", "listn: []\n", "routes: [ { name: a\n", "limits:\n\tthreads: 5\n", "a: &a [*a]\n"] {
+        for text in [format!("{yaml}{fault}"), format!("{fault}{yaml}")] {
+            std::fs::write(&file, &text).unwrap();
+            assert_eq!(ok(by_variable(&["health"])), "ready\n", "{text:?}");
+        }
+    }
+    std::fs::remove_file(&file).unwrap();
+    let data_dir = hookward.setup().data_dir().display().to_string();
+    assert_eq!(ok(by_variable(&["health", "--data-dir", &data_dir])), "ready\n", "flags say everything");
+    let warned = by_variable(&["health", "--admin", &hookward.admin.to_string()]);
+    assert_eq!((warned.code, warned.stdout.as_str()), (Some(0), "ready\n"), "{warned:?}");
+    assert!(warned.stderr.starts_with("warning: ") && warned.stderr.contains("cannot be read"), "{warned:?}");
+    std::fs::write(&file, &yaml).unwrap();
+    assert_eq!(ok(by_variable(&["drain"])), "draining\n");
+    poll("refused", || (hookward.post(&event()).status == 503).then_some(()));
+}
+
+#[test]
+fn without_a_socket_the_admin_address_of_the_file_is_asked_with_its_token() {
+    const TOKEN: &str = "0123456789abcdef-token";
+    let sink = Sink::start();
+    let hookward = Setup::new(&sink).env("HOOKWARD_ADMIN_TOKEN", TOKEN).start();
+    let dir = tempfile::tempdir().unwrap();
+    let (file, token) = (dir.path().join("elsewhere.yaml"), dir.path().join("token"));
+    std::fs::write(&token, TOKEN).unwrap();
+    let admin = format!("{{ address: \"{}\", token: {{ file: {} }} }}", hookward.admin, token.display());
+    std::fs::write(&file, format!("data_dir: {}\nadmin: {admin}\n", dir.path().display())).unwrap();
+    for args in [&["health"][..], &["events", "list"]] {
+        ok(Process::finish(command(args).arg("--config").arg(&file), b""));
+    }
+}
+
+#[test]
 fn health_is_0_when_ready_and_1_otherwise() {
     let health = |setup: &Setup| {
         let mut health = command(&["health"]);

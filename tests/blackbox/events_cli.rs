@@ -1,5 +1,7 @@
 //! `hookward events …` over the socket and over TCP.
 
+use std::io::BufRead as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -69,7 +71,51 @@ fn show_prints_headers_and_body() {
     assert_eq!(STANDARD.decode(shown["body"].as_str().unwrap()).unwrap(), body(&ids[0]));
     let missing = events(&hookward, &["show", "99"]);
     assert_eq!(missing.code, Some(1), "{missing:?}");
-    assert!(missing.stderr.contains("404"), "{missing:?}");
+    let said = "no event has the number 99";
+    assert!(missing.stderr.contains(said) && missing.stderr.contains("hookward events list"), "{missing:?}");
+}
+
+#[test]
+fn of_an_event_that_is_not_kept_show_says_so() {
+    let (sink, hookward) = pair();
+    post_sentinel(&hookward, &sink);
+    hookward.await_metric("hookward_buffer_events", &[("state", "delivered")], 1.0);
+    let shown = ok(events(&hookward, &["show", "1"]));
+    assert!(shown.contains("(request and body are not kept)") && !shown.contains("- -"), "{shown}");
+}
+
+#[test]
+fn an_event_that_leaves_the_state_during_an_export_is_left_out() {
+    let (sink, hookward, _) = three_dead();
+    // More than the pipe holds, so that the export stands still in the middle.
+    let large = vec![b'x'; 500_000];
+    for _ in 0..2 {
+        assert_accepted_nameless(&hookward.post(&signed(large.clone())));
+    }
+    hookward.await_metric("hookward_buffer_events", &[("state", "dead")], 5.0);
+    let mut command = command(&["events", "export", "--state", "dead"]);
+    command.env("HOOKWARD_DATA_DIR", hookward.setup().data_dir()).stdout(std::process::Stdio::piped());
+    let mut export = command.spawn().unwrap();
+    let mut lines = std::io::BufReader::new(export.stdout.take().unwrap()).lines();
+    let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    sink.behave(|_| Reply::status(200));
+    assert_eq!(events(&hookward, &["redrive", "1", "2", "3"]).code, Some(0));
+    let rest: Vec<Value> = lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    assert!(export.wait().unwrap().success());
+    let exported: Vec<&Value> = std::iter::once(&first).chain(&rest).collect();
+    assert_eq!(exported.iter().map(|event| event["seq"].as_i64().unwrap()).collect::<Vec<_>>(), [5, 4]);
+    assert!(exported.iter().all(|event| event["state"] == "dead"));
+}
+
+#[test]
+fn a_public_listener_as_admin_side_is_told_from_one() {
+    let (_sink, hookward) = pair();
+    let url = format!("http://{}", hookward.listen());
+    for args in [&["health", "--admin", &url][..], &["events", "list", "--admin", &url], &["drain", "--admin", &url]] {
+        let refused = run_to_end(args);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(refused.stderr.contains("is a public listener of hookward"), "{refused:?}");
+    }
 }
 
 #[test]
@@ -84,7 +130,7 @@ fn redrive_takes_numbers_or_all_dead_letters() {
     assert_eq!((mixed.code, mixed.stdout.as_str()), (Some(1), "2 pending\n"), "{mixed:?}");
     assert!(mixed.stderr.contains("event 99: ") && mixed.stderr.contains("event 1: "), "{mixed:?}");
     let all = ok(events(&hookward, &["redrive", "--state", "dead", "--rate", "100", "--limit", "5"]));
-    assert_eq!(all, "1 events are delivered again\n");
+    assert!(all.starts_with("redrive of 1 event started, in the background at up to 100 a second;"), "{all}");
     hookward.await_metric("hookward_buffer_events", &[("state", "delivered")], 3.0);
     assert_eq!(sink.count(), 6);
 }
@@ -186,6 +232,7 @@ fn wrong_usage_is_2_and_every_command_has_help_with_an_example() {
     ] {
         assert_eq!(run_to_end(args).code, Some(2), "{args:?}");
     }
+    assert!(run_to_end(&["events", "redrive"]).stderr.contains("--state dead"), "both ways are shown");
     for name in ["list", "show", "redrive", "discard", "export"] {
         let help = ok(run_to_end(&["events", name, "--help"]));
         assert!(help.contains(&format!("hookward events {name}")) && help.contains("Example"), "{help}");

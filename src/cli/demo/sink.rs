@@ -121,7 +121,7 @@ impl Sink {
             for request in arrived {
                 let [event, id, attempt] =
                     ["hookward-event-type", "hookward-event-id", "hookward-attempt"].map(|name| request.header(name));
-                tell(&format!("{}  {event}  {id}  attempt {attempt}  -> {}", request.line, request.status))?;
+                tell(&format!("{}  {event:<17}  {id:<36}  attempt {attempt:<2}  -> {}", request.line, request.status))?;
             }
         }
         Ok(())

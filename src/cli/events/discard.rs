@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::redrive::one_by_one;
-use crate::cli::admin::{AdminArgs, converse};
+use crate::cli::admin::converse;
+use crate::cli::instance::InstanceArgs;
 
 /// Throw events away: they are never delivered, and their bodies are deleted
 #[derive(Debug, clap::Args)]
@@ -26,13 +27,13 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    admin: AdminArgs,
+    instance: InstanceArgs,
 }
 
 /// Discards each of them.
 pub(super) fn run(args: &Args) -> ExitCode {
     converse(async {
-        let admin = args.admin.client()?;
+        let admin = args.instance.client()?;
         one_by_one(&admin, &args.seqs, "discard", &json!({"reason": args.reason}), args.json).await
     })
 }

@@ -2,17 +2,19 @@
 
 use std::process::ExitCode;
 
-use http::Method;
 use serde_json::Value;
 
+use super::ask_about;
 use super::filter::{FilterArgs, Pages};
-use crate::cli::admin::{Admin, AdminArgs, Trouble, converse, said};
-use crate::cli::output::print;
+use crate::cli::admin::{Admin, Trouble, converse};
+use crate::cli::instance::InstanceArgs;
+use crate::cli::output::{is_reader_gone, print};
 
 /// Print whole events as JSON lines, newest first: headers, and the body in base64
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Each line is what `events show --json` prints. Bodies of delivered events are there for as long as
+Each line is what `events show --json` prints. An event that leaves the state while this runs is left
+out. Bodies of delivered events are there for as long as
 delivery.delivered.keep says.
 
 Example: keep the dead letters of a route
@@ -24,34 +26,37 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
-    admin: AdminArgs,
+    instance: InstanceArgs,
 }
 
 /// Prints the events as they come.
 pub(super) fn run(args: &Args) -> ExitCode {
     converse(async {
-        let admin = args.admin.client()?;
+        let admin = args.instance.client()?;
         let mut pages = Pages::new(&admin, &args.filter, None);
         let mut left = args.limit.unwrap_or(u64::MAX);
         while left > 0
             && let Some(page) = pages.next(left).await?
         {
             for event in page {
-                let Some(line) = whole(&admin, &event["seq"]).await? else { continue };
-                print(&line).map_err(|error| Trouble::Failed(format!("cannot write to stdout: {error}")))?;
-                left -= 1;
+                let Some(event) = whole(&admin, &event["seq"], &args.filter).await? else { continue };
+                match print(&format!("{event}\n")) {
+                    Ok(()) => left -= 1,
+                    Err(error) if is_reader_gone(&error) => return Ok(ExitCode::SUCCESS),
+                    Err(error) => return Err(Trouble::Failed(format!("cannot write to stdout: {error}"))),
+                }
             }
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// The event with everything; nothing if it has left the buffer since it was listed.
-async fn whole(admin: &Admin, seq: &Value) -> Result<Option<String>, Trouble> {
-    let answer = admin.ask(Method::GET, &format!("/api/v1/events/{seq}"), None).await?;
-    match answer.status {
-        200 => Ok(Some(format!("{}\n", answer.json()))),
-        404 => Ok(None),
-        status => Err(Trouble::Failed(format!("hookward answered {status}: {}", said(&answer.json())))),
+/// The event with everything; nothing if it has left the buffer, or the state that was asked for,
+/// since it was listed.
+async fn whole(admin: &Admin, seq: &Value, filter: &FilterArgs) -> Result<Option<Value>, Trouble> {
+    match ask_about(admin, seq, None).await {
+        Ok(event) => Ok(filter.has_state_of(&event).then_some(event)),
+        Err(Trouble::NoEvent(_)) => Ok(None),
+        Err(trouble) => Err(trouble),
     }
 }

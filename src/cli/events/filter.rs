@@ -4,6 +4,7 @@ use clap::builder::PossibleValuesParser;
 use form_urlencoded::Serializer;
 use serde_json::Value;
 
+use crate::buffer::event::State;
 use crate::cli::admin::{Admin, Trouble};
 
 /// Events of one page: the most that is given.
@@ -14,7 +15,7 @@ const PAGE_EVENTS: u64 = 1_000;
 pub(super) struct FilterArgs {
     /// Only events that stand so
     #[arg(long, value_name = "STATE",
-        value_parser = PossibleValuesParser::new(["pending", "delivered", "dead", "quarantined", "discarded"]))]
+        value_parser = PossibleValuesParser::new(State::ALL.map(State::name)))]
     state: Option<String>,
     /// Only events of this route
     #[arg(long, value_name = "NAME")]
@@ -25,6 +26,13 @@ pub(super) struct FilterArgs {
     /// Only the event with this id (data.id)
     #[arg(long, value_name = "ID")]
     event_id: Option<String>,
+}
+
+impl FilterArgs {
+    /// Whether an event stands as asked for: of all that is asked for, only the state changes.
+    pub(super) fn has_state_of(&self, event: &Value) -> bool {
+        self.state.as_deref().is_none_or(|state| event["state"] == state)
+    }
 }
 
 /// Pages of a list, one after the other, newest first.

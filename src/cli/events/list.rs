@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::filter::{FilterArgs, Pages};
 use super::text::{field, table};
-use crate::cli::admin::{AdminArgs, Trouble, converse};
+use crate::cli::admin::{Trouble, converse};
+use crate::cli::instance::InstanceArgs;
 use crate::cli::output::finish;
 
 /// List events, newest first
@@ -28,7 +29,7 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    admin: AdminArgs,
+    instance: InstanceArgs,
 }
 
 /// Prints the events.
@@ -46,7 +47,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
 
 /// As many as are wanted, over as many pages as that takes.
 async fn gather(args: &Args) -> Result<(Vec<Value>, Option<String>), Trouble> {
-    let admin = args.admin.client()?;
+    let admin = args.instance.client()?;
     let mut pages = Pages::new(&admin, &args.filter, args.cursor.clone());
     let mut events = Vec::new();
     loop {

@@ -4,25 +4,31 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::cli::admin::{Admin, AdminArgs, Trouble, converse};
+use super::ask_about;
+use crate::buffer::redrive::DEFAULT_RATE_PER_S;
+use crate::cli::admin::{Admin, Trouble, converse};
+use crate::cli::instance::InstanceArgs;
 use crate::cli::output::{FAILED, fail, finish};
 
 /// Deliver events again: those that are named, or dead letters, the oldest first
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "hookward events redrive [OPTIONS] <SEQ>...\n       hookward events redrive [OPTIONS] --state dead",
+    after_help = "\
 The delivery id stays, the attempts begin anew, and hookward-replay: true goes along. Dead letters are
 sent in the background at a bounded rate, one run at a time.
 
 Examples:
   hookward events redrive 4711 4712
   hookward events redrive --state dead --dry-run
-  hookward events redrive --state dead --limit 1000 --rate 50")]
+  hookward events redrive --state dead --limit 1000 --rate 50"
+)]
 pub(super) struct Args {
-    /// Their numbers in the list
+    /// Their numbers in the list; or else --state
     #[arg(value_name = "SEQ", required_unless_present = "state", conflicts_with = "state",
         value_parser = clap::value_parser!(i64).range(1..))]
     seqs: Vec<i64>,
-    /// All events that stand so
+    /// All events that stand so, in the place of numbers
     #[arg(long, value_name = "STATE", value_parser = ["dead"])]
     state: Option<String>,
     /// Events at most [default: all]
@@ -39,13 +45,13 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    admin: AdminArgs,
+    instance: InstanceArgs,
 }
 
 /// Asks for it and prints what was begun.
 pub(super) fn run(args: &Args) -> ExitCode {
     converse(async {
-        let admin = args.admin.client()?;
+        let admin = args.instance.client()?;
         match &args.state {
             Some(state) => many(&admin, args, state).await,
             None => one_by_one(&admin, &args.seqs, "redrive", &json!({}), args.json).await,
@@ -59,11 +65,19 @@ async fn many(admin: &Admin, args: &Args, state: &str) -> Result<ExitCode, Troub
     let matched = answer["matched"].as_u64().unwrap_or(0);
     let text = match (args.json, answer["started"] == true) {
         (true, _) => format!("{answer}\n"),
-        (false, true) => format!("{matched} events are delivered again\n"),
-        (false, false) if args.dry_run => format!("{matched} events would be delivered again\n"),
+        (false, true) => format!(
+            "redrive of {} started, in the background at up to {} a second; `hookward events list --state dead` shows those to come\n",
+            events(matched),
+            args.rate.unwrap_or(DEFAULT_RATE_PER_S)
+        ),
+        (false, false) if args.dry_run => format!("{} would be delivered again\n", events(matched)),
         (false, false) => "no events\n".to_owned(),
     };
     Ok(finish(&text, ExitCode::SUCCESS))
+}
+
+fn events(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "event" } else { "events" })
 }
 
 /// Changes each of these events; one that cannot be changed does not keep the others from it.
@@ -76,13 +90,13 @@ pub(super) async fn one_by_one(
 ) -> Result<ExitCode, Trouble> {
     let mut code = ExitCode::SUCCESS;
     for seq in seqs {
-        match admin.post(&format!("/api/v1/events/{seq}/{change}"), body).await {
+        match ask_about(admin, &(*seq).into(), Some((change, body))).await {
             Ok(answer) => {
                 let state = answer["state"].as_str().unwrap_or_default();
                 let text = if json { format!("{answer}\n") } else { format!("{seq} {state}\n") };
                 code = finish(&text, code);
             }
-            Err(Trouble::Failed(why)) => code = fail(FAILED, &format!("event {seq}: {why}")),
+            Err(Trouble::Failed(why) | Trouble::NoEvent(why)) => code = fail(FAILED, &format!("event {seq}: {why}")),
             Err(usage) => return Err(usage),
         }
     }

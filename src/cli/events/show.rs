@@ -6,8 +6,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use super::ask_about;
 use super::text::{field, printable};
-use crate::cli::admin::{AdminArgs, converse};
+use crate::cli::admin::converse;
+use crate::cli::instance::InstanceArgs;
 use crate::cli::output::finish;
 
 /// Show one event: where it stands, its last attempt, its headers and body
@@ -24,13 +26,13 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    admin: AdminArgs,
+    instance: InstanceArgs,
 }
 
 /// Prints the event.
 pub(super) fn run(args: &Args) -> ExitCode {
     converse(async {
-        let event = args.admin.client()?.get(&format!("/api/v1/events/{}", args.seq)).await?;
+        let event = ask_about(&args.instance.client()?, &args.seq.into(), None).await?;
         let text = if args.json { format!("{event:#}\n") } else { human(&event) };
         Ok(finish(&text, ExitCode::SUCCESS))
     })
@@ -63,6 +65,10 @@ fn human(event: &Value) -> String {
     }
     if event["intact"] == false {
         text.push_str("\nThe checksum fails: what follows is not what was received.\n");
+    }
+    if event["method"].is_null() && event["body"].is_null() {
+        text.push_str("\n(request and body are not kept)\n");
+        return text;
     }
     text.push_str(&format!("\n{} {}\n", field(&event["method"]), field(&event["target"])));
     for header in event["headers"].as_array().into_iter().flatten() {
@@ -104,7 +110,8 @@ mod tests {
         ] {
             assert!(text.lines().any(|have| have == line), "{line} in\n{text}");
         }
-        assert!(human(&json!({"body": null})).contains("not kept"));
+        let empty = human(&json!({"body": null}));
+        assert!(empty.contains("not kept") && !empty.contains("- -"), "{empty}");
         assert!(human(&json!({"body": STANDARD.encode([0xff, 0xfe])})).contains("2 bytes that are no text"));
         assert!(human(&json!({"intact": false})).contains("checksum fails"));
     }

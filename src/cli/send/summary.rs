@@ -190,16 +190,26 @@ impl Summary {
     }
 
     fn expectations(&self, text: &mut String) {
-        let seen = self.tally.rows.keys().map(|row| row.seen.len()).max().unwrap_or_default();
-        let _ = writeln!(text, "\n{:<13}  {:<22}  {:<seen$}  {:>9}", "scenario", "expected", "seen", "count");
+        let width = |title: &str, cell: fn(&Row) -> &str| {
+            self.tally.rows.keys().map(|row| cell(row).len()).chain([title.len()]).max().unwrap_or_default()
+        };
+        let titles = ("scenario", "expected", "seen");
+        let scenario = width(titles.0, |row| row.scenario);
+        let expected = width(titles.1, |row| &row.expected);
+        let seen = width(titles.2, |row| &row.seen);
+        let _ =
+            writeln!(text, "\n{:<scenario$}  {:<expected$}  {:<seen$}  {:>9}", titles.0, titles.1, titles.2, "count");
         for (row, count) in &self.tally.rows {
             let verdict = match (row.met, row.expected == row.seen) {
                 (true, true) => "",
                 (true, false) => "  after a retry",
                 (false, _) => "  NOT EXPECTED",
             };
-            let _ =
-                writeln!(text, "{:<13}  {:<22}  {:<seen$}  {count:>9}{verdict}", row.scenario, row.expected, row.seen);
+            let _ = writeln!(
+                text,
+                "{:<scenario$}  {:<expected$}  {:<seen$}  {count:>9}{verdict}",
+                row.scenario, row.expected, row.seen
+            );
         }
     }
 

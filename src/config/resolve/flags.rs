@@ -2,6 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::routes::{MODE_DOC, MODES};
+use super::settings::{DURABILITIES, FORMATS, LEVELS};
+use super::{UNMATCHED, UNMATCHED_DOC};
+use crate::config::reader::value::or;
+use crate::gate::allowlist::PRESETS;
+
 /// What stands on the command line or in the environment; beats the file. Texts, so that bad ones
 /// are reported together with the file's problems.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -22,8 +28,8 @@ pub struct Overrides {
         allow_hyphen_values = true
     )]
     pub public_key: Vec<String>,
-    /// Who may send: a preset (telnyx, telnyx-messaging, telnyx-regional), a CIDR, or off (repeatable) [default: telnyx]
-    #[arg(long, env = "HOOKWARD_IP_ALLOWLIST", value_name = "SPEC", value_delimiter = ',')]
+    /// Who may send.
+    #[arg(long, env = "HOOKWARD_IP_ALLOWLIST", value_name = "SPEC", value_delimiter = ',', help = allowlist_help())]
     pub ip_allowlist: Vec<String>,
     /// A proxy that may name the client, in X-Forwarded-For unless client_ip.header says otherwise: a CIDR, or unix (repeatable) [default: nobody]
     #[arg(long, env = "HOOKWARD_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',')]
@@ -31,11 +37,11 @@ pub struct Overrides {
     /// Path of the webhooks; a trailing * makes it a prefix (repeatable) [default: /*]
     #[arg(long, env = "HOOKWARD_PATH", value_name = "PATH", value_delimiter = ',')]
     pub path: Vec<String>,
-    /// What is done with a verified webhook: ack (store, answer, forward) [default: ack]
-    #[arg(long, env = "HOOKWARD_MODE", value_name = "MODE")]
+    /// What is done with a webhook.
+    #[arg(long, env = "HOOKWARD_MODE", value_name = "MODE", help = one_of(MODE_DOC, &MODES, "ack"))]
     pub mode: Option<String>,
-    /// What is done with a request that matches no route: reject [default: reject]
-    #[arg(long, env = "HOOKWARD_UNMATCHED", value_name = "ACTION")]
+    /// What is done with a request without a route.
+    #[arg(long, env = "HOOKWARD_UNMATCHED", value_name = "ACTION", help = one_of(UNMATCHED_DOC, &UNMATCHED, "reject"))]
     pub unmatched: Option<String>,
     /// Address of probes, metrics and the admin API [default: 127.0.0.1:9090]
     #[arg(long, env = "HOOKWARD_ADMIN", value_name = "ADDR")]
@@ -49,15 +55,28 @@ pub struct Overrides {
     /// Most that the buffer may take on disk [default: 1GiB]
     #[arg(long, env = "HOOKWARD_BUFFER_MAX_BYTES", value_name = "SIZE")]
     pub buffer_max_bytes: Option<String>,
-    /// What the data directory must outlive: volume, pod or process [default: pod]
-    #[arg(long, env = "HOOKWARD_BUFFER_REQUIRE", value_name = "LEVEL")]
+    /// What the data directory must outlive.
+    #[arg(long, env = "HOOKWARD_BUFFER_REQUIRE", value_name = "LEVEL",
+        help = one_of("What the data directory must outlive.", &DURABILITIES, "pod"))]
     pub buffer_require: Option<String>,
-    /// json or text [default: text on a terminal, else json]
-    #[arg(long, env = "HOOKWARD_LOG_FORMAT", value_name = "FORMAT")]
+    /// Shape of a log line.
+    #[arg(long, env = "HOOKWARD_LOG_FORMAT", value_name = "FORMAT",
+        help = one_of("Shape of a log line.", &FORMATS, "text on a terminal, else json"))]
     pub log_format: Option<String>,
-    /// error, warn, info, debug or trace [default: info]
-    #[arg(long, env = "HOOKWARD_LOG_LEVEL", value_name = "LEVEL")]
+    /// Lowest level that is logged.
+    #[arg(long, env = "HOOKWARD_LOG_LEVEL", value_name = "LEVEL", help = one_of("Lowest level that is logged.", &LEVELS, "info"))]
     pub log_level: Option<String>,
+}
+
+/// The help of a flag that takes what a key of the file takes.
+fn one_of<T>(doc: &str, choices: &[(&'static str, T)], default: &str) -> String {
+    let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+    format!("{} One of {} [default: {default}]", doc.replace('`', ""), or(&names))
+}
+
+fn allowlist_help() -> String {
+    let presets = PRESETS.map(|preset| preset.name).join(", ");
+    format!("Who may send: a preset ({presets}), a CIDR, or off (repeatable) [default: telnyx]")
 }
 
 impl Overrides {

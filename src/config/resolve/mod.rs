@@ -1,6 +1,7 @@
 //! From what was typed (file, environment, flags) to [`Config`]. Flags beat the environment, the
 //! environment beats the file, and every problem is found in one go.
 
+mod admin;
 mod flags;
 mod keys;
 mod listen;
@@ -11,11 +12,11 @@ mod sign;
 mod upstream;
 
 use std::cell::Cell;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use admin::{DATA_DIR, Whereabouts};
 pub use flags::Overrides;
 
 use super::files::FilesRead;
@@ -23,7 +24,7 @@ use super::reader::problem::{Fault, Problem, Problems};
 use super::reader::schema::{Kind, Record};
 use super::reader::section::Section;
 use super::reader::{FILE_MAX_BYTES, Reader, value};
-use super::{Admin, Config, ListenAddress, Listener, PathPattern, Route, Secret, Upstream};
+use super::{Config, ListenAddress, Listener, PathPattern, Route, Upstream};
 use crate::gate::allowlist::{Allowlist, parse_net};
 use crate::gate::peer::{ClientIpHeader, TrustedProxies};
 
@@ -32,9 +33,6 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 /// Longest that anything is kept or tried.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// Below this a token can be guessed.
-const TOKEN_MIN_CHARS: usize = 16;
 
 /// A configuration file as read.
 #[derive(Debug, Clone)]
@@ -170,8 +168,8 @@ fn read(sources: &Sources<'_>, warnings: &mut Vec<String>) -> Option<Config> {
     let Sources { reader, overrides, .. } = sources;
     let root = reader.root();
     let listen = listen::read(&root, sources);
-    let admin = admin(&root, sources, warnings);
-    let data_dir = data_dir(&root, sources);
+    let admin = admin::read(&root, sources, warnings);
+    let data_dir = admin::data_dir(&root, sources);
     let client_ip = root.section("client_ip", "How the sender's address is found.");
     let trusted_proxies = trusted_proxies(&client_ip, sources);
     let allow_overlap = client_ip.switch("allow_overlap", false, "Let an allowlist overlap `trusted_proxies`.");
@@ -227,62 +225,10 @@ fn read(sources: &Sources<'_>, warnings: &mut Vec<String>) -> Option<Config> {
     })
 }
 
-fn admin(root: &Section<'_>, sources: &Sources<'_>, warnings: &mut Vec<String>) -> Admin {
-    let section = root.section("admin", "Probes, metrics and the admin API.");
-    let default = SocketAddr::from(([127, 0, 0, 1], 9090));
-    let default_text = Some(default.to_string().into());
-    let address = section.parsed(
-        "address",
-        Kind::Text,
-        default_text,
-        "IP address and port; port 0 takes any.",
-        value::parse_listen,
-    );
-    let token = section
-        .section(
-            "token",
-            "Bearer token that opens the API over TCP; without one it exists on `<data_dir>/admin.sock` only.",
-        )
-        .secret();
-    let written = token_of(&token, &section, sources);
-    let from_flag = sources.optional_flag("--admin", sources.overrides.admin.as_ref(), value::parse_listen);
-    let token = match (
-        &sources.overrides.admin_token_file,
-        (sources.env)("HOOKWARD_ADMIN_TOKEN").filter(|token| !token.is_empty()),
-    ) {
-        (Some(path), _) => {
-            let checked =
-                secret::read_file(path, sources).and_then(|token| secret::check_token(&token).map(|()| token));
-            checked.map_err(|fault| sources.reader.report_flag("--admin-token-file", fault)).ok()
-        }
-        (None, Some(token)) => sources
-            .flag("HOOKWARD_ADMIN_TOKEN", token.trim(), |token| secret::check_token(token).map(|()| token.to_owned())),
-        (None, None) => written,
-    };
-    if token.as_ref().is_some_and(|token| token.len() < TOKEN_MIN_CHARS) {
-        warnings.push(format!("admin.token: is shorter than {TOKEN_MIN_CHARS} characters and can be guessed"));
-    }
-    Admin { address: from_flag.or(address).unwrap_or(default), token: token.map(Secret) }
-}
-
-fn token_of(token: &Section<'_>, admin: &Section<'_>, sources: &Sources<'_>) -> Option<String> {
-    let text = secret::read(token, sources, admin.has("token"))?;
-    secret::check_token(&text).map_err(|fault| token.own_fault(fault)).ok()?;
-    Some(text)
-}
-
-fn data_dir(root: &Section<'_>, sources: &Sources<'_>) -> PathBuf {
-    const DEFAULT: &str = "/var/lib/hookward";
-    let written = root.parsed(
-        "data_dir",
-        Kind::Text,
-        Some(DEFAULT.into()),
-        "Directory of the buffer and the admin socket.",
-        value::parse_text,
-    );
-    let written = written.map_or_else(|| PathBuf::from(DEFAULT), PathBuf::from);
-    sources.overrides.data_dir.clone().unwrap_or(written)
-}
+/// Whether a request that matches no route is passed on.
+const UNMATCHED: [(&str, bool); 2] = [("reject", false), ("pass", true)];
+const UNMATCHED_DOC: &str =
+    "What happens to a request that matches no route: 404, or to the upstream as it is, unverified.";
 
 /// Where requests go that match no route.
 fn unmatched(
@@ -290,12 +236,10 @@ fn unmatched(
     sources: &Sources<'_>,
     surroundings: &routes::Surroundings<'_>,
 ) -> Option<Arc<Upstream>> {
-    const CHOICES: [(&str, bool); 2] = [("reject", false), ("pass", true)];
-    const DOC: &str = "What happens to a request that matches no route: 404, or to the upstream as it is, unverified.";
-    let written = root.choice("unmatched", false, &CHOICES, DOC);
+    let written = root.choice("unmatched", false, &UNMATCHED, UNMATCHED_DOC);
     let flag = sources.overrides.unmatched.as_ref();
     let passes =
-        sources.optional_flag("--unmatched", flag, |text| value::parse_choice(text, &CHOICES)).unwrap_or(written);
+        sources.optional_flag("--unmatched", flag, |text| value::parse_choice(text, &UNMATCHED)).unwrap_or(written);
     if passes && !surroundings.upstream.is_named {
         surroundings.lacks_upstream.set(true);
     }

@@ -39,15 +39,17 @@ pub(super) struct Surroundings<'a> {
 
 /// What is done with the requests of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
+pub(super) enum Mode {
     Ack,
     Proxy,
     Verify,
     Pass,
 }
 
-const MODES: [(&str, Mode); 4] =
+pub(super) const MODES: [(&str, Mode); 4] =
     [("ack", Mode::Ack), ("proxy", Mode::Proxy), ("verify", Mode::Verify), ("pass", Mode::Pass)];
+
+pub(super) const MODE_DOC: &str = "`ack` stores durably, answers 200 and forwards later; `proxy` verifies and passes the app's answer back; `verify` answers 200 or the refusal and forwards nothing; `pass` passes unverified.";
 
 impl Mode {
     fn name(self) -> &'static str {
@@ -169,8 +171,7 @@ impl Reading<'_> {
     /// Everything else. Reads every key before it gives up on anything.
     fn rest(&self, name: &str, path: Option<PathPattern>, warnings: &mut Vec<String>) -> Option<Route> {
         let section = self.section;
-        const DOC: &str = "`ack` stores durably, answers 200 and forwards later; `proxy` verifies and passes the app's answer back; `verify` answers 200 or the refusal and forwards nothing; `pass` passes unverified.";
-        let mode = section.optional_choice("mode", Some(Mode::Ack), &MODES, DOC).unwrap_or(self.flags.mode);
+        let mode = section.optional_choice("mode", Some(Mode::Ack), &MODES, MODE_DOC).unwrap_or(self.flags.mode);
         let methods = self.methods(mode);
         section.fixed("provider", "telnyx", "Who signs.");
         if mode == Mode::Pass {

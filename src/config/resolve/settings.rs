@@ -16,15 +16,15 @@ use crate::config::{
     Buffer, ClientIpLog, Delivery, Durability, Limits, Log, LogFormat, MaxBytes, Ordering, Reserve, Retry, Shutdown,
 };
 
-const LEVELS: [(&str, Level); 5] = [
+pub(super) const LEVELS: [(&str, Level); 5] = [
     ("error", Level::ERROR),
     ("warn", Level::WARN),
     ("info", Level::INFO),
     ("debug", Level::DEBUG),
     ("trace", Level::TRACE),
 ];
-const FORMATS: [(&str, LogFormat); 2] = [("json", LogFormat::Json), ("text", LogFormat::Text)];
-const DURABILITIES: [(&str, Durability); 3] =
+pub(super) const FORMATS: [(&str, LogFormat); 2] = [("json", LogFormat::Json), ("text", LogFormat::Text)];
+pub(super) const DURABILITIES: [(&str, Durability); 3] =
     [("volume", Durability::Volume), ("pod", Durability::Pod), ("process", Durability::Process)];
 const CLIENT_IP: [(&str, ClientIpLog); 3] =
     [("full", ClientIpLog::Full), ("truncated", ClientIpLog::Truncated), ("off", ClientIpLog::Off)];

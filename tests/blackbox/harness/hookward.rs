@@ -348,6 +348,11 @@ impl Hookward {
         self.process.signal(signal);
     }
 
+    /// Its exit code once it has ended, `Some(None)` after a signal.
+    pub fn try_exit(&mut self) -> Option<Option<i32>> {
+        self.process.try_exit()
+    }
+
     pub fn sigterm(&self) {
         self.signal(Signal::TERM);
     }
