@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::output::{complain, finish, warn};
+use super::output::{complain, counted, finish, warn};
 use super::{BAD_CONFIG, ConfigArgs};
 use crate::config::Route;
 use crate::config::reader::problem::Problems;
@@ -47,7 +47,7 @@ pub fn run(args: Args) -> ExitCode {
 
 fn summary(resolved: &Resolved) -> String {
     let config = &resolved.config;
-    let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let plural = |count: usize, what: &str| counted(count as u64, what);
     let keys = config.routes.iter().filter_map(Route::checks).map(|checks| checks.keys.len()).sum();
     format!(
         "{}, {}, {}",

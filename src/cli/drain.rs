@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::admin::{Admin, Trouble, converse};
 use super::instance::InstanceArgs;
-use super::output::finish;
+use super::output::{counted, finish};
 
 /// Time between two looks at what is left.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -63,7 +63,8 @@ fn is_drained(status: &Value) -> bool {
 fn still_there(status: &Value, timeout: Duration) -> Trouble {
     let pending = status["buffer"]["pending"].as_u64().unwrap_or(0);
     Trouble::Failed(format!(
-        "{pending} events are still pending after {}; they stay in the buffer and are delivered after the next start",
+        "{} still pending after {}; what is left stays in the buffer and is delivered after the next start",
+        counted(pending, "event"),
         humantime::format_duration(timeout)
     ))
 }

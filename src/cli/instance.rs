@@ -7,8 +7,10 @@ use std::path::PathBuf;
 
 use super::admin::Trouble;
 use super::output::warn;
+use super::variable;
 use crate::config::Secret;
 use crate::config::files::FilesRead;
+use crate::config::reader::problem::Problems;
 use crate::config::reader::value::parse_listen;
 use crate::config::resolve::{DATA_DIR, SourceFile, Whereabouts};
 use crate::forward::client::Destination;
@@ -47,7 +49,7 @@ pub(super) struct Instance {
 impl InstanceArgs {
     /// Looks at flags, environment and file, and connects to nothing.
     pub(super) fn locate(&self) -> Result<Instance, Trouble> {
-        self.locate_in(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        self.locate_in(&variable)
     }
 
     fn locate_in(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<Instance, Trouble> {
@@ -59,20 +61,23 @@ impl InstanceArgs {
                 Destination::parse(url).map_err(|problem| Trouble::Usage(format!("--admin: {problem}")))?;
             let token = match destination {
                 Destination::Unix(_) => None,
-                Destination::Tcp { .. } => self.token(env, || file.token.clone())?,
+                Destination::Tcp { .. } => self.token(env, || file_token(&file))?,
             };
             return Ok(Instance { destination, shown: url.clone(), token });
         }
         if let Some(dir) = &self.data_dir {
             return Ok(Instance::on_socket(dir.join(ADMIN_SOCKET)));
         }
-        let dir = env("HOOKWARD_DATA_DIR").map(PathBuf::from).or_else(|| file.data_dir.clone());
+        let dir = env("HOOKWARD_DATA_DIR").map(PathBuf::from).or_else(|| {
+            warn_of(file.problems.as_ref());
+            file.data_dir.clone()
+        });
         let socket = dir.unwrap_or_else(|| PathBuf::from(DATA_DIR)).join(ADMIN_SOCKET);
         if !socket.exists() {
             // The data directory may be out of reach: another container's, or none where nothing is stored.
             let address = env("HOOKWARD_ADMIN").and_then(|text| parse_listen(text.trim()).ok()).or_else(|| file.admin);
             if let Some(address) = address.and_then(reachable) {
-                let token = self.token(env, || file.token.clone())?;
+                let token = self.token(env, || file_token(&file))?;
                 let destination = Destination::Tcp { host: address.ip().to_string(), port: address.port(), tls: None };
                 let shown = format!("http://{address} (there is no socket {})", socket.display());
                 return Ok(Instance { destination, shown, token });
@@ -81,17 +86,13 @@ impl InstanceArgs {
         Ok(Instance::on_socket(socket))
     }
 
-    /// The file's part. A fault of the file is a warning: the instance may run with what it was before.
+    /// The file's part. A fault of it is a warning where it matters: the instance may run with what the file was before.
     fn read_file(&self, env: &dyn Fn(&str) -> Option<String>) -> Whereabouts {
         let Some(path) = &self.config else { return Whereabouts::default() };
-        let found = match SourceFile::read(path, &FilesRead::default()) {
+        match SourceFile::read(path, &FilesRead::default()) {
             Ok(file) => Whereabouts::of(&file, env),
             Err(problems) => Whereabouts { problems: Some(problems), ..Whereabouts::default() },
-        };
-        for line in found.problems.iter().flat_map(|problems| problems.lines()) {
-            warn(&line);
         }
-        found
     }
 
     fn token(
@@ -114,6 +115,15 @@ impl Instance {
     fn on_socket(path: PathBuf) -> Instance {
         Instance { shown: path.display().to_string(), destination: Destination::Unix(path), token: None }
     }
+}
+
+fn file_token(file: &Whereabouts) -> Option<Secret> {
+    warn_of(file.admin_problems.as_ref());
+    file.token.clone()
+}
+
+fn warn_of(problems: Option<&Problems>) {
+    problems.into_iter().flat_map(Problems::lines).for_each(|line| warn(&line));
 }
 
 /// Where a listener on this address is reached from here; `None` if its port is not known.

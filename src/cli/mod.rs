@@ -64,6 +64,11 @@ enum Command {
     Health(health::Args),
 }
 
+/// A variable of the environment; one that is set to nothing counts as not set.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// The same command without the variables that are set to nothing, which count as not set: compose
 /// writes `${VAR:-}` so, and a Helm value that is left empty.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
@@ -127,6 +132,6 @@ impl ConfigArgs {
             Some(path) => Some(SourceFile::read(path, files)?),
             None => None,
         };
-        resolve_noting(file.as_ref(), &self.overrides, &|name| std::env::var(name).ok(), files)
+        resolve_noting(file.as_ref(), &self.overrides, &variable, files)
     }
 }

@@ -24,6 +24,11 @@ pub(super) fn finish(text: &str, code: ExitCode) -> ExitCode {
     }
 }
 
+/// `1 event`, `2 events`.
+pub(super) fn counted(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Whether nobody reads what is written any more, which ends a command quietly.
 pub(super) fn is_reader_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe

@@ -357,12 +357,15 @@ fn every_command_finds_the_instance_by_the_file_that_run_has() {
             assert_eq!(ok(by_variable(&["health"])), "ready\n", "{text:?}");
         }
     }
+    std::fs::write(&file, format!("{yaml}admin: {{ token: {{ env: NOT_SET }} }}\n")).unwrap();
+    assert_eq!(ok(by_variable(&["health"])), "ready\n", "a token is for TCP");
     std::fs::remove_file(&file).unwrap();
     let data_dir = hookward.setup().data_dir().display().to_string();
     assert_eq!(ok(by_variable(&["health", "--data-dir", &data_dir])), "ready\n", "flags say everything");
-    let warned = by_variable(&["health", "--admin", &hookward.admin.to_string()]);
-    assert_eq!((warned.code, warned.stdout.as_str()), (Some(0), "ready\n"), "{warned:?}");
-    assert!(warned.stderr.starts_with("warning: ") && warned.stderr.contains("cannot be read"), "{warned:?}");
+    assert_eq!(ok(by_variable(&["health", "--admin", &hookward.admin.to_string()])), "ready\n");
+    let nowhere = by_variable(&["health"]);
+    assert_eq!(nowhere.code, Some(1), "{nowhere:?}");
+    assert!(nowhere.stderr.starts_with("warning: ") && nowhere.stderr.contains("cannot be read"), "{nowhere:?}");
     std::fs::write(&file, &yaml).unwrap();
     assert_eq!(ok(by_variable(&["drain"])), "draining\n");
     poll("refused", || (hookward.post(&event()).status == 503).then_some(()));

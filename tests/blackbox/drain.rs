@@ -61,7 +61,7 @@ fn the_command_waits_until_everything_is_delivered() {
     sink.first();
     let too_short = command_for(&hookward, &["drain", "--wait", "--timeout", "300ms"]);
     assert_eq!(too_short.code, Some(1), "{too_short:?}");
-    assert!(too_short.stderr.contains("1 events are still pending"), "{too_short:?}");
+    assert!(too_short.stderr.contains("1 event still pending"), "{too_short:?}");
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| command_for(&hookward, &["drain", "--wait"]));
         poll("refused", || (hookward.post(&event()).status == 503).then_some(()));

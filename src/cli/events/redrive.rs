@@ -8,7 +8,7 @@ use super::ask_about;
 use crate::buffer::redrive::DEFAULT_RATE_PER_S;
 use crate::cli::admin::{Admin, Trouble, converse};
 use crate::cli::instance::InstanceArgs;
-use crate::cli::output::{FAILED, fail, finish};
+use crate::cli::output::{FAILED, counted, fail, finish};
 
 /// Deliver events again: those that are named, or dead letters, the oldest first
 #[derive(Debug, clap::Args)]
@@ -67,17 +67,13 @@ async fn many(admin: &Admin, args: &Args, state: &str) -> Result<ExitCode, Troub
         (true, _) => format!("{answer}\n"),
         (false, true) => format!(
             "redrive of {} started, in the background at up to {} a second; `hookward events list --state dead` shows those to come\n",
-            events(matched),
+            counted(matched, "event"),
             args.rate.unwrap_or(DEFAULT_RATE_PER_S)
         ),
-        (false, false) if args.dry_run => format!("{} would be delivered again\n", events(matched)),
+        (false, false) if args.dry_run => format!("{} would be delivered again\n", counted(matched, "event")),
         (false, false) => "no events\n".to_owned(),
     };
     Ok(finish(&text, ExitCode::SUCCESS))
-}
-
-fn events(count: u64) -> String {
-    format!("{count} {}", if count == 1 { "event" } else { "events" })
 }
 
 /// Changes each of these events; one that cannot be changed does not keep the others from it.

@@ -30,6 +30,7 @@ struct Size {
 }
 
 /// Why there is no copy.
+#[derive(Clone, Copy)]
 pub(super) enum Refused {
     /// The anchored value is not complete: the alias stands in it.
     Cycle,

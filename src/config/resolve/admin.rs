@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::{Overrides, SourceFile, Sources, secret};
 use crate::config::files::FilesRead;
-use crate::config::reader::problem::Problems;
+use crate::config::reader::problem::{Problem, Problems};
 use crate::config::reader::schema::Kind;
 use crate::config::reader::section::Section;
 use crate::config::reader::{Reader, value};
@@ -91,8 +91,10 @@ pub struct Whereabouts {
     pub admin: Option<SocketAddr>,
     /// `admin.token`.
     pub token: Option<Secret>,
-    /// Faults of these keys, or of the text where it hides them.
+    /// Faults of `data_dir`, or of the text where it hides it.
     pub problems: Option<Problems>,
+    /// Faults of `admin`.
+    pub admin_problems: Option<Problems>,
 }
 
 impl Whereabouts {
@@ -106,13 +108,20 @@ impl Whereabouts {
         let data_dir = written_data_dir(&root);
         let (admin, token) = written_admin(&root, &sources, SocketAddr::from(([127, 0, 0, 1], 9090)));
         drop(root);
-        let mut problems = reader.into_problems();
-        problems.retain(|problem| problem.path == "data_dir" || problem.path.starts_with("admin"));
+        let (admin_problems, mut problems): (Vec<_>, Vec<_>) =
+            reader.into_problems().into_iter().partition(|problem| problem.path.starts_with("admin"));
+        problems.retain(|problem| problem.path == "data_dir");
         if data_dir.is_none() {
             problems.extend(syntax);
         }
-        let problems = (!problems.is_empty()).then(|| Problems::new(Some(&file.name), problems));
-        Whereabouts { data_dir, admin, token: token.map(Secret), problems }
+        let told = |list: Vec<Problem>| (!list.is_empty()).then(|| Problems::new(Some(&file.name), list));
+        Whereabouts {
+            data_dir,
+            admin,
+            token: token.map(Secret),
+            problems: told(problems),
+            admin_problems: told(admin_problems),
+        }
     }
 }
 
@@ -136,7 +145,7 @@ mod tests {
         assert_eq!(found.data_dir, Some("/data".into()));
         assert_eq!(found.admin, Some("127.0.0.1:7".parse().unwrap()));
         assert_eq!(found.token, Some(Secret("0123456789abcdef".into())));
-        assert_eq!(found.problems, None);
+        assert_eq!((found.problems, found.admin_problems), (None, None));
     }
 
     #[test]
@@ -164,7 +173,7 @@ mod tests {
             ("hunter2: [\n", "is not valid YAML"),
         ] {
             let found = of(text);
-            let told = found.problems.as_ref().unwrap().to_string();
+            let told = found.problems.as_ref().or(found.admin_problems.as_ref()).unwrap().to_string();
             assert!(nothing(&found) && told.contains(expected) && !told.contains("hunter2"), "{told}");
         }
         assert!(nothing(&of("")) && of("").problems.is_none());
