@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
+use prometheus::IntCounter;
 
 use crate::buffer::committer::{Accepted, Committer, Receipt};
 use crate::buffer::event::{DeliveryId, Event};
@@ -13,6 +14,7 @@ use crate::clock::Clock;
 use crate::forward::headers::{Origin, end_to_end};
 use crate::forward::upstream::Upstream;
 use crate::gate::allowlist::{Admitted, Allowlist};
+use crate::gate::check_share::Turn;
 use crate::gate::delivery::{BodySource, Delivery};
 use crate::gate::forgers::{FailuresPerS, Forgers};
 use crate::gate::identity::{Facts, Identified, Identity};
@@ -167,8 +169,10 @@ impl Known {
 pub struct ForgeryLimit {
     /// Who has failed.
     pub forgers: Arc<Forgers>,
-    /// How often one client may.
+    /// How often one client may before its checks come in turn.
     pub per_s: FailuresPerS,
+    /// Counts checks that come in turn.
+    pub checked_in_turn: IntCounter,
 }
 
 /// The public side: verifies, stores, and only then says yes.
@@ -242,13 +246,17 @@ impl Ingress {
             Handling::Passed(upstream) => return Ok(Outcome::Pass(self.headers(head, known.client), upstream.clone())),
         };
         let admitted = gates.allowlist.admit(client, &mut known.reports)?;
-        self.refuse_forger(gates, &admitted)?;
         end.takes(head.headers)?;
         let claimed = gates.verifier.claim(&admitted, head.headers, &mut known.reports)?;
+        let turn = self.turn(gates, admitted.client()).await?;
         let delivery = Delivery::read(claimed, body, gates.max_body_bytes).await?;
         known.body_bytes = Some(delivery.len());
         let unsigned = delivery.body();
+        let begun_us = turn.map(|_| self.clock.uptime_us());
         let signed = gates.verifier.verify(delivery, &mut known.reports);
+        if let (Some(turn), Some(begun_us)) = (turn, begun_us) {
+            self.forgery.forgers.settle(turn, self.clock.uptime_us() - begun_us);
+        }
         known.unsigned_body = signed.is_err().then_some(unsigned);
         self.note_verification(route, gates, &admitted, &signed);
         let fresh = gates.tolerance.check(signed?, self.clock.unix_ms(), &mut known.reports)?;
@@ -274,15 +282,20 @@ impl Ingress {
         Ok(())
     }
 
-    /// A client whose signatures keep failing is refused before another one costs anything, unless
-    /// failed signatures are only reported.
-    fn refuse_forger(&self, gates: &Gates, admitted: &Admitted) -> Result<(), Rejection> {
-        match gates.verifier.signature {
-            Enforcement::Enforce => {
-                self.forgery.forgers.admit(admitted.client(), self.forgery.per_s, self.clock.uptime_us())
-            }
-            Enforcement::Report => Ok(()),
+    /// A client whose signatures keep failing waits for its turn, before it costs memory, unless failed signatures are
+    /// only reported.
+    async fn turn(&self, gates: &Gates, client: Option<ClientAddr>) -> Result<Option<Turn>, Rejection> {
+        if gates.verifier.signature == Enforcement::Report {
+            return Ok(None);
         }
+        let turn = self.forgery.forgers.turn(client, self.forgery.per_s, self.clock.uptime_us())?;
+        if let Some(turn) = turn {
+            self.forgery.checked_in_turn.inc();
+            if !turn.wait.is_zero() {
+                tokio::time::sleep(turn.wait).await;
+            }
+        }
+        Ok(turn)
     }
 
     fn note_verification(&self, route: &Route, gates: &Gates, admitted: &Admitted, signed: &Result<Signed, Rejection>) {

@@ -65,6 +65,10 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections beyond `limits.connections`.
     pub connections_refused: IntCounter,
+    /// Checks of signatures of clients that keep failing.
+    pub signature_checks_in_turn: IntCounter,
+    /// Clients that were cut off after an answer while they were sending.
+    pub refusals_cut: IntCounter,
     /// Connections that did not get through the TLS handshake.
     pub tls_handshake_failures: IntCounter,
     tls_not_after_s: IntGaugeVec,
@@ -386,6 +390,12 @@ impl Metrics {
             requests_in_flight: add.gauge("requests_in_flight", "Requests being handled.")?,
             connections: add.gauge("connections", "Open connections of the public side.")?,
             connections_refused: add.counter("connections_refused_total", "Connections beyond limits.connections.")?,
+            signature_checks_in_turn: add.counter(
+                "signature_checks_in_turn_total",
+                "Signature checks of clients whose signatures keep failing, within a quarter of the time.",
+            )?,
+            refusals_cut: add
+                .counter("refusals_cut_total", "Answers after which a client still sent when it was cut off.")?,
             tls_handshake_failures: add
                 .counter("tls_handshake_failures_total", "Connections that did not get through the TLS handshake.")?,
             tls_not_after_s: add.add(IntGaugeVec::new(

@@ -39,8 +39,6 @@ pub enum Rejection {
     HeaderTimeout,
     /// The body was not complete in time.
     BodyTimeout,
-    /// Signatures of this client keep failing.
-    TooManyFailures,
     /// The body is larger than the route's `max_body`, or only its beginning was sent for a decision.
     BodyTooLarge,
     /// The request target is longer than `limits.uri_bytes`.
@@ -63,7 +61,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// One of each, for metrics that exist from the start and for tests.
-    pub const ALL: [Rejection; 24] = [
+    pub const ALL: [Rejection; 23] = [
         Rejection::BadRequest,
         Rejection::IpDenied,
         Rejection::ClientIpUndetermined,
@@ -78,7 +76,6 @@ impl Rejection {
         Rejection::MethodNotAllowed,
         Rejection::HeaderTimeout,
         Rejection::BodyTimeout,
-        Rejection::TooManyFailures,
         Rejection::BodyTooLarge,
         Rejection::UriTooLong,
         Rejection::HeadersTooLarge,
@@ -121,7 +118,6 @@ impl Rejection {
             Rejection::MethodNotAllowed => (405, "method_not_allowed"),
             Rejection::HeaderTimeout => (408, "header_timeout"),
             Rejection::BodyTimeout => (408, "body_timeout"),
-            Rejection::TooManyFailures => (429, "too_many_failures"),
             Rejection::BodyTooLarge => (413, "body_too_large"),
             Rejection::UriTooLong => (414, "uri_too_long"),
             Rejection::HeadersTooLarge => (431, "headers_too_large"),
@@ -195,9 +191,6 @@ impl Rejection {
             Rejection::MethodNotAllowed => "the route does not take this method",
             Rejection::HeaderTimeout => "the client sent its header too slowly (limits.header_timeout)",
             Rejection::BodyTimeout => "the client sent its body too slowly (limits.body_timeout)",
-            Rejection::TooManyFailures => {
-                "signatures of this client keep failing (limits.failed_signatures_per_client): a forger, or a wrong key"
-            }
             Rejection::BodyTooLarge => {
                 "the body is larger than the route's max_body, or a gateway sent only its beginning"
             }

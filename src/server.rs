@@ -35,11 +35,13 @@ use crate::clock::Clock;
 use crate::config::{self, Config, ListenAddress};
 use crate::forward::client::ClientError;
 use crate::gate::allowlist::Allowlist;
+use crate::gate::forgers::Forgers;
 use crate::http::admin::drain::Drain;
 use crate::http::admin::{Access, AdminApp, AdminState, BufferView, ConfigurationView, Readiness};
 use crate::http::body_memory::BodyMemory;
 use crate::http::closing::Closing;
 use crate::http::connection::{PublicApp, PublicSide, REFUSING_MAX};
+use crate::http::lingering::Lingering;
 use crate::http::listener::Listener;
 use crate::http::open_connections::OpenConnections;
 use crate::http::request_ids::RequestIds;
@@ -202,7 +204,7 @@ impl Server {
             committer: storage.as_ref().map(|storage| storage.committer.clone()),
             metrics: metrics.clone(),
             clock: clock.clone(),
-            forgers: Arc::default(),
+            forgers: Arc::new(Forgers::new(config.threads)),
             draining: admin_state.drain.refusing(),
         };
         let live = assembly.live(&config, &upstreams).map_err(|error| ServerError::Internal(error.to_string()))?;
@@ -214,6 +216,7 @@ impl Server {
             live: live.clone(),
             open: open.clone(),
             refusing: Semaphore::new(REFUSING_MAX),
+            lingering: Lingering::new(metrics.refusals_cut.clone()),
             closing: closing.clone(),
             body_memory: body_memory.clone(),
             admin: admin_state.clone(),

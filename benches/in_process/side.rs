@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use hookward::clock::{Clock, ManualClock};
 use hookward::gate::Enforcement;
 use hookward::gate::allowlist::{Allowlist, parse_source};
+use hookward::gate::forgers::Forgers;
 use hookward::gate::identity::{DedupeScope, Identity};
 use hookward::gate::keys::NamedKey;
 use hookward::gate::peer::TrustedProxies;
@@ -18,6 +19,7 @@ use hookward::http::admin::{AdminState, ConfigurationView, Readiness};
 use hookward::http::body_memory::BodyMemory;
 use hookward::http::connection::{Limits, Live, PublicApp, PublicSide, REFUSING_MAX};
 use hookward::http::head::HeadLimits;
+use hookward::http::lingering::{DIRECT, Lingering, ProxyLinger};
 use hookward::http::listener::Listener;
 use hookward::http::open_connections::OpenConnections;
 use hookward::http::proxy_protocol::ProxyProtocol;
@@ -89,7 +91,11 @@ pub fn public_app(key: NamedKey, end: End, clock: &Arc<dyn Clock>, metrics: &Arc
     let ingress = Ingress::new(
         vec![(PathPattern::Prefix("/webhooks/".to_owned()), route)],
         TrustedProxies { unix: true, ..TrustedProxies::default() },
-        ForgeryLimit { forgers: Arc::default(), per_s: failures_per_s },
+        ForgeryLimit {
+            forgers: Arc::new(Forgers::new(1)),
+            per_s: failures_per_s,
+            checked_in_turn: metrics.signature_checks_in_turn.clone(),
+        },
         clock.clone(),
         drain.refusing(),
     );
@@ -103,6 +109,7 @@ pub fn public_app(key: NamedKey, end: End, clock: &Arc<dyn Clock>, metrics: &Arc
         uri_bytes: head.uri_bytes,
         idle_timeout: head.idle,
         body_memory_bytes: 64 << 20,
+        refusals: ProxyLinger { bounds: DIRECT, connections: 1 },
         failed_signatures_per_client: failures_per_s,
     };
     let log = RequestLog::new(0, ClientIpLog::Full, clock.clone());
@@ -121,6 +128,7 @@ pub fn public_app(key: NamedKey, end: End, clock: &Arc<dyn Clock>, metrics: &Arc
         body_memory: Arc::new(BodyMemory::new(limits.body_memory_bytes)),
         live: Arc::new(ArcSwap::from_pointee(Live { ingress, limits, health_path: None, log })),
         refusing: Semaphore::new(REFUSING_MAX),
+        lingering: Lingering::new(metrics.refusals_cut.clone()),
         closing: Arc::default(),
         admin: Arc::new(admin),
         metrics: metrics.clone(),

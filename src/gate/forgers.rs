@@ -1,5 +1,6 @@
-//! What one client may spend of our time with signatures that do not verify: each costs about as
-//! much as everything else of a request together.
+//! Clients whose signatures keep failing. Each failure costs about as much as everything else of a request together,
+//! but a genuine sender may have the same address, behind one NAT or one load balancer: so the client is not turned
+//! away. Its further signatures are checked in turn, in a share of the time.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use super::check_share::{CheckShare, Turn};
 use super::peer::ClientAddr;
 use crate::rejection::Rejection;
 
@@ -19,11 +21,12 @@ const BURST_US: i64 = 1_000_000;
 const SWEEP_EVERY_US: i64 = 1_000_000;
 
 /// Failed signatures by client, as a rate: the generic cell rate algorithm, one number a client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Forgers {
     clients: Mutex<Clients>,
     /// Whether any is remembered; honest times need no lock.
     any: AtomicBool,
+    share: CheckShare,
 }
 
 #[derive(Debug, Default)]
@@ -33,20 +36,33 @@ struct Clients {
     swept_at_us: i64,
 }
 
-/// How many signatures of one client may fail per second; `None` is any number.
+/// How many signatures of one client may fail per second before it keeps failing; `None` is any number.
 pub type FailuresPerS = Option<NonZeroU32>;
 
 impl Forgers {
-    /// Whether another signature of this client is looked at.
+    /// Nobody has failed. The share is one of the time of so many workers.
+    pub fn new(workers: usize) -> Forgers {
+        Forgers { clients: Mutex::default(), any: AtomicBool::new(false), share: CheckShare::new(workers) }
+    }
+
+    /// The turn that a client has to wait for before its signature is checked; `None` for one that does not keep
+    /// failing.
     ///
     /// # Errors
-    /// [`Rejection::TooManyFailures`].
-    pub fn admit(&self, client: Option<ClientAddr>, rate: FailuresPerS, now_us: i64) -> Result<(), Rejection> {
-        let Some(rate) = rate.filter(|_| self.any.load(Ordering::Relaxed)) else { return Ok(()) };
-        match self.clients.lock().paid_until_us.get(&key(client)) {
-            Some(paid_until_us) if paid_until_us + cost_us(rate) > now_us + BURST_US => Err(Rejection::TooManyFailures),
-            _ => Ok(()),
-        }
+    /// See [`CheckShare::turn`].
+    pub fn turn(&self, client: Option<ClientAddr>, rate: FailuresPerS, now_us: i64) -> Result<Option<Turn>, Rejection> {
+        if self.keeps_failing(client, rate, now_us) { self.share.turn(now_us).map(Some) } else { Ok(None) }
+    }
+
+    /// Says what the check of a turn has taken.
+    pub fn settle(&self, turn: Turn, took_us: i64) {
+        self.share.settle(turn, took_us);
+    }
+
+    fn keeps_failing(&self, client: Option<ClientAddr>, rate: FailuresPerS, now_us: i64) -> bool {
+        let Some(rate) = rate.filter(|_| self.any.load(Ordering::Relaxed)) else { return false };
+        let paid_until_us = self.clients.lock().paid_until_us.get(&key(client)).copied();
+        paid_until_us.is_some_and(|paid_until_us| paid_until_us + cost_us(rate) > now_us + BURST_US)
     }
 
     /// Notes a signature that failed.
@@ -58,7 +74,8 @@ impl Forgers {
             clients.make_room(now_us);
         }
         let paid_until_us = clients.paid_until_us.entry(key).or_insert(now_us);
-        *paid_until_us = (*paid_until_us).max(now_us) + cost_us(rate);
+        // However many have failed, it is forgiven a second after the last.
+        *paid_until_us = ((*paid_until_us).max(now_us) + cost_us(rate)).min(now_us + 2 * BURST_US);
         self.any.store(true, Ordering::Relaxed);
     }
 }
@@ -105,36 +122,59 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_fail_so_often_per_second_and_the_others_are_not_touched() {
-        let forgers = Forgers::default();
+    fn a_client_may_fail_so_often_per_second_before_its_checks_come_in_turn_and_the_others_are_not_touched() {
+        let forgers = Forgers::new(1);
         let rate = NonZeroU32::new(10);
         let (bad, good) = (client("198.51.100.7"), client("198.51.100.8"));
         for n in 0..10 {
-            assert_eq!(forgers.admit(bad, rate, 0), Ok(()), "{n}");
+            assert!(!forgers.keeps_failing(bad, rate, 0), "{n}");
             forgers.note(bad, rate, 0);
         }
-        assert_eq!(forgers.admit(bad, rate, 0), Err(Rejection::TooManyFailures));
-        assert_eq!(forgers.admit(good, rate, 0), Ok(()));
-        assert_eq!(forgers.admit(bad, rate, 99_999), Err(Rejection::TooManyFailures));
-        assert_eq!(forgers.admit(bad, rate, 100_000), Ok(()), "one is forgiven after a tenth of a second");
+        assert!(forgers.keeps_failing(bad, rate, 0));
+        assert!(!forgers.keeps_failing(good, rate, 0));
+        assert!(forgers.keeps_failing(bad, rate, 99_999));
+        assert!(!forgers.keeps_failing(bad, rate, 100_000), "one is forgiven after a tenth of a second");
         forgers.note(bad, rate, 100_000);
-        assert_eq!(forgers.admit(bad, rate, 100_001), Err(Rejection::TooManyFailures));
-        assert_eq!(forgers.admit(bad, rate, 1_200_000), Ok(()));
-        assert_eq!(forgers.admit(bad, None, 100_001), Ok(()), "off");
+        assert!(forgers.keeps_failing(bad, rate, 100_001));
+        assert!(!forgers.keeps_failing(bad, rate, 1_200_000));
+        assert!(!forgers.keeps_failing(bad, None, 100_001), "off");
+    }
+
+    #[test]
+    fn thousands_of_failures_are_forgiven_within_two_seconds() {
+        let forgers = Forgers::new(1);
+        let (rate, bad) = (NonZeroU32::new(50), client("198.51.100.7"));
+        for n in 0..10_000 {
+            forgers.note(bad, rate, n * 500);
+        }
+        assert!(forgers.keeps_failing(bad, rate, 5_000_000));
+        assert!(!forgers.keeps_failing(bad, rate, 7_000_000));
+    }
+
+    #[test]
+    fn who_keeps_failing_is_given_turns_and_a_wait_once_their_time_is_used_up() {
+        let forgers = Forgers::new(1);
+        let (rate, bad) = (NonZeroU32::new(1), client("198.51.100.7"));
+        assert_eq!(forgers.turn(bad, rate, 0), Ok(None));
+        forgers.note(bad, rate, 0);
+        let first = forgers.turn(bad, rate, 0).unwrap().unwrap();
+        assert!(first.wait.is_zero());
+        forgers.settle(first, 200_000);
+        assert!(!forgers.turn(bad, rate, 0).unwrap().unwrap().wait.is_zero());
     }
 
     #[test]
     fn a_client_of_ipv6_is_its_64_bits() {
-        let forgers = Forgers::default();
+        let forgers = Forgers::new(1);
         let rate = NonZeroU32::new(1);
         forgers.note(client("2001:db8::1"), rate, 0);
-        assert_eq!(forgers.admit(client("2001:db8::2"), rate, 0), Err(Rejection::TooManyFailures));
-        assert_eq!(forgers.admit(client("2001:db8:0:1::1"), rate, 0), Ok(()));
+        assert!(forgers.keeps_failing(client("2001:db8::2"), rate, 0));
+        assert!(!forgers.keeps_failing(client("2001:db8:0:1::1"), rate, 0));
     }
 
     #[test]
     fn however_many_clients_fail_the_memory_is_bounded() {
-        let forgers = Forgers::default();
+        let forgers = Forgers::new(1);
         let rate = NonZeroU32::new(1);
         for n in 0..25_000u32 {
             forgers.note(client(&Ipv4Addr::from(n).to_string()), rate, i64::from(n));

@@ -5,8 +5,8 @@
 //! |---|---|---|
 //! | [`peer`] | `ClientAddr` | who the sender is, through trusted proxies only |
 //! | [`allowlist`] | `Admitted` | the sender's address is on the list; only now is more looked at |
-//! | [`forgers`] | | one whose signatures keep failing is turned away |
 //! | [`signature`] (header) | `Claimed` | the two Telnyx headers are there once and well formed |
+//! | [`forgers`] | `Turn` | one whose signatures keep failing waits for a share of the time |
 //! | [`delivery`] | `Delivery` | the body, bounded, exactly as received |
 //! | [`signature`] (body) | `Signed` | a configured key covers timestamp and body |
 //! | [`timestamp`] | `Fresh` | signed within the tolerance |
@@ -16,6 +16,7 @@
 //! whoever has a note is unverified from there on.
 
 pub mod allowlist;
+pub mod check_share;
 pub mod delivery;
 pub mod forgers;
 pub mod identity;

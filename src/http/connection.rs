@@ -13,7 +13,7 @@ use pingora_core::apps::ServerApp;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -23,6 +23,7 @@ use super::body::SessionBody;
 use super::body_memory::BodyMemory;
 use super::closing::{Closing, ClosingWatch};
 use super::head::{self, HeadLimits, NoHead};
+use super::lingering::{DIRECT, LingerBounds, Lingering, ProxyLinger};
 use super::listener::{Listener, NotOpened};
 use super::open_connections::OpenConnections;
 use super::request_ids::RequestIds;
@@ -56,6 +57,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Bytes of bodies that are held at once.
     pub body_memory_bytes: usize,
+    /// How an answer reaches a trusted proxy that is still sending.
+    pub refusals: ProxyLinger,
     /// Signatures of one client that may fail per second.
     pub failed_signatures_per_client: FailuresPerS,
 }
@@ -73,11 +76,8 @@ impl Limits {
     }
 }
 
-/// How long a client that is refused while it sends may go on before the connection is cut: a
-/// plain close would reset it and could swallow the answer.
-const LINGER: Duration = Duration::from_secs(1);
-/// Bytes that are read and thrown away meanwhile.
-const LINGER_BYTES: usize = 256 * 1024;
+/// How long closing our half of a connection may take; over TLS that is a message.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a client may take to take an answer.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection over the cap may take to take its 503.
@@ -116,6 +116,8 @@ pub struct PublicSide {
     pub open: Arc<OpenConnections>,
     /// Turns to refuse a connection; there are [`REFUSING_MAX`].
     pub refusing: Semaphore,
+    /// Ends connections of clients that are still sending.
+    pub lingering: Lingering,
     /// Ends connections when the process stops.
     pub closing: Arc<Closing>,
     /// Bounds bodies.
@@ -143,15 +145,26 @@ impl ServerApp for PublicApp {
             return None;
         };
         let mut closing = side.closing.watch();
-        let (trusted, header_timeout) = (live.ingress.trusts(peer), live.limits.header_timeout);
+        let (is_proxy, header_timeout) = (live.ingress.trusts(peer), live.limits.header_timeout);
         drop(live);
-        match listener.open(stream, peer, trusted, header_timeout, closing.silence_is_over()).await {
-            Ok((stream, peer)) => side.serve(stream, peer, closing).await,
+        match listener.open(stream, peer, is_proxy, header_timeout, closing.silence_is_over()).await {
+            Ok((stream, peer)) => side.serve(stream, Remote { peer, is_proxy }, closing).await,
             Err(NotOpened::Closed) => {}
-            Err(NotOpened::Refused(stream, rejection)) => side.refuse_unopened(listener, stream, rejection, peer).await,
+            Err(NotOpened::Refused(stream, rejection)) => {
+                side.refuse_unopened(listener, stream, rejection, Remote { peer, is_proxy }).await;
+            }
         }
         None
     }
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy)]
+struct Remote {
+    /// Who it is, or whom its PROXY header names.
+    peer: Peer,
+    /// Whether it is itself a trusted proxy.
+    is_proxy: bool,
 }
 
 struct CountDown<'m>(&'m prometheus::IntGauge);
@@ -164,7 +177,7 @@ impl Drop for CountDown<'_> {
 
 impl PublicSide {
     /// Requests of one connection, one after the other, until either side has enough.
-    async fn serve(&self, mut stream: Stream, peer: Peer, mut closing: ClosingWatch) {
+    async fn serve(&self, mut stream: Stream, remote: Remote, mut closing: ClosingWatch) {
         let tls = stream.get_ssl_digest().is_some();
         let mut buffer = BytesMut::new();
         loop {
@@ -182,26 +195,26 @@ impl PublicSide {
                 Ok(head) => head,
                 Err(NoHead::Closed) => {
                     // Over TLS the client is told, so that it can tell this end from a cut.
-                    let _ = timeout(LINGER, AsyncWriteExt::shutdown(&mut stream)).await;
+                    let _ = timeout(CLOSE_TIMEOUT, AsyncWriteExt::shutdown(&mut stream)).await;
                     return;
                 }
-                Err(NoHead::Refused(rejection)) => return self.refuse_head(stream, rejection, peer).await,
+                Err(NoHead::Refused(rejection)) => return self.refuse_head(stream, rejection, remote).await,
             };
             let session = match session::open(stream, &mut buffer, head).await {
                 Ok(session) => session,
                 Err(session) => {
                     let Some(stream) = session::abandon(session) else { return };
-                    return self.refuse_head(stream, Rejection::BadRequest, peer).await;
+                    return self.refuse_head(stream, Rejection::BadRequest, remote).await;
                 }
             };
-            let Some((next, leftover)) = self.serve_request(session, peer, tls).await else { return };
+            let Some((next, leftover)) = self.serve_request(session, remote, tls).await else { return };
             stream = next;
             buffer = leftover;
         }
     }
 
     /// One request; the connection afterwards, if it can carry another, with what was sent ahead.
-    async fn serve_request(&self, mut session: ServerSession, peer: Peer, tls: bool) -> Option<(Stream, BytesMut)> {
+    async fn serve_request(&self, mut session: ServerSession, remote: Remote, tls: bool) -> Option<(Stream, BytesMut)> {
         let begun_us = self.clock.uptime_us();
         self.metrics.requests_in_flight.inc();
         let _in_flight = CountDown(&self.metrics.requests_in_flight);
@@ -212,8 +225,8 @@ impl PublicSide {
         let (method, headers) = (header.method.clone(), header.headers.clone());
         let target = Bytes::copy_from_slice(header.raw_path());
         let id = self.new_id();
-        let head = Head { method: &method, target: &target, headers: &headers, peer, tls, id };
-        let mut known = Known { client: peer_ip(peer), ..Known::default() };
+        let head = Head { method: &method, target: &target, headers: &headers, peer: remote.peer, tls, id };
+        let mut known = Known { client: peer_ip(remote.peer), ..Known::default() };
         let mut body = SessionBody::new(&mut session, live.limits.body_timeout, &self.body_memory);
         let request = Request { live: &live, admin: &self.admin, clock: &*self.clock, head: &head };
         let Response { route, decided, answer } = request.respond(&mut body, &mut known).await;
@@ -231,7 +244,7 @@ impl PublicSide {
                 _ if decided.is_cut_off() => None,
                 true if !self.is_leaving() => session::finish(session).await.ok().flatten(),
                 _ => {
-                    linger(session).await;
+                    self.close(session::abandon(session)?, remote).await;
                     None
                 }
             };
@@ -239,14 +252,16 @@ impl PublicSide {
         let answered = self.answer(session, &answer, method == Method::HEAD, spent).await;
         note(true);
         let Bare { mut stream, next } = answered?;
-        if next.is_none() {
+        let Some(ahead) = next else {
             // To a connection that ends for our sake another request may be on its way.
-            let _ = match spent && !self.is_leaving() {
-                true => timeout(LINGER, AsyncWriteExt::shutdown(&mut stream)).await,
-                false => timeout(LINGER, close_in_order(&mut stream)).await,
-            };
-        }
-        next.map(|ahead| (stream, ahead))
+            if spent && !self.is_leaving() {
+                let _ = timeout(CLOSE_TIMEOUT, AsyncWriteExt::shutdown(&mut stream)).await;
+            } else {
+                self.close(stream, remote).await;
+            }
+            return None;
+        };
+        Some((stream, ahead))
     }
 
     /// Writes an answer of ours; the connection behind it, if it is whole.
@@ -314,9 +329,11 @@ impl PublicSide {
         answer
     }
 
-    async fn refuse_head(&self, mut stream: Stream, rejection: Rejection, peer: Peer) {
-        let answer = self.refusal_outside(rejection, peer);
-        let _ = timeout(LINGER, self.write_and_linger(&mut stream, &answer)).await;
+    async fn refuse_head(&self, mut stream: Stream, rejection: Rejection, remote: Remote) {
+        let answer = self.refusal_outside(rejection, remote.peer);
+        if let Ok(Ok(())) = timeout(WRITE_TIMEOUT, self.write_last(&mut stream, &answer)).await {
+            self.close(stream, remote).await;
+        }
     }
 
     /// A connection over the cap; over TLS a 503 would cost a handshake, so it is closed.
@@ -324,51 +341,39 @@ impl PublicSide {
         let answer = self.refusal_outside(Rejection::Overloaded, peer);
         if listener.speaks_plain()
             && let Ok(_turn) = self.refusing.try_acquire()
+            && let Ok(Ok(())) = timeout(REFUSE_TIMEOUT, self.write_last(&mut stream, &answer)).await
         {
-            let _ = timeout(REFUSE_TIMEOUT, self.write_and_linger(&mut stream, &answer)).await;
+            self.lingering.close(stream, LingerBounds { time: REFUSE_TIMEOUT, ..DIRECT }).await;
         }
     }
 
     /// A connection that did not begin as its listener demands.
-    async fn refuse_unopened(&self, listener: &Listener, stream: Stream, rejection: Rejection, peer: Peer) {
+    async fn refuse_unopened(&self, listener: &Listener, stream: Stream, rejection: Rejection, remote: Remote) {
         if listener.speaks_plain() {
-            self.refuse_head(stream, rejection, peer).await;
+            self.refuse_head(stream, rejection, remote).await;
         } else {
-            self.refusal_outside(rejection, peer);
+            self.refusal_outside(rejection, remote.peer);
         }
     }
 
-    /// Answers and closes in order.
-    async fn write_and_linger(&self, stream: &mut Stream, answer: &Answer) -> std::io::Result<()> {
-        write(stream, &answer.to_bytes(Behind::End, false, self.clock.unix_ms())).await?;
-        close_in_order(stream).await
+    async fn write_last(&self, stream: &mut Stream, answer: &Answer) -> std::io::Result<()> {
+        write(stream, &answer.to_bytes(Behind::End, false, self.clock.unix_ms())).await
+    }
+
+    /// Closes a connection whose client may still be sending, so that it gets to read the answer.
+    async fn close(&self, stream: Stream, remote: Remote) {
+        if remote.is_proxy {
+            let live = self.live.load_full();
+            self.lingering.close_proxy(stream, &live.limits.refusals).await;
+        } else {
+            self.lingering.close(stream, DIRECT).await;
+        }
     }
 }
 
 async fn write(stream: &mut Stream, bytes: &[u8]) -> std::io::Result<()> {
     stream.write_all(bytes).await?;
     stream.flush().await
-}
-
-/// Closes our half and reads on for a while, so that the client gets to read the answer.
-async fn close_in_order(stream: &mut Stream) -> std::io::Result<()> {
-    AsyncWriteExt::shutdown(stream).await?;
-    let mut scratch = [0; 4096];
-    let mut read = 0;
-    while read < LINGER_BYTES {
-        match stream.read(&mut scratch).await? {
-            0 => break,
-            n => read += n,
-        }
-    }
-    Ok(())
-}
-
-/// Closes the connection of a session that has answered and whose client may still be sending.
-async fn linger(session: ServerSession) {
-    if let Some(mut stream) = session::abandon(session) {
-        let _ = timeout(LINGER, close_in_order(&mut stream)).await;
-    }
 }
 
 fn peer_ip(peer: Peer) -> Option<IpAddr> {

@@ -9,6 +9,7 @@ pub mod chunked;
 pub mod closing;
 pub mod connection;
 pub mod head;
+pub mod lingering;
 pub mod listener;
 pub mod open_connections;
 pub mod proxy_protocol;

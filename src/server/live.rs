@@ -62,7 +62,11 @@ impl Assembly {
         if let Some(upstream) = config.unmatched.as_ref().and_then(|settings| upstreams.find(settings)) {
             routes.push((PathPattern::Prefix(String::new()), self.unmatched(upstream)));
         }
-        let forgery = ForgeryLimit { forgers: self.forgers.clone(), per_s: config.limits.failed_signatures_per_client };
+        let forgery = ForgeryLimit {
+            forgers: self.forgers.clone(),
+            per_s: config.limits.failed_signatures_per_client,
+            checked_in_turn: self.metrics.signature_checks_in_turn.clone(),
+        };
         Ok(Live {
             ingress: Ingress::new(
                 routes,

@@ -218,6 +218,8 @@ fn every_other_series_exists_from_the_start() {
         "hookward_requests_in_flight",
         "hookward_connections",
         "hookward_connections_refused_total",
+        "hookward_refusals_cut_total",
+        "hookward_signature_checks_in_turn_total",
         "hookward_signature_verifications_total",
         "hookward_buffer_oldest_pending_timestamp_seconds",
         "hookward_buffer_errors_total",

@@ -21,6 +21,7 @@ mod duplicate;
 mod events_api;
 mod events_cli;
 mod explain;
+mod forgers;
 mod full_buffer;
 mod gateway;
 #[allow(dead_code, reason = "shared with the fault tests")]
@@ -32,6 +33,7 @@ mod modes;
 mod ordering;
 mod protocol;
 mod proxy_protocol;
+mod refusals;
 mod refuse;
 mod reload;
 mod report;

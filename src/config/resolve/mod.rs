@@ -177,7 +177,7 @@ fn read(sources: &Sources<'_>, warnings: &mut Vec<String>) -> Option<Config> {
     let upstream =
         upstream::read(&upstream, &upstream::UpstreamParts::default(), overrides.upstream.as_deref(), sources);
     let default_upstream = upstream.build().map(Arc::new);
-    let limits = settings::limits(&root);
+    let mut limits = settings::limits(&root);
     let buffer = settings::buffer(&root, sources);
     let surroundings = routes::Surroundings {
         trusted: &trusted_proxies,
@@ -189,6 +189,9 @@ fn read(sources: &Sources<'_>, warnings: &mut Vec<String>) -> Option<Config> {
         lacks_upstream: Cell::new(false),
     };
     let routes = routes::read(&root, sources, &surroundings, warnings);
+    if limits.refusals.bounds.bytes == 0 {
+        limits.refusals.bounds.bytes = settings::refusal_bytes(&routes);
+    }
     let unmatched = unmatched(&root, sources, &surroundings);
     if surroundings.lacks_upstream.get() {
         let mend = "set `url:` there, --upstream or HOOKWARD_UPSTREAM, such as http://127.0.0.1:3000";

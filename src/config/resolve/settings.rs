@@ -13,8 +13,10 @@ use crate::config::reader::schema::Kind;
 use crate::config::reader::section::Section;
 use crate::config::reader::value::{self, parse_rate_per_s};
 use crate::config::{
-    Buffer, ClientIpLog, Delivery, Durability, Limits, Log, LogFormat, MaxBytes, Ordering, Reserve, Retry, Shutdown,
+    Buffer, ClientIpLog, Delivery, Durability, Limits, Log, LogFormat, MaxBytes, Ordering, Reserve, Retry, Route,
+    Shutdown,
 };
+use crate::http::lingering::{LingerBounds, ProxyLinger};
 
 pub(super) const LEVELS: [(&str, Level); 5] = [
     ("error", Level::ERROR),
@@ -29,6 +31,7 @@ pub(super) const DURABILITIES: [(&str, Durability); 3] =
 const CLIENT_IP: [(&str, ClientIpLog); 3] =
     [("full", ClientIpLog::Full), ("truncated", ClientIpLog::Truncated), ("off", ClientIpLog::Off)];
 
+const REFUSAL_BYTES: RangeInclusive<u64> = 4 << 10..=1 << 30;
 const BUFFER_BYTES: RangeInclusive<u64> = 64 * 1024..=16 << 40;
 const RESERVE_BYTES: RangeInclusive<u64> = 0..=8 << 40;
 
@@ -59,16 +62,47 @@ pub(super) fn limits(root: &Section<'_>) -> Limits {
             64 << 10..=u32::MAX,
             "Bytes of bodies that are held at once; more are answered 503.",
         ),
+        refusals: refusals(&section),
         failed_signatures_per_client: section
             .parsed(
                 "failed_signatures_per_client",
                 Kind::RateOrOff,
                 Some("50/s".into()),
-                "Signatures of one client that may fail per second before it is answered 429; `off` is any number.",
+                "Signatures of one client that may fail per second before its further ones are checked in turn, within a quarter of the time of the workers; nobody is refused for it; `off` is any number.",
                 |text| parse_rate_per_s(text, &(1..=1_000_000)),
             )
             .unwrap_or(NonZeroU32::new(50)),
     }
+}
+
+fn refusals(section: &Section<'_>) -> ProxyLinger {
+    let bytes = section.parsed(
+        "refusal_bytes",
+        Kind::Bytes,
+        None,
+        "Bytes of a body that are read and dropped after its refusal, so that a trusted proxy hears it; twice the largest `max_body` and 2MiB at least, unless set.",
+        |text| value::parse_bytes(text, &REFUSAL_BYTES),
+    );
+    let time = section.duration(
+        "refusal_time",
+        SECOND * 2,
+        MILLISECOND * 100..=SECOND * 60,
+        "How long they are read for at most.",
+    );
+    let connections = section.count(
+        "refusal_connections",
+        256,
+        0..=1_000_000,
+        "Trusted proxies that are read on from so at once; any more are for 256KiB and 1s, as everybody else is.",
+    );
+    let bytes = bytes.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    ProxyLinger { bounds: LingerBounds { bytes, time }, connections }
+}
+
+/// What `refusal_bytes` is unless it is set.
+pub(super) fn refusal_bytes(routes: &[Route]) -> usize {
+    let largest = routes.iter().filter_map(Route::checks).map(|checks| checks.max_body_bytes).max();
+    largest.map_or(0, |bytes| bytes.saturating_mul(2)).max(2 << 20)
 }
 
 pub(super) fn buffer(root: &Section<'_>, sources: &Sources<'_>) -> Buffer {

@@ -36,7 +36,7 @@ pub fn send_garbage(target: &Target<'_>) -> Came {
         came
     };
     let came = Came::sum(attackers::on_threads(clients));
-    let known = [200, 400, 403, 404, 405, 408, 413, 414, 429, 431, 503];
+    let known = [200, 400, 403, 404, 405, 408, 413, 414, 431, 503];
     let unknown = came.statuses().find(|status| !known.contains(status));
     assert_eq!(unknown, None, "{}", came.summary());
     came
@@ -159,14 +159,11 @@ pub fn hold_too_many(target: &Target<'_>) -> Came {
     refused
 }
 
-/// Over connections that are kept, from as many addresses as there are threads: each address may
-/// have so many signatures looked at and no more, however many it sends.
+/// Over connections that are kept, from as many addresses as there are threads: each forgery is refused for its
+/// signature, however many an address sends.
 pub fn forge(target: &Target<'_>) -> Came {
     const REQUESTS_PER_THREAD: usize = 1_000;
-    /// `limits.failed_signatures_per_client`, unless configured.
-    const FAILURES_PER_S: f64 = 50.0;
     let clients = |thread: usize| {
-        let begun = Instant::now();
         let mut came = Came::default();
         let mut wire = None;
         let request = forged();
@@ -183,13 +180,10 @@ pub fn forge(target: &Target<'_>) -> Came {
             came.note(answer.as_ref().map(|answer| answer.status));
             wire = answer.filter(|answer| answer.header("connection") != Some("close")).map(|_| asked);
         }
-        // Those of one second may come at once.
-        let most = (begun.elapsed().as_secs_f64() + 1.0) * FAILURES_PER_S + 1.0;
-        assert!(came.with(403) as f64 <= most, "{} in {:?}", came.summary(), begun.elapsed());
         came
     };
     let came = Came::sum(attackers::on_threads(clients));
     assert_eq!(came.with(200), 0, "{}", came.summary());
-    assert!(came.with(429) > 0, "{}", came.summary());
+    assert!(came.with(403) > 0, "{}", came.summary());
     came
 }
