@@ -82,6 +82,8 @@ pub struct Metrics {
     pub buffer_errors_failed: IntCounter,
     /// Logs that the medium has damaged, found at start.
     pub buffer_errors_damaged: IntCounter,
+    /// 1 from a failure on until the buffer has been opened again.
+    pub buffer_failed: IntGauge,
     /// Events that an earlier run has left.
     pub recovered_events: IntGauge,
     /// Bound of the buffer.
@@ -411,6 +413,8 @@ impl Metrics {
             buffer_errors_full: errors.with_label_values(&["full"]),
             buffer_errors_failed: errors.with_label_values(&["failed"]),
             buffer_errors_damaged: errors.with_label_values(&["damaged"]),
+            buffer_failed: add
+                .gauge("buffer_failed", "1 while the buffer has failed and is not open again, else 0.")?,
             recovered_events: add.gauge("buffer_recovered_events", "Undelivered events that the last start found.")?,
             capacity_bytes: add.gauge(
                 "buffer_capacity_bytes",

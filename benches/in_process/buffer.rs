@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hookward::buffer::capacity::{MaxBytes, Reserve};
 use hookward::buffer::committer::{Committer, Handover};
-use hookward::buffer::event::{Attempt, Claimed, Fingerprint, NewEvent, Outcome, Seq, Settlement};
+use hookward::buffer::event::{Attempt, Claimed, Fingerprint, HandedOut, NewEvent, Outcome, Settlement};
 use hookward::buffer::sqlite::{Settings, SqliteBuffer};
 use hookward::buffer::{Append, Appended, Buffer as _, Work};
 use hookward::clock::{Clock, RunMs};
@@ -31,9 +31,9 @@ fn settings() -> Settings {
     }
 }
 
-fn delivered(seq: Seq) -> Settlement {
+fn delivered(event: HandedOut) -> Settlement {
     let last = Attempt { ended_unix_ms: NOW_S * 1000, status: Some(200), duration_ms: 3 };
-    Settlement { seq, outcome: Outcome::Delivered, attempts: 1, last: Some(last) }
+    Settlement { event, outcome: Outcome::Delivered, attempts: 1, last: Some(last) }
 }
 
 /// The engine, driven by whoever calls.
@@ -64,9 +64,12 @@ impl Engine {
     pub fn commit(&mut self, appends: Vec<Append>) {
         let work = Work { appends, settlements: std::mem::take(&mut self.delivered) };
         let appended = self.engine.commit(&work, NOW).unwrap();
-        for appended in appended {
+        for (append, appended) in work.appends.iter().zip(appended) {
+            let delivery_id = append.event.event.delivery_id;
             match appended {
-                Appended::Stored { seq, claimed: true } => self.delivered.push(delivered(seq)),
+                Appended::Stored { seq, claimed: true } => {
+                    self.delivered.push(delivered(HandedOut { seq, delivery_id }));
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -93,7 +96,7 @@ impl Handover for DeliversAtOnce {
 
     fn take(&self, claimed: Claimed) {
         if let Some(committer) = self.0.get() {
-            committer.settle(delivered(claimed.seq));
+            committer.settle(delivered(claimed.handed_out()));
         }
     }
 
@@ -113,7 +116,7 @@ impl Storing {
         let dir = tempfile::tempdir().unwrap();
         let (engine, recovery) = SqliteBuffer::open(dir.path(), settings()).unwrap();
         let handover = Arc::new(DeliversAtOnce::default());
-        let reopen = Box::new(|_: &[Seq]| Err("the buffer has failed under a benchmark".to_owned()));
+        let reopen = Box::new(|_: &[HandedOut]| Err("the buffer has failed under a benchmark".to_owned()));
         let (clock, metrics) = (clock.clone(), metrics.clone());
         let (committer, _) =
             Committer::start(Box::new(engine), reopen, &recovery, handover.clone(), clock, metrics).unwrap();

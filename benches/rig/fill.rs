@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hookward::buffer::capacity::{MaxBytes, Reserve};
-use hookward::buffer::event::{DeliveryId, Event, EventHead, Fingerprint, NewEvent, Outcome, Seq, Settlement};
+use hookward::buffer::event::{DeliveryId, Event, EventHead, Fingerprint, HandedOut, NewEvent, Outcome, Settlement};
 use hookward::buffer::sqlite::{Settings, SqliteBuffer};
 use hookward::buffer::{Append, Appended, Buffer as _, Work};
 use hookward::clock::RunMs;
@@ -39,9 +39,11 @@ pub fn fill(dir: &Path, filling: &Filling<'_>, body: impl Fn(u64) -> Vec<u8>) {
         let group = first..(first + GROUP).min(filling.events);
         let appends = group.map(|n| append(n, filling, body(n))).collect();
         let work = Work { appends, settlements: std::mem::take(&mut dead) };
-        for appended in engine.commit(&work, RunMs(1)).unwrap() {
+        let appended = engine.commit(&work, RunMs(1)).unwrap();
+        for (append, appended) in work.appends.iter().zip(appended) {
+            let delivery_id = append.event.event.delivery_id;
             match appended {
-                Appended::Stored { seq, claimed: true } => dead.push(given_up(seq)),
+                Appended::Stored { seq, claimed: true } => dead.push(given_up(HandedOut { seq, delivery_id })),
                 Appended::Stored { .. } => {}
                 other => panic!("{other:?}"),
             }
@@ -78,7 +80,7 @@ fn append(n: u64, filling: &Filling<'_>, body: Vec<u8>) -> Append {
     Append { event: NewEvent::new(event, Some((Fingerprint(print), DAY))), claim: is_dead }
 }
 
-fn given_up(seq: Seq) -> Settlement {
+fn given_up(event: HandedOut) -> Settlement {
     let outcome = Outcome::Dead { error: "the app answered 400 Bad Request".to_owned() };
-    Settlement { seq, outcome, attempts: 8, last: None }
+    Settlement { event, outcome, attempts: 8, last: None }
 }

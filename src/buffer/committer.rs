@@ -15,7 +15,7 @@ use bytes::Bytes;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use super::event::{Claimed, DeliveryId, Event, EventHead, Fingerprint, NewEvent, Seq, Settlement};
+use super::event::{Claimed, DeliveryId, Event, EventHead, Fingerprint, HandedOut, NewEvent, Seq, Settlement};
 use super::sync::{
     AtomicBool, AtomicU8, AtomicU64, Mutex, Ordering, Receiver, RecvTimeoutError, Sender, channel, thread, timeout,
 };
@@ -128,7 +128,7 @@ pub enum Health {
 
 /// Opens an engine again after it has failed. Gets the events that are handed out, which it must
 /// not hand out once more.
-pub type Reopen = Box<dyn FnMut(&[Seq]) -> Result<Box<dyn Buffer>, String> + Send>;
+pub type Reopen = Box<dyn FnMut(&[HandedOut]) -> Result<Box<dyn Buffer>, String> + Send>;
 
 /// Wait before a failed engine is first opened again; doubles up to the next.
 const REOPEN_BASE: Duration = Duration::from_millis(100);
@@ -364,7 +364,9 @@ struct Waiting {
 /// An engine that has failed.
 struct Failure {
     /// Events that it had handed out.
-    handed_out: Vec<Seq>,
+    handed_out: Vec<HandedOut>,
+    /// Why it is not open, as told last; the same is not told again at every try.
+    told: String,
     /// When it is opened again.
     reopen_at: RunMs,
     /// The wait after that, if it fails.
@@ -406,7 +408,7 @@ struct Gathered {
 
 impl Owner {
     fn run(mut self) {
-        let _watchman = Watchman(self.shared.clone());
+        let _watchman = Watchman { shared: self.shared.clone(), metrics: self.metrics.clone() };
         loop {
             let Some(gathered) = self.gather() else {
                 return self.close();
@@ -470,10 +472,12 @@ impl Owner {
         let now = self.now();
         self.publish_stats(now);
         self.metrics.buffer_errors_failed.inc();
+        self.metrics.buffer_failed.set(1);
         tracing::error!(error = why, "the buffer failed; nothing is acknowledged until it has been opened again");
         self.shared.health.send_replace(Health::Failed(why.to_owned()));
         let handed_out = self.engine.take().map(Buffer::abandon).unwrap_or_default();
-        self.failure = Some(Failure { handed_out, reopen_at: now.plus(REOPEN_BASE), wait: REOPEN_BASE });
+        let (told, reopen_at) = (why.to_owned(), now.plus(REOPEN_BASE));
+        self.failure = Some(Failure { handed_out, told, reopen_at, wait: REOPEN_BASE });
     }
 
     fn reopen_when_due(&mut self, now: RunMs) {
@@ -485,12 +489,16 @@ impl Owner {
                 self.failure = None;
                 tracing::info!("the buffer has been opened again and takes events");
                 self.publish_stats(now);
+                self.metrics.buffer_failed.set(0);
                 self.shared.health.send_replace(Health::Good);
                 self.settling_since = (!self.settlements.is_empty()).then_some(now);
                 self.handover.wake_all();
             }
             Err(why) => {
-                tracing::warn!(error = %why, "the buffer cannot be opened again yet");
+                if failure.told != why {
+                    tracing::warn!(error = %why, "the buffer cannot be opened again yet");
+                    failure.told = why;
+                }
                 failure.wait = (failure.wait * 2).min(REOPEN_MAX);
                 failure.reopen_at = now.plus(failure.wait);
             }
@@ -553,7 +561,7 @@ impl Owner {
         if completions.is_empty() {
             return;
         }
-        completions.iter().for_each(|settlement| self.forget_withdrawn(settlement.seq));
+        completions.iter().for_each(|settlement| self.forget_withdrawn(settlement.event.seq));
         if self.settling_since.is_none() {
             self.settling_since = Some(self.now());
         }
@@ -730,12 +738,16 @@ impl Owner {
 }
 
 /// Tells everybody when the thread ends in a panic, which nothing can be expected after.
-struct Watchman(Arc<Shared>);
+struct Watchman {
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+}
 
 impl Drop for Watchman {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.health.send_replace(Health::Gone);
+            self.metrics.buffer_failed.set(1);
+            self.shared.health.send_replace(Health::Gone);
         }
     }
 }

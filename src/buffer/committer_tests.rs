@@ -1,7 +1,7 @@
 use super::committer::*;
 use super::*;
-use crate::buffer::event::tests::event;
-use crate::buffer::event::{Claimed, Outcome, Seq, Settlement, State};
+use crate::buffer::event::tests::{event, handed_out};
+use crate::buffer::event::{Claimed, HandedOut, Outcome, Seq, Settlement, State};
 use crate::buffer::record::{Detail, Filter, Listed, Repair, Repaired, Slice};
 use crate::clock::{ManualClock, RunMs};
 use crate::gate::identity::{DedupeKey, DedupeScope, Facts, Identified};
@@ -52,7 +52,7 @@ impl Buffer for Engine {
         if !work.appends.is_empty() {
             self.0.groups.lock().push(work.appends.len());
         }
-        self.0.settled.lock().extend(work.settlements.iter().map(|settlement| settlement.seq));
+        self.0.settled.lock().extend(work.settlements.iter().map(|settlement| settlement.event.seq));
         Ok(work
             .appends
             .iter()
@@ -102,8 +102,8 @@ impl Buffer for Engine {
         stats
     }
 
-    fn abandon(self: Box<Self>) -> Vec<Seq> {
-        vec![Seq(self.1)]
+    fn abandon(self: Box<Self>) -> Vec<HandedOut> {
+        vec![handed_out(Seq(self.1))]
     }
 
     fn close(&mut self, _: RunMs) -> Result<(), BufferError> {
@@ -240,7 +240,7 @@ async fn a_failed_engine_is_opened_again_with_what_it_had_handed_out_and_complet
     });
     let (committer, _, clock) = start_with_clock(&gate, reopen);
     assert!(store(&committer, "one").await.is_ok());
-    committer.settle(Settlement { seq: Seq(1), outcome: Outcome::Delivered, attempts: 1, last: None });
+    committer.settle(Settlement { event: handed_out(Seq(1)), outcome: Outcome::Delivered, attempts: 1, last: None });
     assert_eq!(store(&committer, "two").await.err(), Some(Rejection::BufferFailed));
     let mut health = committer.health();
     assert_eq!(*health.borrow(), Health::Failed("disk".into()));
@@ -252,7 +252,7 @@ async fn a_failed_engine_is_opened_again_with_what_it_had_handed_out_and_complet
         assert_eq!(tries.lock().len(), tried);
     }
     health.wait_for(|health| *health == Health::Good).await.unwrap();
-    assert_eq!(*tries.lock(), vec![vec![Seq(1)]; 3]);
+    assert_eq!(*tries.lock(), vec![vec![handed_out(Seq(1))]; 3]);
     assert!(store(&committer, "three").await.is_ok());
     committer.close().await;
     assert_eq!(*gate.settled.lock(), [Seq(1)], "written once the engine was there again");
@@ -264,7 +264,7 @@ async fn completions_survive_a_full_disk() {
     gate.outcomes.lock().push(Some(BufferError::DiskFull));
     gate.open();
     let (committer, _) = start(&gate);
-    committer.settle(Settlement { seq: Seq(9), outcome: Outcome::Delivered, attempts: 1, last: None });
+    committer.settle(Settlement { event: handed_out(Seq(9)), outcome: Outcome::Delivered, attempts: 1, last: None });
     assert_eq!(store(&committer, "one").await.err(), Some(Rejection::BufferFull));
     committer.close().await;
     assert_eq!(*gate.settled.lock(), [Seq(9)]);
@@ -318,7 +318,7 @@ async fn what_an_operator_has_thrown_away_is_known_until_it_is_settled() {
     assert!(!committer.is_withdrawn(Seq(3)));
     committer.repair(vec![Repair::Discard(Seq(3))]).await.unwrap();
     assert!(committer.is_withdrawn(Seq(3)));
-    committer.settle(Settlement { seq: Seq(3), outcome: Outcome::Released, attempts: 0, last: None });
+    committer.settle(Settlement { event: handed_out(Seq(3)), outcome: Outcome::Released, attempts: 0, last: None });
     committer.close().await;
     assert!(!committer.is_withdrawn(Seq(3)));
     assert_eq!(committer.repair(vec![]).await, Err(DeskError::Failed), "closed");
@@ -330,12 +330,12 @@ async fn nothing_is_repaired_before_what_became_of_events_is_written() {
     gate.outcomes.lock().push(Some(BufferError::DiskFull));
     gate.open();
     let (committer, _) = start(&gate);
-    committer.settle(Settlement { seq: Seq(9), outcome: Outcome::Delivered, attempts: 1, last: None });
+    committer.settle(Settlement { event: handed_out(Seq(9)), outcome: Outcome::Delivered, attempts: 1, last: None });
     assert_eq!(committer.repair(vec![Repair::Discard(Seq(9))]).await, Err(DeskError::Full));
     assert!(!committer.is_withdrawn(Seq(9)));
     assert!(committer.repair(vec![Repair::Discard(Seq(8))]).await.is_ok(), "once there is room");
     gate.outcomes.lock().push(Some(BufferError::Failed("gone".into())));
-    committer.settle(Settlement { seq: Seq(7), outcome: Outcome::Delivered, attempts: 1, last: None });
+    committer.settle(Settlement { event: handed_out(Seq(7)), outcome: Outcome::Delivered, attempts: 1, last: None });
     assert_eq!(committer.repair(vec![Repair::Discard(Seq(7))]).await, Err(DeskError::Failed), "not a lack of room");
 }
 
@@ -370,7 +370,7 @@ async fn neither_a_clock_step_nor_a_downtime_expires_a_dead_letter_but_its_keep_
     let committer = start_engine(dir.path(), &clock, &metrics);
     let Ok(Accepted::New(stored)) = store(&committer, "one").await else { panic!("not stored") };
     let outcome = Outcome::Dead { error: "400".into() };
-    committer.settle(Settlement { seq: stored.seq(), outcome, attempts: 1, last: None });
+    committer.settle(Settlement { event: handed_out(stored.seq()), outcome, attempts: 1, last: None });
     // Rides on the next commit: the clock stands still, so that no quiet passes.
     store(&committer, "two").await.unwrap();
     await_dead(&committer, 1).await;

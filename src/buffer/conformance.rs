@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
 use super::event::tests::event;
-use super::event::{Claimed, Fingerprint, NewEvent, Outcome, Seq, Settlement, State};
+use super::event::{Claimed, DeliveryId, Fingerprint, HandedOut, NewEvent, Outcome, Seq, Settlement, State};
 use super::record::{Filter, Repair, Repaired, Slice};
 use super::{Append, Appended, Buffer, ClaimLimit, Recovery, Work};
 use crate::clock::RunMs;
@@ -50,9 +50,12 @@ enum Step {
     Commit(Vec<(u8, bool, bool)>, Vec<(usize, What)>),
     /// What became of any event is told, handed out or not.
     SettleAny(usize, What),
+    /// What became of an event of another database is told, which stood where this one's stands.
+    SettleStray(usize, What),
     Claim(bool, usize),
     Redrive(usize),
     Discard(usize),
+    Forget(usize),
     /// Time goes on, milliseconds.
     Tick(u32),
     Maintain(bool),
@@ -94,9 +97,11 @@ pub(crate) fn plans() -> impl Strategy<Value = Plan> {
     let step = prop_oneof![
         8 => (appends, settlements).prop_map(|(appends, settlements)| Step::Commit(appends, settlements)),
         1 => (0usize..40, what()).prop_map(|(n, what)| Step::SettleAny(n, what)),
+        1 => (0usize..8, what()).prop_map(|(n, what)| Step::SettleStray(n, what)),
         5 => (any::<bool>(), 1usize..5).prop_map(|(route, events)| Step::Claim(route, events)),
         2 => (0usize..40).prop_map(Step::Redrive),
         2 => (0usize..40).prop_map(Step::Discard),
+        2 => (0usize..40).prop_map(Step::Forget),
         2 => prop_oneof![3 => 1u32..5_000, 1 => 5_000u32..100_000_000].prop_map(Step::Tick),
         2 => any::<bool>().prop_map(Step::Maintain),
         1 => Just(Step::Close),
@@ -187,9 +192,19 @@ impl Model {
                     engine.commit(&Work { appends: vec![], settlements }, RunMs(self.now)).unwrap();
                 }
             }
+            Step::SettleStray(n, what) => {
+                let held: Vec<Seq> = self.all(|known| known.handed_out).collect();
+                if let Some(seq) = held.get(n % held.len().max(1)) {
+                    let event = HandedOut { seq: *seq, delivery_id: delivery_id(usize::MAX) };
+                    let settlement = Settlement { event, outcome: self.outcome(*what), attempts: 1, last: None };
+                    let work = Work { appends: vec![], settlements: vec![settlement] };
+                    engine.commit(&work, RunMs(self.now)).unwrap();
+                }
+            }
             Step::Claim(route, events) => self.claim(&mut *engine, route_of(*route), *events)?,
             Step::Redrive(n) => self.repair(&mut *engine, *n, Repair::Redrive)?,
             Step::Discard(n) => self.repair(&mut *engine, *n, Repair::Discard)?,
+            Step::Forget(n) => self.forget(&mut *engine, *n)?,
             Step::Tick(ms) => self.now += i64::from(*ms),
             Step::Maintain(idle) => self.maintain(&mut *engine, *idle)?,
             Step::Close => {
@@ -264,6 +279,7 @@ impl Model {
 
     fn append(&mut self, id: u8, route: bool, claim: bool) -> Append {
         let mut new = event(&format!("id{id}"), &body(id, self.serial));
+        new.delivery_id = delivery_id(self.serial);
         self.serial += 1;
         new.route = route_of(route).into();
         new.received_unix_ms = received(self.now);
@@ -296,16 +312,7 @@ impl Model {
     fn settle(&mut self, seq: Seq, what: What) -> Settlement {
         let now = self.now;
         let mut attempts = 1;
-        let outcome = match what {
-            What::Deliver => Outcome::Delivered,
-            What::Retry(ms) => {
-                let due = RunMs(now + i64::from(ms));
-                Outcome::RetryAt { due, client_errors: u32::from(ms % 3), error: "503".into() }
-            }
-            What::GiveUp => Outcome::Dead { error: "given up".into() },
-            What::Release => Outcome::Released,
-            What::PutBack(ms) => Outcome::PutBack { due: RunMs(now + i64::from(ms)) },
-        };
+        let outcome = self.outcome(what);
         if let Some(known) = self.events.get_mut(&seq).filter(|known| known.handed_out) {
             known.handed_out = false;
             known.fresh = false;
@@ -322,7 +329,21 @@ impl Model {
                 Outcome::PutBack { due } => known.due.1 = due.0,
             }
         }
-        Settlement { seq, outcome, attempts, last: None }
+        let delivery_id = delivery_id(self.events[&seq].serial);
+        Settlement { event: HandedOut { seq, delivery_id }, outcome, attempts, last: None }
+    }
+
+    fn outcome(&self, what: What) -> Outcome {
+        let later = |ms: u16| RunMs(self.now + i64::from(ms));
+        match what {
+            What::Deliver => Outcome::Delivered,
+            What::Retry(ms) => {
+                Outcome::RetryAt { due: later(ms), client_errors: u32::from(ms % 3), error: "503".into() }
+            }
+            What::GiveUp => Outcome::Dead { error: "given up".into() },
+            What::Release => Outcome::Released,
+            What::PutBack(ms) => Outcome::PutBack { due: later(ms) },
+        }
     }
 
     fn claim(&mut self, engine: &mut dyn Buffer, route: &'static str, events: usize) -> Checked {
@@ -389,6 +410,29 @@ impl Model {
                 known.end(State::Discarded, now, known.attempts);
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Of the events with one id only the one that was stored last stands for them.
+    fn forget(&mut self, engine: &mut dyn Buffer, n: usize) -> Checked {
+        let Some(seq) = self.nth(n) else { return Ok(()) };
+        let repaired = engine.repair(&[Repair::Forget(seq)], RunMs(self.now)).unwrap().remove(0);
+        let known = &self.events[&seq];
+        let (id, was) = (known.id, known.state);
+        let done = Repaired::Done { route: known.route.into(), was, handed_out: false };
+        let newest = self.ids.get(&id).filter(|_| id != NO_ID).copied();
+        match (was, newest) {
+            (State::Delivered | State::Discarded, Some((stands, _))) if stands == seq => {
+                prop_assert_eq!(repaired, done);
+                self.ids.remove(&id);
+            }
+            // The engine may not know the newer one any more.
+            (State::Delivered | State::Discarded, Some((_, stored))) if self.now - stored > ms(self.keeps.window) => {
+                prop_assert!(repaired == done || repaired == Repaired::NotRemembered, "{:?}", repaired);
+            }
+            (State::Delivered | State::Discarded, _) => prop_assert_eq!(repaired, Repaired::NotRemembered),
+            (state, _) => prop_assert_eq!(repaired, Repaired::NotIn(state)),
         }
         Ok(())
     }
@@ -546,11 +590,17 @@ fn body(id: u8, serial: usize) -> Vec<u8> {
     (0..length).map(|at| ((at * 31 + serial) % 251).to_le_bytes()[0]).collect()
 }
 
+/// Of the event that was made as the n-th.
+fn delivery_id(serial: usize) -> DeliveryId {
+    DeliveryId((serial as u128).to_be_bytes())
+}
+
 fn check_claimed(claimed: &Claimed, known: &Known) -> Checked {
     let came = event(&format!("id{}", known.id), &[]);
     prop_assert_eq!(&claimed.event.body[..], &body(known.id, known.serial)[..]);
     prop_assert_eq!(&claimed.event.head, &came.head);
     prop_assert_eq!(&claimed.event.event_id, &came.event_id);
+    prop_assert_eq!(claimed.handed_out().delivery_id, delivery_id(known.serial));
     prop_assert_eq!(claimed.event.received_unix_ms, received(known.stored));
     prop_assert_eq!(&*claimed.event.route, known.route);
     prop_assert_eq!((claimed.attempts, claimed.client_errors), (known.attempts, known.client_errors));

@@ -13,7 +13,7 @@ use crate::clock::RunMs;
 pub struct Seq(pub i64);
 
 /// UUIDv7 of an event, the same on every attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeliveryId(pub [u8; 16]);
 
 impl std::fmt::Display for DeliveryId {
@@ -169,11 +169,28 @@ pub struct Claimed {
     pub due: RunMs,
 }
 
+impl Claimed {
+    /// Its name while it is handed out.
+    pub fn handed_out(&self) -> HandedOut {
+        HandedOut { seq: self.seq, delivery_id: self.event.delivery_id }
+    }
+}
+
+/// Names an event that is handed out. A place alone is no name: the database that is opened next may hold another
+/// event there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HandedOut {
+    /// Its place.
+    pub seq: Seq,
+    /// Tells it from every other event that has ever stood in such a place.
+    pub delivery_id: DeliveryId,
+}
+
 /// What became of a claimed event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
-    /// Its place.
-    pub seq: Seq,
+    /// The event; a settlement of one that the engine has not handed out changes nothing.
+    pub event: HandedOut,
     /// What became of it.
     pub outcome: Outcome,
     /// Attempts sent so far.
@@ -343,6 +360,11 @@ pub fn row_checksum(
 pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// The name of what [`event`] makes, handed out at this place.
+    pub(crate) fn handed_out(seq: Seq) -> HandedOut {
+        HandedOut { seq, delivery_id: DeliveryId([7; 16]) }
+    }
 
     /// An event with this id and body.
     pub(crate) fn event(id: &str, body: &[u8]) -> Event {

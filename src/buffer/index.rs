@@ -80,6 +80,11 @@ impl Index {
         None
     }
 
+    /// The event that stands for this fingerprint, whatever its age.
+    pub fn stands_for(&self, fingerprint: &Fingerprint) -> Option<Seq> {
+        self.slices.iter().rev().find_map(|slice| slice.entries.get(&fingerprint.0)).map(|entry| entry.seq)
+    }
+
     /// Remembers an event. To be called in order of storing, after it is durable.
     pub fn insert(&mut self, fingerprint: Fingerprint, seq: Seq, stored: RunMs) {
         let per_slice = self.max_entries / SLICES;

@@ -13,7 +13,8 @@ use shuttle::rand::{self, Rng as _};
 
 use super::record::{Detail, Filter, Listed, Repair, Repaired, Slice};
 use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Damage, Recovery, Stats, Work, event};
-use crate::buffer::event::{Claimed, Outcome, Seq, Settlement};
+use crate::buffer::event::tests::handed_out;
+use crate::buffer::event::{Claimed, HandedOut, Outcome, Seq, Settlement};
 use crate::clock::{ManualClock, RunMs};
 use crate::gate::identity::{DedupeKey, DedupeScope, Facts, Identified};
 use crate::metrics::Metrics;
@@ -151,7 +152,7 @@ impl Buffer for Engine {
                 }
             });
         }
-        self.0.settled.lock().extend(work.settlements.iter().map(|settlement| settlement.seq));
+        self.0.settled.lock().extend(work.settlements.iter().map(|settlement| settlement.event.seq));
         // Failed, and whether it is written nobody knows.
         if ends == 1 {
             ends = 0;
@@ -193,7 +194,7 @@ impl Buffer for Engine {
         Stats::default()
     }
 
-    fn abandon(self: Box<Self>) -> Vec<Seq> {
+    fn abandon(self: Box<Self>) -> Vec<HandedOut> {
         vec![]
     }
 
@@ -311,7 +312,12 @@ fn orders(failures: bool, closes_meanwhile: bool) -> impl Fn() + Send + Sync + '
             let store = |id| shuttle::future::spawn(World::store(world.committer.clone(), world.disk.clone(), id));
             let stores = ["one", "two", "one", "too large"].map(store);
             let gone = store("gone");
-            world.committer.settle(Settlement { seq: Seq(77), outcome: Outcome::Delivered, attempts: 1, last: None });
+            world.committer.settle(Settlement {
+                event: handed_out(Seq(77)),
+                outcome: Outcome::Delivered,
+                attempts: 1,
+                last: None,
+            });
             let closing = closes_meanwhile.then(|| {
                 let committer = world.committer.clone();
                 shuttle::future::spawn(async move { committer.close().await })

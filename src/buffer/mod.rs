@@ -40,7 +40,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::clock::RunMs;
-use event::{Claimed, NewEvent, Seq, Settlement, State};
+use event::{Claimed, HandedOut, NewEvent, Seq, Settlement, State};
 use record::{Detail, Filter, Listed, Repair, Repaired, Slice};
 
 /// Why an engine could not do what it was asked to. Texts name files and causes, never contents.
@@ -254,7 +254,7 @@ pub trait Buffer: Send {
 
     /// Gives the engine up after it has failed: nothing more is written. Returns the events that are
     /// handed out, which whoever holds them will settle with the engine that is opened next.
-    fn abandon(self: Box<Self>) -> Vec<Seq>;
+    fn abandon(self: Box<Self>) -> Vec<HandedOut>;
 
     /// Writes back what is only in the log and marks a clean end.
     ///

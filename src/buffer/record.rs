@@ -100,6 +100,8 @@ pub enum Repair {
     Redrive(Seq),
     /// Throw it away: whatever still has a body and is not delivered.
     Discard(Seq),
+    /// Know its id no more, so that one repeat of it is let through: a delivered or discarded event.
+    Forget(Seq),
 }
 
 /// What became of a repair.
@@ -122,4 +124,6 @@ pub enum Repaired {
     NoBody,
     /// It would need room that there is not: pending events are at `buffer.max_bytes`.
     NoRoom,
+    /// No repeat is a duplicate of it: it has no key, it was forgotten, or a newer event with its key has come.
+    NotRemembered,
 }

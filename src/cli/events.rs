@@ -3,6 +3,7 @@
 mod discard;
 mod export;
 mod filter;
+mod forget;
 mod list;
 mod redrive;
 mod show;
@@ -14,9 +15,9 @@ use clap::Subcommand;
 use http::Method;
 use serde_json::Value;
 
-use super::admin::{Admin, Trouble, good, said};
+use super::admin::{Admin, Answer, Trouble, good, said};
 
-/// Look at the events of a running hookward, deliver them again, throw them away
+/// Look at the events of a running hookward, deliver them again, throw them away, let a repeat through
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example: what the app did not take, why, and once more after it is repaired
@@ -34,6 +35,7 @@ enum Command {
     Show(show::Args),
     Redrive(redrive::Args),
     Discard(discard::Args),
+    Forget(forget::Args),
     Export(export::Args),
 }
 
@@ -44,12 +46,17 @@ async fn ask_about(admin: &Admin, seq: &Value, change: Option<(&str, &Value)>) -
         None => admin.ask(Method::GET, &path, None).await?,
         Some((change, body)) => admin.ask(Method::POST, &format!("{path}/{change}"), Some(body)).await?,
     };
+    told_of(seq, &answer)
+}
+
+/// What hookward answers about this event.
+fn told_of(seq: &Value, answer: &Answer) -> Result<Value, Trouble> {
     if answer.status == 404 && said(&answer.json()) == "not_found" {
         return Err(Trouble::NoEvent(format!(
             "no event has the number {seq}: none was ever stored under it, or it has left the buffer; `hookward events list` has the numbers"
         )));
     }
-    good(&answer)
+    good(answer)
 }
 
 /// Runs the command.
@@ -60,6 +67,7 @@ pub fn run(args: Args) -> ExitCode {
         Command::Show(args) => show::run(&args),
         Command::Redrive(args) => redrive::run(&args),
         Command::Discard(args) => discard::run(&args),
+        Command::Forget(args) => forget::run(&args),
         Command::Export(args) => export::run(&args),
     }
 }

@@ -282,8 +282,8 @@ impl UnderWay {
         let clock = &self.forwarder.clock;
         let duration_ms = (clock.uptime_us() - self.begun_us) / 1000;
         let last = Some(Attempt { ended_unix_ms: clock.unix_ms(), status, duration_ms });
-        let (seq, attempts) = (self.claimed.seq, self.attempts);
-        self.forwarder.committer.settle(Settlement { seq, outcome, attempts, last });
+        let (event, attempts) = (self.claimed.handed_out(), self.attempts);
+        self.forwarder.committer.settle(Settlement { event, outcome, attempts, last });
     }
 }
 
@@ -482,8 +482,8 @@ impl Runner {
         if class == Class::Fresh {
             self.forwarder.lanes.release_event(&self.queue, claimed);
         }
-        let (seq, attempts) = (claimed.seq, claimed.attempts);
-        self.forwarder.committer.settle(Settlement { seq, outcome, attempts, last: None });
+        let (event, attempts) = (claimed.handed_out(), claimed.attempts);
+        self.forwarder.committer.settle(Settlement { event, outcome, attempts, last: None });
     }
 
     fn note_end(&mut self, ended: Result<(Id, (Seq, Option<RunMs>)), JoinError>) {

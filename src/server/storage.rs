@@ -52,14 +52,14 @@ impl Storage {
         metrics: &Arc<Metrics>,
     ) -> Result<Storage, ServerError> {
         let (lock, durability) = take_data_dir(config).await?;
-        let (engine, recovery) = open_buffer(config).await?;
+        let (lock, (engine, recovery)) = open_buffer(config, lock).await?;
         tell_damage(&recovery, metrics);
         metrics.recovered_events.set(i64::try_from(recovery.pending).unwrap_or(i64::MAX));
         let lanes = Lanes::new();
-        let (dir, settings) = (config.data_dir.clone(), engine_settings(config));
+        let (place, settings) = (engine.place(), engine_settings(config));
         let reopen_metrics = metrics.clone();
         let reopen: Reopen =
-            Box::new(move |handed_out| match SqliteBuffer::reopen(&dir, settings.clone(), handed_out) {
+            Box::new(move |handed_out| match SqliteBuffer::reopen(&place, settings.clone(), handed_out) {
                 Ok((engine, recovery)) => {
                     tell_damage(&recovery, &reopen_metrics);
                     Ok(Box::new(engine))
@@ -228,10 +228,14 @@ fn engine_settings(config: &Config) -> Settings {
     }
 }
 
-async fn open_buffer(config: &Config) -> Result<(SqliteBuffer, Recovery), ServerError> {
+async fn open_buffer(
+    config: &Config,
+    lock: InstanceLock,
+) -> Result<(InstanceLock, (SqliteBuffer, Recovery)), ServerError> {
     let settings = engine_settings(config);
     let dir = config.data_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || SqliteBuffer::open(&dir, settings)).await;
+    let open = move || SqliteBuffer::open_under(&lock, &dir, settings).map(|opened| (lock, opened));
+    let opened = tokio::task::spawn_blocking(open).await;
     Ok(opened.map_err(|_| ServerError::Internal("opening the buffer panicked".to_owned()))??)
 }
 

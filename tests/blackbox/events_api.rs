@@ -243,6 +243,7 @@ fn the_api_on_events_needs_the_token_over_tcp_and_none_over_the_socket() {
         Request::get("/api/v1/events/1"),
         Request::post("/api/v1/events/1/redrive").body("{}"),
         Request::post("/api/v1/events/1/discard").body("{}"),
+        Request::post("/api/v1/events/1/forget").body("{}"),
         Request::post("/api/v1/redrive").body(r#"{"state":"dead"}"#),
         Request::post("/api/v1/drain").body("{}"),
     ];
@@ -419,4 +420,57 @@ fn dead_letters_that_expire_are_counted_and_logged() {
     hookward.await_metric("hookward_buffer_events", &[("state", "dead")], 0.0);
     let log = hookward.stderr();
     assert!(log.contains("dropped at the end of dead_letter.keep"), "{log}");
+}
+
+#[test]
+fn after_an_event_is_forgotten_exactly_one_repeat_reaches_the_app_over_a_restart_too() {
+    let (sink, mut hookward) = pair();
+    let id = post_sentinel(&hookward, &sink);
+    hookward.await_metric("hookward_buffer_events", &[("state", "delivered")], 1.0);
+    let repeat = |hookward: &Hookward, s: i64| hookward.post(&signed_at(now_s() - s, body(&id)));
+    assert_duplicate(&repeat(&hookward, 1), &id);
+    let answer = post(&hookward, "/api/v1/events/1/forget", &json!({}));
+    accepted(&answer);
+    assert_eq!(answer.json(), json!({"seq": 1, "forgotten": true}));
+    let log = hookward.stderr();
+    let line = log.lines().find(|line| line.contains("an event was forgotten")).unwrap_or_else(|| panic!("{log}"));
+    for part in ["\"by\":\"socket\"", "\"seq\":1", "\"was\":\"delivered\""] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    hookward.restart();
+    assert_accepted(&repeat(&hookward, 2), &id);
+    assert_duplicate(&repeat(&hookward, 3), &id);
+    let received = sink.wait_for(2);
+    assert_ne!(received[0].delivery_id(), received[1].delivery_id(), "a new event");
+    assert!(!received[1].has("hookward-replay"));
+    hookward.restart();
+    assert_duplicate(&repeat(&hookward, 4), &id);
+    let refusal = refused(&post(&hookward, "/api/v1/events/1/forget", &json!({})), 409);
+    assert!(refusal.starts_with("not remembered"), "{refusal}");
+    assert_eq!(sink.count(), 2);
+}
+
+#[test]
+fn an_event_that_cannot_be_sent_again_says_how_a_repeat_is_let_through() {
+    let (mut sink, hookward, id) = pending();
+    let refusal = refused(&post(&hookward, "/api/v1/events/1/forget", &json!({})), 409);
+    assert!(refusal.contains("pending"), "{refusal}");
+    accepted(&post(&hookward, "/api/v1/events/1/discard", &json!({})));
+    let refusal = refused(&post(&hookward, "/api/v1/events/1/redrive", &json!({})), 409);
+    assert!(refusal.contains("discarded") && refusal.contains("hookward events forget"), "{refusal}");
+    accepted(&post(&hookward, "/api/v1/events/1/forget", &json!({})));
+    sink.start_again();
+    assert_accepted(&hookward.post(&signed_at(now_s() - 1, body(&id))), &id);
+    assert_eq!(sink.first().event_id(), id);
+    hookward.await_metric("hookward_buffer_events", &[("state", "delivered")], 1.0);
+    let refusal = refused(&post(&hookward, "/api/v1/events/2/redrive", &json!({})), 409);
+    assert!(refusal.contains("delivered.keep") && refusal.contains("hookward events forget"), "{refusal}");
+    refused(&post(&hookward, "/api/v1/events/99/forget", &json!({})), 404);
+}
+
+#[test]
+fn a_dead_letter_is_sent_again_rather_than_forgotten() {
+    let (_sink, hookward, _) = dead_letters(ONE_REFUSAL, 1);
+    let refusal = refused(&post(&hookward, "/api/v1/events/1/forget", &json!({})), 409);
+    assert!(refusal.contains("dead") && refusal.contains("hookward events redrive"), "{refusal}");
 }

@@ -146,6 +146,41 @@ fn discard_needs_a_reason() {
 }
 
 #[test]
+fn forget_takes_numbers_or_the_id_of_an_event_in_every_route_that_has_had_it() {
+    let sink = Sink::start();
+    let route = |name| format!("  - {{ name: {name}, path: /{name} }}\n");
+    let yaml = format!("routes:\n{}{}", route("one"), route("two"));
+    let hookward = Setup::new(&sink).config(&yaml).start();
+    let id = new_id();
+    let mut age_s = 0;
+    let mut send = |path: &str| {
+        age_s += 1;
+        hookward.post(&signed_at(now_s() - age_s, body(&id)).target(path))
+    };
+    assert_accepted(&send("/one"), &id);
+    assert_accepted(&send("/two"), &id);
+    hookward.await_metric("hookward_buffer_events", &[("state", "delivered")], 2.0);
+    assert_eq!(ok(events(&hookward, &["forget", "1"])), "1 forgotten\n");
+    assert_accepted(&send("/one"), &id);
+    hookward.await_metric("hookward_buffer_events", &[("state", "delivered")], 3.0);
+    assert_duplicate(&send("/one"), &id);
+    // The first event of that route stands for nothing any more, which is no failure.
+    assert_eq!(ok(events(&hookward, &["forget", "--event-id", &id])), "3 forgotten\n2 forgotten\n");
+    assert_accepted(&send("/one"), &id);
+    assert_accepted(&send("/two"), &id);
+    hookward.await_metric("hookward_buffer_events", &[("state", "delivered")], 5.0);
+    let of_route = ok(events(&hookward, &["forget", "--event-id", &id, "--route", "two", "--json"]));
+    assert_eq!(of_route, "{\"forgotten\":true,\"seq\":5}\n");
+    assert_duplicate(&send("/one"), &id);
+    let again = events(&hookward, &["forget", "5", "99"]);
+    assert_eq!((again.code, again.stdout.as_str()), (Some(1), ""), "{again:?}");
+    assert!(again.stderr.contains("event 5: not remembered") && again.stderr.contains("event 99: "), "{again:?}");
+    let unknown = events(&hookward, &["forget", "--event-id", "nobody"]);
+    assert_eq!(unknown.code, Some(1), "{unknown:?}");
+    assert!(unknown.stderr.contains("no event with this id"), "{unknown:?}");
+}
+
+#[test]
 fn export_prints_whole_events_as_lines() {
     let (_sink, hookward, ids) = three_dead();
     let lines = |args: &[&str]| -> Vec<Value> {
@@ -228,12 +263,15 @@ fn wrong_usage_is_2_and_every_command_has_help_with_an_example() {
         &["events", "redrive", "1", "--state", "dead"],
         &["events", "redrive", "--state", "pending"],
         &["events", "redrive", "1", "--dry-run"],
+        &["events", "forget"],
+        &["events", "forget", "1", "--event-id", "x"],
+        &["events", "forget", "1", "--route", "x"],
         &["drain", "--timeout", "5s"],
     ] {
         assert_eq!(run_to_end(args).code, Some(2), "{args:?}");
     }
     assert!(run_to_end(&["events", "redrive"]).stderr.contains("--state dead"), "both ways are shown");
-    for name in ["list", "show", "redrive", "discard", "export"] {
+    for name in ["list", "show", "redrive", "discard", "forget", "export"] {
         let help = ok(run_to_end(&["events", name, "--help"]));
         assert!(help.contains(&format!("hookward events {name}")) && help.contains("Example"), "{help}");
     }

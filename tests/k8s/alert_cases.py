@@ -89,10 +89,14 @@ FIRES = {
         "a refuses webhooks: its buffer is full.",
     ),
     "HookwardBufferFailed": (
-        [(f'hookward_buffer_errors_total{{{I},kind="failed"}}', "0 0 1x20")],
-        4,
+        # One error, long ago, and still not open.
+        [
+            (f'hookward_buffer_errors_total{{{I},kind="failed"}}', "0 0 1x40"),
+            (f"hookward_buffer_failed{{{I}}}", "0 0 1x40"),
+        ],
+        30,
         INSTANCE,
-        "The volume of a refuses writes or syncs; webhooks get 503.",
+        "The volume of a refuses writes or syncs, or is not in its place; webhooks get 503.",
     ),
     "HookwardBufferCorruption": (
         # Found before the first scrape, so it never increases.
@@ -194,6 +198,7 @@ QUIET = {
         [
             (f'hookward_buffer_errors_total{{{I},kind="failed"}}', "0x20"),
             (f'hookward_buffer_errors_total{{{I},kind="full"}}', "0+1x20"),
+            (f"hookward_buffer_failed{{{I}}}", "0x20"),
         ],
         10,
     ),

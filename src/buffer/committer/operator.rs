@@ -164,6 +164,7 @@ impl Owner {
             let Repaired::Done { route, handed_out, .. } = repaired else { continue };
             match repair {
                 Repair::Redrive(_) => self.handover.wake(route),
+                Repair::Forget(_) => {}
                 Repair::Discard(seq) => {
                     self.metrics.route(route).discarded.inc();
                     if *handed_out {

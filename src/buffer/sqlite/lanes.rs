@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::super::event::Seq;
+use super::super::event::{DeliveryId, HandedOut, Seq};
 use super::event_row::EventRow;
 use crate::clock::RunMs;
 
@@ -33,6 +33,7 @@ struct Lane {
 /// not change meanwhile, so that the row need not be read again.
 #[derive(Debug, Clone)]
 pub(super) struct InFlight {
+    pub(super) delivery_id: DeliveryId,
     pub(super) route: Arc<str>,
     pub(super) bytes: u64,
     pub(super) verified: bool,
@@ -45,9 +46,9 @@ pub(super) struct InFlight {
 
 impl InFlight {
     /// By its row.
-    pub(super) fn of(row: &EventRow<'_>, route: Arc<str>) -> InFlight {
+    pub(super) fn of(row: &EventRow<'_>, delivery_id: DeliveryId, route: Arc<str>) -> InFlight {
         let EventRow { stored, fingerprint, verified, crc, client_errors, redriven, .. } = *row;
-        InFlight { route, bytes: row.size(), verified, stored, fingerprint, crc, client_errors, redriven }
+        InFlight { delivery_id, route, bytes: row.size(), verified, stored, fingerprint, crc, client_errors, redriven }
     }
 }
 
@@ -139,26 +140,27 @@ impl Lanes {
         self.in_flight.insert(seq, in_flight);
     }
 
-    /// What is known of a handed-out event; nothing if it is settled.
-    pub(super) fn handed_out(&self, seq: Seq) -> Option<&InFlight> {
-        self.in_flight.get(&seq)
+    /// What is known of a handed-out event; nothing if it is settled, or if another event stands in its place.
+    pub(super) fn handed_out(&self, event: HandedOut) -> Option<&InFlight> {
+        self.in_flight.get(&event.seq).filter(|held| held.delivery_id == event.delivery_id)
     }
 
     /// A handed-out event waits again, until `due`.
-    pub(super) fn retry(&mut self, seq: Seq, due: RunMs) {
-        if let Some(InFlight { route, .. }) = self.in_flight.remove(&seq) {
-            self.with_lane(&route, |lane| lane.retries.push(Reverse((due, seq))));
+    pub(super) fn retry(&mut self, event: HandedOut, due: RunMs) {
+        if let Some(InFlight { route, .. }) = self.done(event) {
+            self.again(&route, event.seq, due);
         }
     }
 
     /// A handed-out event is settled.
-    pub(super) fn done(&mut self, seq: Seq) -> Option<InFlight> {
-        self.in_flight.remove(&seq)
+    pub(super) fn done(&mut self, event: HandedOut) -> Option<InFlight> {
+        self.handed_out(event)?;
+        self.in_flight.remove(&event.seq)
     }
 
     /// Every event that is handed out.
-    pub(super) fn all_handed_out(&self) -> Vec<Seq> {
-        self.in_flight.keys().copied().collect()
+    pub(super) fn all_handed_out(&self) -> Vec<HandedOut> {
+        self.in_flight.iter().map(|(seq, held)| HandedOut { seq: *seq, delivery_id: held.delivery_id }).collect()
     }
 
     /// Routes that have or had events.
@@ -170,9 +172,11 @@ impl Lanes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffer::event::tests::handed_out;
 
     fn in_flight() -> InFlight {
         InFlight {
+            delivery_id: DeliveryId([7; 16]),
             route: "a".into(),
             bytes: 1,
             verified: true,
@@ -224,7 +228,7 @@ mod tests {
         assert_eq!(lanes.take_due("a", RunMs(5)), Some(Seq(2)));
         lanes.hand_out(Seq(2), in_flight());
         assert!(lanes.withdraw(Seq(2)));
-        lanes.retry(Seq(2), RunMs(0));
+        lanes.retry(handed_out(Seq(2)), RunMs(0));
         assert_eq!(lanes.take_due("a", RunMs(9)), Some(Seq(3)));
         assert_eq!(lanes.take_due("a", RunMs(9)), None);
         assert!(lanes.withdrawn.is_empty(), "nothing is kept of what is gone");
@@ -235,11 +239,11 @@ mod tests {
         let mut lanes = Lanes::new(true);
         lanes.push("a", Seq(1));
         lanes.take_due("a", RunMs(0));
-        lanes.retry(Seq(1), RunMs(5));
+        lanes.retry(handed_out(Seq(1)), RunMs(5));
         assert_eq!(lanes.next_due("a"), None);
         lanes.hand_out(Seq(1), in_flight());
-        lanes.retry(Seq(1), RunMs(5));
-        lanes.retry(Seq(1), RunMs(6));
+        lanes.retry(handed_out(Seq(1)), RunMs(5));
+        lanes.retry(handed_out(Seq(1)), RunMs(6));
         assert_eq!(lanes.next_due("a"), Some(RunMs(5)));
         assert_eq!(lanes.take_due("a", RunMs(9)), Some(Seq(1)));
         assert_eq!(lanes.take_due("a", RunMs(9)), None);

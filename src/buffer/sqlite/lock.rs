@@ -6,11 +6,17 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Its name within the data directory.
+const LOCK_FILE: &str = "hookward.lock";
 
 /// Holds the data directory until dropped.
 #[derive(Debug)]
-pub struct InstanceLock(#[allow(dead_code, reason = "held for its lock")] File);
+pub struct InstanceLock {
+    path: PathBuf,
+    file: File,
+}
 
 impl InstanceLock {
     /// Takes the lock if it is free.
@@ -18,13 +24,23 @@ impl InstanceLock {
     /// # Errors
     /// When the file cannot be made or locked for another reason than another holder.
     pub fn try_take(data_dir: &Path) -> io::Result<Option<InstanceLock>> {
-        let path = data_dir.join("hookward.lock");
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let path = data_dir.join(LOCK_FILE);
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(InstanceLock(file))),
+            Ok(()) => Ok(Some(InstanceLock { path, file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    /// Where it was taken.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The locked file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
     }
 }
 

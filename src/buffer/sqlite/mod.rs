@@ -15,6 +15,7 @@ mod lanes;
 mod lock;
 mod notes;
 mod operator;
+mod place;
 mod purge;
 mod recovery;
 mod room;
@@ -27,7 +28,7 @@ mod wal_scan;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -36,8 +37,8 @@ use rusqlite::{Connection, params};
 use thiserror::Error;
 
 use super::capacity::{Capacity, MaxBytes, Reserve};
-use super::durability::{Space, sync_names_in};
-use super::event::{Fingerprint, NewEvent, Outcome, Seq, Settlement, State};
+use super::durability::{Space, sync_names_down_to, sync_names_in};
+use super::event::{DeliveryId, Fingerprint, HandedOut, NewEvent, Outcome, Seq, Settlement, State};
 use super::index::Index;
 use super::record::{Detail, Filter, Listed, Repair, Repaired, Slice};
 use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Recovery, Stats, Work};
@@ -47,6 +48,8 @@ use ballast::Ballast;
 use give_way::GiveWay;
 use lanes::{InFlight, Lanes};
 pub use lock::InstanceLock;
+use place::Held;
+pub use place::{Displaced, Place};
 use purge::Sweep;
 use room::{Added, Fill, Room, Wanted};
 use statements::Statements;
@@ -82,6 +85,8 @@ const TOMBSTONE_BYTES: u64 = 120;
 const STUCK_BODIES_MAX: usize = 1_000;
 /// Events are added up until then; counting pages costs a commit of one event a tenth.
 const MEASURE_AFTER_BYTES: u64 = 64 << 10;
+/// Running time after which an event that could not be set aside, for want of room, is handed out or set aside.
+const SET_ASIDE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Rows looked at in one step of the search for the oldest pending event.
 const OLDEST_SCAN_ROWS: u32 = 2_000;
 
@@ -146,6 +151,17 @@ pub enum OpenError {
         /// What was found.
         what: String,
     },
+    /// Another process has it open, though not its instance lock.
+    #[error(
+        "{path} is open in another process, whose instance lock was removed or replaced; stop that process, then start again"
+    )]
+    InUse {
+        /// The file.
+        path: String,
+    },
+    /// It is to be opened again, and is not there any more.
+    #[error(transparent)]
+    Displaced(#[from] Displaced),
     /// It is not what durability rests on.
     #[error("{0}")]
     Failed(String),
@@ -160,7 +176,8 @@ impl OpenError {
         match self {
             OpenError::Unusable { error, .. } => matches!(error, BufferError::DiskFull),
             OpenError::Io { error, .. } => error.kind() == io::ErrorKind::StorageFull,
-            OpenError::Newer { .. } | OpenError::Unreadable { .. } | OpenError::Failed(_) => false,
+            OpenError::Newer { .. } | OpenError::Unreadable { .. } | OpenError::InUse { .. } => false,
+            OpenError::Displaced(_) | OpenError::Failed(_) => false,
         }
     }
 
@@ -206,7 +223,7 @@ impl<T> OrFailed<T> for rusqlite::Result<T> {
 /// The engine.
 pub struct SqliteBuffer {
     db: Connection,
-    dir: PathBuf,
+    place: Arc<Place>,
     settings: Settings,
     index: Index,
     lanes: Lanes,
@@ -243,6 +260,24 @@ pub struct SqliteBuffer {
     ballast: Ballast,
     /// Running time at which it was opened.
     opened: RunMs,
+}
+
+/// Where a database is to be opened.
+#[derive(Clone, Copy)]
+enum Whereabouts<'a> {
+    /// In this directory, whatever stands there, under this lock.
+    New(&'a Path, Option<&'a InstanceLock>),
+    /// Where this process has had it open.
+    Known(&'a Arc<Place>),
+}
+
+impl Whereabouts<'_> {
+    fn dir(&self) -> &Path {
+        match self {
+            Whereabouts::New(dir, _) => dir,
+            Whereabouts::Known(place) => place.dir(),
+        }
+    }
 }
 
 /// What SQLite tells of its log after each commit.
@@ -293,42 +328,84 @@ fn holds_room(state: State) -> bool {
 }
 
 impl SqliteBuffer {
-    /// Opens or creates the database of a data directory, whose lock the caller holds.
+    /// Opens or creates the database of a directory that nobody else uses.
     ///
     /// # Errors
     /// See [`OpenError`]; a file that is refused is left as it was.
     pub fn open(dir: &Path, settings: Settings) -> Result<(SqliteBuffer, Recovery), OpenError> {
-        SqliteBuffer::open_holding(dir, settings, &[])
+        SqliteBuffer::open_at(Whereabouts::New(dir, None), settings, &[])
     }
 
-    /// Opens it again after an I/O error, in the process that had it open. `handed_out` stay with
-    /// whoever holds them.
+    /// The same for a data directory, and a commit counts only while this lock, too, stands where it was taken.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; a file that is refused is left as it was.
+    pub fn open_under(
+        lock: &InstanceLock,
+        dir: &Path,
+        settings: Settings,
+    ) -> Result<(SqliteBuffer, Recovery), OpenError> {
+        SqliteBuffer::open_at(Whereabouts::New(dir, Some(lock)), settings, &[])
+    }
+
+    /// Opens it again after a failure, in the process that had it open: the very same files, nothing is ever made in
+    /// their place. `handed_out` stay with whoever holds them.
     ///
     /// # Errors
     /// See [`OpenError`]; to be tried again.
-    pub fn reopen(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<(SqliteBuffer, Recovery), OpenError> {
+    pub fn reopen(
+        place: &Arc<Place>,
+        settings: Settings,
+        handed_out: &[HandedOut],
+    ) -> Result<(SqliteBuffer, Recovery), OpenError> {
         failpoint("reopen");
-        let opened = SqliteBuffer::open_holding(dir, settings, handed_out)?;
+        place.look()?;
+        // They may have come back by a rename.
+        sync_names_down_to(place.dir()).map_err(OpenError::io(place.dir()))?;
+        let opened = SqliteBuffer::open_at(Whereabouts::Known(place), settings, handed_out)?;
         failpoint("after-reopen");
         Ok(opened)
     }
 
-    fn open_holding(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<(SqliteBuffer, Recovery), OpenError> {
-        match SqliteBuffer::open_once(dir, settings.clone(), handed_out) {
+    /// Where its files are, to open them again.
+    pub fn place(&self) -> Arc<Place> {
+        self.place.clone()
+    }
+
+    fn open_at(
+        whereabouts: Whereabouts<'_>,
+        settings: Settings,
+        handed_out: &[HandedOut],
+    ) -> Result<(SqliteBuffer, Recovery), OpenError> {
+        match SqliteBuffer::open_once(whereabouts, settings.clone(), handed_out) {
             // To open it, SQLite has to write; then the backlog can be delivered, and makes room.
-            Err(error) if error.is_disk_full() && Ballast::of(dir).give_up() => {
-                SqliteBuffer::open_once(dir, settings, handed_out)
+            Err(error) if error.is_disk_full() && Ballast::of(whereabouts.dir()).give_up() => {
+                SqliteBuffer::open_once(whereabouts, settings, handed_out)
             }
             opened => opened,
         }
     }
 
-    fn open_once(dir: &Path, settings: Settings, handed_out: &[Seq]) -> Result<(SqliteBuffer, Recovery), OpenError> {
+    fn open_once(
+        whereabouts: Whereabouts<'_>,
+        settings: Settings,
+        handed_out: &[HandedOut],
+    ) -> Result<(SqliteBuffer, Recovery), OpenError> {
+        let dir = whereabouts.dir();
         let path = dir.join(DATABASE_FILE);
         schema::refuse_unknown(&path)?;
         // Before SQLite opens it, which drops what it cannot read.
         let log_damage = wal_scan::look(&path, schema::PAGE_LEN).map_err(OpenError::io(&path))?;
-        let mut db = schema::open(&path)?;
+        let (mut db, place) = match whereabouts {
+            Whereabouts::Known(place) => (schema::open(&path)?, place.clone()),
+            Whereabouts::New(dir, lock) => {
+                schema::create_if_missing(&path)?;
+                // Held before SQLite opens it: the look at the end tells whether that was this one.
+                let database = Held::take(&path).map_err(OpenError::io(&path))?;
+                let db = schema::open(&path)?;
+                (db, Arc::new(Place::of(dir, database, lock).map_err(OpenError::io(&path))?))
+            }
+        };
         let log = Arc::new(Log::default());
         let seen = log.clone();
         db.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
@@ -340,7 +417,7 @@ impl SqliteBuffer {
         .map_err(OpenError::unusable(&path))?;
         let mut engine = SqliteBuffer {
             db,
-            dir: dir.to_owned(),
+            place,
             index: Index::new(settings.dedupe_entries),
             lanes: Lanes::new(settings.in_order),
             capacity: Capacity::of(settings.max_bytes, None, 0, 0),
@@ -368,17 +445,12 @@ impl SqliteBuffer {
             opened: RunMs::default(),
             pending_again: BTreeMap::new(),
         };
-        let mut recovery = match engine.recover(&handed_out.iter().copied().collect()) {
-            Ok(recovery) => recovery,
-            Err(error) => {
-                // What cannot be read is left as it was found.
-                Box::new(engine).abandon();
-                return Err(OpenError::unusable(&path)(error));
-            }
-        };
+        let held_by_others = handed_out.iter().map(|held| (held.seq, held.delivery_id)).collect();
+        let mut recovery = engine.recover(&held_by_others).map_err(OpenError::unusable(&path))?;
         // The log is there now. SQLite syncs its name too, but passes over an error of that
         // (`unixSync`): what is acknowledged from here on would be lost with the name.
         sync_names_in(dir).map_err(OpenError::io(&path))?;
+        engine.place.look()?;
         recovery.damage.extend(log_damage);
         engine.look_at_space(recovery.run_base);
         Ok((engine, recovery))
@@ -406,6 +478,8 @@ impl SqliteBuffer {
         self.run("BEGIN IMMEDIATE")?;
         let done = work(self).and_then(|value| {
             self.run("COMMIT")?;
+            // Durable, if anybody can ever find it again.
+            self.look_at_place()?;
             Ok(value)
         });
         if done.is_err() && !self.db.is_autocommit() {
@@ -413,6 +487,23 @@ impl SqliteBuffer {
             let _ = self.db.execute_batch("ROLLBACK");
         }
         done
+    }
+
+    /// Fails once the paths lead to other files than those that are open.
+    fn look_at_place(&self) -> Result<(), BufferError> {
+        let Err(displaced) = self.place.look() else { return Ok(()) };
+        let mut what = displaced.to_string();
+        if displaced.is_log_alone {
+            // The database is found by the next start, if not its log: all that the log holds goes there.
+            match schema::run_to_end(&self.db, "PRAGMA wal_checkpoint(TRUNCATE)") {
+                Ok(()) => what.push_str("; what it held has been written into the database"),
+                Err(error) => {
+                    let why = failed(&error);
+                    what.push_str(&format!("; what it held could not be written into the database: {why}"));
+                }
+            }
+        }
+        Err(BufferError::Failed(what))
     }
 
     /// A statement without rows that is needed again and again.
@@ -458,13 +549,15 @@ impl SqliteBuffer {
         if self.space_checked.is_none_or(|at| now.since(at) >= SPACE_CHECK_EVERY) {
             self.space_checked = Some(now);
             // A kernel that cannot say is no reason to refuse; SQLITE_FULL still is.
-            let space = Space::of(&self.dir).ok();
+            let space = Space::of(self.place.dir()).ok();
             self.space_low = space.is_some_and(Space::is_low);
             if self.capacity_checked.is_none_or(|at| now.since(at) >= CAPACITY_CHECK_EVERY) {
                 self.look_at_capacity(space);
                 self.capacity_checked = Some(now);
             }
-            if let Some(space) = space.filter(|_| self.has_ballast() && now.since(self.opened) >= BALLAST_AFTER) {
+            if let Some(space) = space.filter(|_| self.has_ballast() && now.since(self.opened) >= BALLAST_AFTER)
+                && self.place.look().is_ok()
+            {
                 self.ballast.keep(space);
             }
         }
@@ -476,7 +569,7 @@ impl SqliteBuffer {
 
     /// Works out how much it may take, and tells it at the start and when what limits it is another.
     fn look_at_capacity(&mut self, space: Option<Space>) {
-        let size_of = |name: &str| self.dir.join(name).metadata().map_or(0, |file| file.len());
+        let size_of = |name: &str| self.place.dir().join(name).metadata().map_or(0, |file| file.len());
         let own_bytes = [DATABASE_FILE, LOG_FILE, ballast::BALLAST_FILE].map(size_of).iter().sum();
         let ballast_bytes = if self.has_ballast() { ballast::BALLAST_BYTES } else { 0 };
         let before = self.capacity;
@@ -576,6 +669,7 @@ impl SqliteBuffer {
         }
         if claimed {
             let in_flight = InFlight {
+                delivery_id: event.delivery_id,
                 route: event.route.clone(),
                 bytes,
                 verified,
@@ -595,12 +689,12 @@ impl SqliteBuffer {
         let state = match &settlement.outcome {
             Outcome::Delivered => State::Delivered,
             Outcome::Dead { .. } => State::Dead,
-            Outcome::RetryAt { due, .. } => return self.lanes.retry(settlement.seq, *due),
-            Outcome::Released => return self.lanes.retry(settlement.seq, RunMs(0)),
-            Outcome::PutBack { due } => return self.lanes.retry(settlement.seq, *due),
+            Outcome::RetryAt { due, .. } => return self.lanes.retry(settlement.event, *due),
+            Outcome::Released => return self.lanes.retry(settlement.event, RunMs(0)),
+            Outcome::PutBack { due } => return self.lanes.retry(settlement.event, *due),
         };
-        if let Some(InFlight { route, bytes, verified, .. }) = self.lanes.done(settlement.seq) {
-            self.pending_again.remove(&settlement.seq);
+        if let Some(InFlight { route, bytes, verified, .. }) = self.lanes.done(settlement.event) {
+            self.pending_again.remove(&settlement.event.seq);
             self.counts.remove(State::Pending, &route, bytes, verified);
             self.counts.add(state, &route, bytes, verified);
             if state == State::Delivered && !self.settings.delivered_keep.is_zero() {
@@ -682,7 +776,7 @@ impl Buffer for SqliteBuffer {
     fn commit(&mut self, work: &Work, now: RunMs) -> Result<Vec<Appended>, BufferError> {
         self.look_at_space(now);
         let mut settlements: Vec<&Settlement> = work.settlements.iter().collect();
-        settlements.sort_by_key(|settlement| settlement.seq);
+        settlements.sort_by_key(|settlement| settlement.event.seq);
 
         failpoint("before-write");
         let appended = self.in_transaction(|engine| {
@@ -698,6 +792,8 @@ impl Buffer for SqliteBuffer {
             Ok(appended)
         });
         if matches!(appended, Err(BufferError::DiskFull)) {
+            // A ballast in somebody else's directory is not ours to give up.
+            self.look_at_place()?;
             // Completions come again, and make room; new events are refused until there is some.
             self.space_low = true;
             self.ballast.give_up();
@@ -716,7 +812,8 @@ impl Buffer for SqliteBuffer {
             self.note_settlement(settlement);
         }
         if self.unmeasured_bytes >= MEASURE_AFTER_BYTES {
-            self.measure()?;
+            // What is stored is stored: if the pages cannot be counted, the estimate stands until they can.
+            let _ = self.measure();
         }
         Ok(appended.into_iter().map(|(appended, _)| appended).collect())
     }
@@ -730,17 +827,24 @@ impl Buffer for SqliteBuffer {
         let mut bytes = 0;
         while claims.events.len() < limit.events && (bytes < limit.bytes || claims.events.is_empty()) {
             let Some(seq) = self.lanes.take_due(route, now) else { break };
-            match self.read(seq) {
+            let found = match self.read(seq) {
+                Ok(None) => self.quarantine(route, seq, now).map(|()| None),
+                found => found,
+            };
+            match found {
                 Ok(Some((claimed, in_flight))) => {
                     bytes += claimed.event.body.len();
                     self.lanes.hand_out(seq, in_flight);
                     claims.events.push(claimed);
                 }
-                Ok(None) => self.quarantine(route, seq, now)?,
+                Ok(None) => {}
+                // There is no room to note that it is set aside; those that follow it need none.
+                Err(BufferError::DiskFull) => self.lanes.again(route, seq, now.plus(SET_ASIDE_AGAIN_AFTER)),
                 Err(error) => {
+                    // Whatever was taken waits again: the caller gets none of it.
                     self.lanes.put_back(route, seq);
                     for claimed in &claims.events {
-                        self.lanes.retry(claimed.seq, RunMs(0));
+                        self.lanes.retry(claimed.handed_out(), RunMs(0));
                     }
                     return Err(error);
                 }
@@ -771,6 +875,8 @@ impl Buffer for SqliteBuffer {
     }
 
     fn maintain(&mut self, now: RunMs, idle: bool) -> Result<Vec<Arc<str>>, BufferError> {
+        // First of all: nothing is to be made, dropped or written back in somebody else's directory.
+        self.look_at_place()?;
         self.look_at_space(now);
         if self.room_is_to_be_made() {
             give_way::search(self, now)?;
@@ -778,7 +884,6 @@ impl Buffer for SqliteBuffer {
         if self.wal_bytes() >= self.checkpoint_at_bytes() {
             self.checkpoint()?;
         }
-        let expired = purge::sweep(self, now)?;
         if idle && now.since(self.run_noted) >= IDLE_RUN_NOTE_EVERY && self.counts.room.bytes() > 0 {
             // Ages go on while only retries wait; without anything stored nothing ages.
             notes::write_number(&self.db, notes::RUN_MS, now.0)?;
@@ -793,7 +898,8 @@ impl Buffer for SqliteBuffer {
             self.find_oldest_pending()?;
             self.measure()?;
         }
-        Ok(expired)
+        // Last: after a failure nobody would be told of what it has dropped.
+        purge::sweep(self, now)
     }
 
     fn stats(&self, now: RunMs) -> Stats {
@@ -813,9 +919,7 @@ impl Buffer for SqliteBuffer {
         }
     }
 
-    fn abandon(self: Box<Self>) -> Vec<Seq> {
-        // Closing would write back what may be wrong.
-        let _ = self.db.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+    fn abandon(self: Box<Self>) -> Vec<HandedOut> {
         self.lanes.all_handed_out()
     }
 
@@ -828,7 +932,8 @@ impl Buffer for SqliteBuffer {
             notes::remove(&engine.db, notes::OPEN)
         })?;
         failpoint("close");
-        self.checkpoint()
+        self.checkpoint()?;
+        schema::close_writes_back(&self.db, true).or_failed()
     }
 }
 

@@ -1,10 +1,10 @@
 //! What an operator looks at and repairs: lists newest first in bounded slices, one event with all
-//! that is kept of it, redrive, discard.
+//! that is kept of it, redrive, discard, forget.
 
 use bytes::Bytes;
 use rusqlite::{OptionalExtension as _, Row, params};
 
-use super::super::event::{Attempt, DeliveryId, EventHead, Seq, State, row_checksum};
+use super::super::event::{Attempt, DeliveryId, EventHead, Fingerprint, Seq, State, row_checksum};
 use super::super::record::{Content, Detail, Filter, Listed, Record, Repair, Repaired, Slice};
 use super::event_row::{EventRow, event_row_columns};
 use super::room::{Added, Wanted};
@@ -144,6 +144,7 @@ struct Standing {
     verified: bool,
     received_unix_ms: i64,
     has_body: bool,
+    fingerprint: Option<Fingerprint>,
     /// Checksum of its row once it is repaired.
     repaired_row_crc: u32,
 }
@@ -161,13 +162,14 @@ pub(super) fn repair(engine: &mut SqliteBuffer, repairs: &[Repair], now: RunMs) 
             Err(refused) => refused,
         })
         .collect();
-    engine.measure()?;
+    // What is repaired is repaired: if the pages cannot be counted now, the next housekeeping does.
+    let _ = engine.measure();
     Ok(repaired)
 }
 
 /// Writes one repair; the inner error says why there is nothing to write.
 fn write(engine: &SqliteBuffer, repair: Repair, now: RunMs) -> Result<Result<Standing, Repaired>, BufferError> {
-    let (Repair::Redrive(seq) | Repair::Discard(seq)) = repair;
+    let (Repair::Redrive(seq) | Repair::Discard(seq) | Repair::Forget(seq)) = repair;
     let standing = match standing(engine, seq, repair, now)? {
         None => return Ok(Err(Repaired::Unknown)),
         // What it says is not to be believed; the next claim or start sets it aside.
@@ -197,6 +199,12 @@ fn write(engine: &SqliteBuffer, repair: Repair, now: RunMs) -> Result<Result<Sta
             )?;
             engine.delete_body(seq)?;
         }
+        Repair::Forget(seq) => engine
+            .db
+            .prepare_cached("UPDATE event SET fingerprint = NULL, row_crc = ?2 WHERE seq = ?1")
+            .and_then(|mut statement| statement.execute(params![seq.0, row_crc]))
+            .or_failed()
+            .map(drop)?,
     }
     Ok(Ok(standing))
 }
@@ -210,6 +218,7 @@ fn repaired(row: EventRow<'_>, repair: Repair, now: RunMs) -> EventRow<'_> {
             EventRow { state: State::Pending, attempts: 0, client_errors: 0, due, settled, redriven, ..row }
         }
         Repair::Discard(_) => EventRow { state: State::Discarded, due: RunMs(0), settled: Some(now), ..row },
+        Repair::Forget(_) => EventRow { fingerprint: None, ..row },
     }
 }
 
@@ -243,6 +252,7 @@ fn standing(
             verified: found.verified,
             received_unix_ms: row.get(14)?,
             has_body: row.get(15)?,
+            fingerprint: found.fingerprint.map(Fingerprint),
             repaired_row_crc: repaired(found, repair, now).checksum(),
         }))
     };
@@ -269,20 +279,24 @@ fn refusal(engine: &SqliteBuffer, repair: Repair, standing: &Standing) -> Option
             (!fits).then_some(Repaired::NoRoom)
         }
         (Repair::Discard(_), State::Pending | State::Dead | State::Quarantined) => None,
+        (Repair::Forget(seq), State::Delivered | State::Discarded) => {
+            let stands_for = |fingerprint| engine.index.stands_for(&fingerprint).unwrap_or(seq);
+            (standing.fingerprint.map(stands_for) != Some(seq)).then_some(Repaired::NotRemembered)
+        }
         (_, state) => Some(Repaired::NotIn(state)),
     }
 }
 
 /// What memory has to know of a repair that is durable.
 fn note(engine: &mut SqliteBuffer, repair: Repair, standing: Standing, now: RunMs) -> Repaired {
-    let Standing { state: was, route, bytes, verified, received_unix_ms, .. } = standing;
-    engine.counts.remove(was, &route, bytes, verified);
-    if was == State::Delivered {
-        engine.counts.kept_bytes = engine.counts.kept_bytes.saturating_sub(bytes);
-    }
+    let Standing { state: was, route, bytes, verified, received_unix_ms, fingerprint, .. } = standing;
     let mut handed_out = false;
     match repair {
         Repair::Redrive(seq) => {
+            engine.counts.remove(was, &route, bytes, verified);
+            if was == State::Delivered {
+                engine.counts.kept_bytes = engine.counts.kept_bytes.saturating_sub(bytes);
+            }
             if seq < engine.oldest_pending {
                 // The search for the oldest has passed it, and need not come back for it.
                 engine.pending_again.insert(seq, received_unix_ms);
@@ -294,9 +308,15 @@ fn note(engine: &mut SqliteBuffer, repair: Repair, standing: Standing, now: RunM
             engine.lanes.again(&route, seq, due_again(now));
         }
         Repair::Discard(seq) => {
+            engine.counts.remove(was, &route, bytes, verified);
             engine.counts.add(State::Discarded, &route, bytes, verified);
             engine.pending_again.remove(&seq);
             handed_out = was == State::Pending && engine.lanes.withdraw(seq);
+        }
+        Repair::Forget(_) => {
+            if let Some(fingerprint) = &fingerprint {
+                engine.index.remove(fingerprint);
+            }
         }
     }
     Repaired::Done { route, was, handed_out }

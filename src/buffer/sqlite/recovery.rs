@@ -5,14 +5,14 @@
 //! a whole branch. So rows are counted: there must be as many as places were given away, less those
 //! that were dropped at the end of their keep.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use rusqlite::OptionalExtension as _;
 
 use super::event_row::{EventRow, event_row_columns};
 use super::lanes::InFlight;
 use super::notes::{self, Note};
-use super::{BufferError, Fingerprint, OrFailed as _, Recovery, Seq, SqliteBuffer, State, is_corruption};
+use super::{BufferError, DeliveryId, Fingerprint, OrFailed as _, Recovery, Seq, SqliteBuffer, State, is_corruption};
 use crate::buffer::Damage;
 use crate::clock::RunMs;
 use crate::faults::failpoint;
@@ -32,7 +32,7 @@ struct Scanned {
 
 impl SqliteBuffer {
     /// Rebuilds from the rows what is kept in memory.
-    pub(super) fn recover(&mut self, handed_out: &HashSet<Seq>) -> Result<Recovery, BufferError> {
+    pub(super) fn recover(&mut self, handed_out: &HashMap<Seq, DeliveryId>) -> Result<Recovery, BufferError> {
         let mut damage = Vec::new();
         let unclean = notes::read::<8>(&self.db, notes::OPEN)? != Note::Absent;
         let noted_run = self.noted_number(notes::RUN_MS, &mut damage)?;
@@ -72,16 +72,20 @@ impl SqliteBuffer {
         })
     }
 
-    fn scan(&mut self, handed_out: &HashSet<Seq>, run: RunMs) -> Result<Scanned, BufferError> {
+    fn scan(&mut self, handed_out: &HashMap<Seq, DeliveryId>, run: RunMs) -> Result<Scanned, BufferError> {
         let mut scanned = Scanned::default();
-        let mut statement =
-            self.db.prepare(concat!("SELECT ", event_row_columns!(), " FROM event ORDER BY seq")).or_failed()?;
+        let mut statement = self
+            .db
+            .prepare(concat!("SELECT ", event_row_columns!(), ", delivery_id FROM event ORDER BY seq"))
+            .or_failed()?;
         let mut rows = statement.query([]).or_failed()?;
         while let Some(row) = rows.next().or_failed()? {
             let seq = Seq(row.get(0).or_failed()?);
             if row.get(7) == Ok(State::Dead.code()) {
                 scanned.dead = (scanned.dead.0 + 1, scanned.dead.1.wrapping_add(seq.0));
             }
+            // Of few rows: most are not handed out.
+            let holder = handed_out.get(&seq).filter(|held| row.get(14) == Ok(held.0));
             let Some(row) = EventRow::read(row).or_failed()? else {
                 scanned.rows += 1;
                 scanned.damaged.push(seq);
@@ -97,15 +101,15 @@ impl SqliteBuffer {
             let written = [Some(row.stored), row.settled, row.redriven].into_iter().flatten();
             scanned.newest = written.fold(scanned.newest, RunMs::max);
             self.counts.add(row.state, row.route, row.size(), row.verified);
-            match row.state {
-                State::Pending if handed_out.contains(&seq) => {
-                    self.lanes.hand_out(seq, InFlight::of(&row, row.route.into()));
+            match (row.state, holder) {
+                (State::Pending, Some(delivery_id)) => {
+                    self.lanes.hand_out(seq, InFlight::of(&row, *delivery_id, row.route.into()));
                 }
-                State::Pending => {
+                (State::Pending, None) => {
                     self.lanes.restore(row.route, seq, if self.settings.in_order { RunMs(0) } else { row.due });
                 }
-                State::Dead => self.lanes.know(row.route),
-                State::Delivered if !self.settings.delivered_keep.is_zero() => {
+                (State::Dead, _) => self.lanes.know(row.route),
+                (State::Delivered, _) if !self.settings.delivered_keep.is_zero() => {
                     self.lanes.know(row.route);
                     // Older ones have been swept, but for some of the last seconds.
                     let is_kept = run.since(row.settled.unwrap_or_default()) <= self.settings.delivered_keep;

@@ -24,8 +24,8 @@ impl SqliteBuffer {
         settlement: &Settlement,
         now: RunMs,
     ) -> Result<(), BufferError> {
-        let seq = settlement.seq;
-        let Some(in_flight) = self.lanes.handed_out(seq) else { return Ok(()) };
+        let seq = settlement.event.seq;
+        let Some(in_flight) = self.lanes.handed_out(settlement.event) else { return Ok(()) };
         let (state, error, due, client_errors) = match &settlement.outcome {
             Outcome::Delivered => (State::Delivered, None, RunMs(0), None),
             Outcome::Dead { error } => (State::Dead, Some(error), RunMs(0), None),
@@ -279,7 +279,7 @@ fn read_claimed(row: &Row<'_>) -> rusqlite::Result<Option<(Claimed, InFlight)>> 
     );
     let EventRow { seq, stored: stored_at, attempts, client_errors, due, redriven, .. } = standing;
     let tried_since = redriven.unwrap_or(stored_at);
-    let in_flight = InFlight::of(&standing, event.route.clone());
+    let in_flight = InFlight::of(&standing, event.delivery_id, event.route.clone());
     let claimed = Claimed { seq, event: Arc::new(event), attempts, client_errors, stored_at, tried_since, due };
     Ok((computed == standing.crc).then_some((claimed, in_flight)))
 }

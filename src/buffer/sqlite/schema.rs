@@ -1,12 +1,15 @@
 //! The database: its file, its pragmas (asserted, not hoped for), its tables and their versions.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use super::{OpenError, failed, upgrade};
 use crate::buffer::durability::sync_names_in;
@@ -71,6 +74,11 @@ const ADDED_COLUMNS: [(&str, &str); 5] = [
     ("row_crc", "INTEGER"),
 ];
 
+/// Looks whether another process has let go of the database: one that was killed may let go of the instance lock first.
+const LET_GO_LOOKS: u32 = 100;
+/// Time between two of them.
+const LET_GO_LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// Refuses what SQLite would begin anew or take for its own, before anything has touched it: a newer
 /// version, and a file whose contents are gone. Plain reading is safe here and only here: no connection
 /// of this process exists yet, whose locks closing the file would drop.
@@ -80,6 +88,7 @@ pub(super) fn refuse_unknown(path: &Path) -> Result<(), OpenError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(OpenError::io(path)(error)),
     };
+    refuse_open(&file, path)?;
     if file.metadata().map_err(OpenError::io(path))?.len() == 0 {
         return Err(unreadable(path, "is empty, which hookward never leaves it"));
     }
@@ -88,6 +97,19 @@ pub(super) fn refuse_unknown(path: &Path) -> Result<(), OpenError> {
         return Ok(()); // Too short to be anything; SQLite will say so.
     }
     check_version(path, i64::from(i32::from_be_bytes(version)))
+}
+
+/// Refuses a database that another process has open: its instance lock may have been removed under it. To be seen before
+/// its log is touched. SQLite holds a lock on the file as long as it is open, which a shared one of ours cannot join.
+fn refuse_open(file: &File, path: &Path) -> Result<(), OpenError> {
+    for _ in 0..LET_GO_LOOKS {
+        match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::AGAIN | Errno::ACCESS) => std::thread::sleep(LET_GO_LOOK_EVERY),
+            // Freed with the file. A file system without locks is SQLite's to refuse.
+            _ => return Ok(()),
+        }
+    }
+    Err(OpenError::InUse { path: path.display().to_string() })
 }
 
 fn unreadable(path: &Path, what: &str) -> OpenError {
@@ -101,13 +123,24 @@ fn check_version(path: &Path, version: i64) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Opens the database file, creates it if it is not there, and asserts everything that durability
-/// rests on. What [`refuse_unknown`] knows must have been refused.
-pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
-    if !path.try_exists().map_err(OpenError::io(path))? {
-        create(path)?;
+/// Makes the database file if it is not there.
+pub(super) fn create_if_missing(path: &Path) -> Result<(), OpenError> {
+    match path.try_exists().map_err(OpenError::io(path))? {
+        true => Ok(()),
+        false => create(path),
     }
+}
+
+/// Opens the database file, which must exist, and asserts everything that durability rests on. What [`refuse_unknown`]
+/// knows must have been refused. Closing it leaves database and log as they are, until [`close_writes_back`].
+pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     connect(path, false)
+}
+
+/// Lets closing write the log back and remove it, which only the clean end of an engine may: whoever goes on with the
+/// file after a failure needs both.
+pub(super) fn close_writes_back(db: &Connection, writes_back: bool) -> rusqlite::Result<()> {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !writes_back).map(drop)
 }
 
 /// Makes the file under another name, with mode 0600, so that one that is there is whole, however
@@ -135,10 +168,8 @@ fn create(path: &Path) -> Result<(), OpenError> {
 fn connect(path: &Path, is_new: bool) -> Result<Connection, OpenError> {
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| OpenError::unusable(path)(failed(&error)))?;
-    prepare(&db, path, is_new).inspect_err(|_| {
-        // What cannot be used is left as it was found.
-        let _ = db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-    })?;
+    close_writes_back(&db, is_new).map_err(|error| OpenError::unusable(path)(failed(&error)))?;
+    prepare(&db, path, is_new)?;
     Ok(db)
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::buffer::event::tests::event;
+use crate::buffer::event::tests::{event, handed_out};
 use crate::buffer::event::{Attempt, Claimed, NewEvent, Outcome};
 use tempfile::TempDir;
 
@@ -46,7 +46,7 @@ fn store(engine: &mut SqliteBuffer, id: &str, claim: bool, now: i64) -> Appended
 }
 
 fn settle(engine: &mut SqliteBuffer, seq: Seq, outcome: Outcome, now: i64) {
-    let settlements = vec![Settlement { seq, outcome, attempts: 1, last: None }];
+    let settlements = vec![Settlement { event: handed_out(seq), outcome, attempts: 1, last: None }];
     engine.commit(&Work { appends: vec![], settlements }, RunMs(now)).unwrap();
 }
 
@@ -348,6 +348,7 @@ fn the_oldest_pending_event_is_found_without_counting_the_others() {
 
 mod conformance;
 mod damage;
+mod failures;
 mod operator;
 mod room;
 

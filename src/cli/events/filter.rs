@@ -33,6 +33,11 @@ impl FilterArgs {
     pub(super) fn has_state_of(&self, event: &Value) -> bool {
         self.state.as_deref().is_none_or(|state| event["state"] == state)
     }
+
+    /// Every event with this id, of one route or of all.
+    pub(super) fn with_id(id: &str, route: Option<&str>) -> FilterArgs {
+        FilterArgs { state: None, route: route.map(str::to_owned), event_type: None, event_id: Some(id.to_owned()) }
+    }
 }
 
 /// Pages of a list, one after the other, newest first.

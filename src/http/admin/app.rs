@@ -123,6 +123,7 @@ impl AdminApp {
             Call::Event(seq) => self.state.event(seq).await,
             Call::Redrive(seq) => self.state.redrive(seq, by, session).await,
             Call::Discard(seq) => self.state.discard(seq, by, session).await,
+            Call::Forget(seq) => self.state.forget(seq, by, session).await,
             Call::RedriveMany => self.state.redrive_many(by, session).await,
             Call::Drain => self.drain(by, session).await,
         }

@@ -1,4 +1,4 @@
-//! The API on events: lists, one event, redrive, discard. Every change is logged with who asked for
+//! The API on events: lists, one event, redrive, discard, forget. Every change is logged with who asked for
 //! it, never with what is in the event.
 
 use base64::Engine as _;
@@ -121,6 +121,13 @@ impl AdminState {
         Ok(Reply::json(202, &json!({"seq": seq.0, "state": State::Discarded.name()})))
     }
 
+    /// Lets one repeat of an event through.
+    pub(super) async fn forget(&self, seq: Seq, by: &'static str, session: &mut ServerSession) -> Result<Reply, Reply> {
+        let Nothing {} = read_json(session).await?;
+        self.repair(Repair::Forget(seq), by, None).await?;
+        Ok(Reply::json(202, &json!({"seq": seq.0, "forgotten": true})))
+    }
+
     /// Delivers dead letters again in the background, or only says how many there are.
     pub(super) async fn redrive_many(&self, by: &'static str, session: &mut ServerSession) -> Result<Reply, Reply> {
         let asked: RedriveMany = read_json(session).await?;
@@ -153,9 +160,14 @@ impl AdminState {
         match done.await.unwrap_or(Err(DeskError::Failed))? {
             Some(Repaired::Done { .. }) => Ok(()),
             Some(Repaired::Unknown) | None => Err(Reply::not_found()),
-            Some(Repaired::NotIn(state)) => conflict(&format!("the event is {}", state.name())),
-            Some(Repaired::NoBody) => conflict("the body is not kept any more (delivery.delivered.keep)"),
+            Some(Repaired::NotIn(state)) => conflict(&not_in(state, repair)),
+            Some(Repaired::NoBody) => {
+                conflict(&format!("the body is not kept any more (delivery.delivered.keep); {FORGET}"))
+            }
             Some(Repaired::NoRoom) => conflict("pending and dead events are at buffer.max_bytes"),
+            Some(Repaired::NotRemembered) => conflict(
+                "not remembered: a repeat of it is let through as it is, or is a repeat of a newer event with its id",
+            ),
         }
     }
 
@@ -195,12 +207,30 @@ impl AdminState {
     }
 }
 
+/// The way that is left where nothing of an event can be sent again.
+const FORGET: &str = "`hookward events forget` lets the sender's next repeat through";
+
+/// Why an event in this state cannot be repaired so.
+fn not_in(state: State, repair: Repair) -> String {
+    let stands = format!("the event is {}", state.name());
+    match (repair, state) {
+        (Repair::Redrive(_), State::Discarded) => format!("{stands}: its body was deleted at once; {FORGET}"),
+        (Repair::Forget(_), State::Pending) => format!("{stands}: it is still to be delivered"),
+        (Repair::Forget(_), State::Dead) => format!("{stands}: `hookward events redrive` delivers it"),
+        (Repair::Forget(_), State::Quarantined) => format!("{stands}: a repeat of it is let through as it is"),
+        _ => stands,
+    }
+}
+
 /// Who asked for what; nothing of the event but its place.
 fn log(repair: Repair, by: &str, route: &str, was: State, reason: Option<&str>) {
     let was = was.name();
     match repair {
         Repair::Redrive(seq) => tracing::info!(by, seq = seq.0, route, was, "an event is delivered again"),
         Repair::Discard(seq) => tracing::info!(by, seq = seq.0, route, was, reason, "an event was discarded"),
+        Repair::Forget(seq) => {
+            tracing::info!(by, seq = seq.0, route, was, "an event was forgotten: one repeat of it is let through");
+        }
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) enum Call {
     Event(Seq),
     Redrive(Seq),
     Discard(Seq),
+    Forget(Seq),
     RedriveMany,
     Drain,
 }
@@ -51,6 +52,7 @@ impl Call {
             ("events", Some(text), None) => Call::Event(seq(text)?),
             ("events", Some(text), Some("redrive")) => Call::Redrive(seq(text)?),
             ("events", Some(text), Some("discard")) => Call::Discard(seq(text)?),
+            ("events", Some(text), Some("forget")) => Call::Forget(seq(text)?),
             _ => return None,
         };
         segments.next().is_none().then_some(call)
@@ -163,6 +165,7 @@ mod tests {
             ("events/7", Call::Event(Seq(7))),
             ("events/7/redrive", Call::Redrive(Seq(7))),
             ("events/7/discard", Call::Discard(Seq(7))),
+            ("events/7/forget", Call::Forget(Seq(7))),
             ("redrive", Call::RedriveMany),
             ("drain", Call::Drain),
         ] {

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 struct Sqlite {
     dir: TempDir,
     settings: Settings,
+    /// Of the engine that was opened last.
+    place: Option<Arc<Place>>,
 }
 
 impl Rig for Sqlite {
@@ -21,11 +23,12 @@ impl Rig for Sqlite {
             delivered_keep: delivered,
             in_order,
         };
-        Sqlite { dir: in_memory_dir(), settings }
+        Sqlite { dir: in_memory_dir(), settings, place: None }
     }
 
     fn open(&mut self) -> (Box<dyn Buffer>, Recovery) {
         let (engine, recovery) = SqliteBuffer::open(self.dir.path(), self.settings.clone()).unwrap();
+        self.place = Some(engine.place());
         (Box::new(engine), recovery)
     }
 
@@ -41,7 +44,8 @@ impl Rig for Sqlite {
 
     fn reopen(&mut self, engine: Box<dyn Buffer>) -> Box<dyn Buffer> {
         let handed_out = engine.abandon();
-        let (engine, recovery) = SqliteBuffer::reopen(self.dir.path(), self.settings.clone(), &handed_out).unwrap();
+        let place = self.place.as_ref().unwrap();
+        let (engine, recovery) = SqliteBuffer::reopen(place, self.settings.clone(), &handed_out).unwrap();
         assert!(recovery.damage.is_empty());
         Box::new(engine)
     }

@@ -65,7 +65,12 @@ fn filled(dir: &Path, closes: bool) -> Truth {
             } else {
                 truth.bodies.insert(id, body_of(*n));
             }
-            settlements.extend(outcome.map(|outcome| Settlement { seq, outcome, attempts: 1, last: None }));
+            settlements.extend(outcome.map(|outcome| Settlement {
+                event: handed_out(seq),
+                outcome,
+                attempts: 1,
+                last: None,
+            }));
         }
         engine.commit(&Work { appends: vec![], settlements }, now).unwrap();
         if group == 120 {
@@ -558,10 +563,11 @@ fn what_became_of_an_event_is_written_though_its_body_lies_in_a_damaged_page() {
     files.database[page..page + schema::PAGE_LEN].fill(0);
     files.put(dir.path());
 
-    let handed_out: Vec<Seq> = (1..=60).map(Seq).collect();
-    let (mut engine, _) = SqliteBuffer::reopen(dir.path(), settings(), &handed_out).unwrap();
-    let settled = |seq: &Seq| Settlement { seq: *seq, outcome: Outcome::Delivered, attempts: 1, last: None };
-    let work = Work { appends: vec![append("new", b"", false)], settlements: handed_out.iter().map(settled).collect() };
+    let held: Vec<HandedOut> = (1..=60).map(Seq).map(handed_out).collect();
+    let (mut engine, _) = SqliteBuffer::open_at(Whereabouts::New(dir.path(), None), settings(), &held).unwrap();
+    let settled =
+        |event: &HandedOut| Settlement { event: *event, outcome: Outcome::Delivered, attempts: 1, last: None };
+    let work = Work { appends: vec![append("new", b"", false)], settlements: held.iter().map(settled).collect() };
     assert!(matches!(engine.commit(&work, RunMs(1)).unwrap()[0], Appended::Stored { .. }));
     let stats = engine.stats(RunMs(1));
     assert_eq!((stats.of(State::Delivered), stats.of(State::Pending)), (60, 1));

@@ -28,7 +28,7 @@ fn dead() -> Outcome {
 fn dead_letter(engine: &mut SqliteBuffer, id: &str, now: i64) -> Seq {
     let Appended::Stored { seq, claimed: true } = store(engine, id, true, now) else { panic!("not claimed") };
     let last = Some(Attempt { ended_unix_ms: 1_700_000_000_500, status: Some(400), duration_ms: 12 });
-    let settlements = vec![Settlement { seq, outcome: dead(), attempts: 3, last }];
+    let settlements = vec![Settlement { event: handed_out(seq), outcome: dead(), attempts: 3, last }];
     engine.commit(&Work { appends: vec![], settlements }, RunMs(now)).unwrap();
     seq
 }
@@ -359,4 +359,54 @@ fn a_database_of_the_first_release_is_brought_up_to_date_once_and_for_all() {
     std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(60)).unwrap();
     std::io::Read::read_exact(&mut file, &mut version).unwrap();
     assert_eq!(version, [0, 0, 0, 2], "in the file itself, where the first release sees and refuses it");
+}
+
+fn forget(engine: &mut SqliteBuffer, seq: i64) -> Repaired {
+    engine.repair(&[Repair::Forget(Seq(seq))], RunMs(5)).unwrap().remove(0)
+}
+
+fn is_duplicate_of(appended: Appended, seq: i64) -> bool {
+    appended == Appended::Duplicate { seq: Seq(seq) }
+}
+
+#[test]
+fn after_an_event_is_forgotten_exactly_one_repeat_is_stored_though_the_process_is_killed_in_between() {
+    for is_killed in [false, true] {
+        let dir = TempDir::new().unwrap();
+        let (mut engine, _) = open(&dir);
+        store(&mut engine, "one", true, 0);
+        settle(&mut engine, Seq(1), Outcome::Delivered, 1);
+        assert!(is_duplicate_of(store(&mut engine, "one", false, 2), 1));
+        assert!(matches!(forget(&mut engine, 1), Repaired::Done { was: State::Delivered, handed_out: false, .. }));
+        assert_eq!(forget(&mut engine, 1), Repaired::NotRemembered, "once");
+        if is_killed {
+            drop(engine);
+            engine = open(&dir).0;
+        }
+        assert_eq!(store(&mut engine, "one", true, 6), Appended::Stored { seq: Seq(2), claimed: true });
+        assert!(is_duplicate_of(store(&mut engine, "one", false, 7), 2));
+        assert_eq!(forget(&mut engine, 1), Repaired::NotRemembered, "the newer one stands for it");
+        assert!(is_duplicate_of(store(&mut engine, "one", false, 8), 2));
+        drop(engine);
+        engine = open(&dir).0;
+        assert!(is_duplicate_of(store(&mut engine, "one", false, 9), 2));
+        assert_eq!(engine.stats(RunMs(9)).quarantined, 0, "its row is whole");
+    }
+}
+
+#[test]
+fn only_what_is_done_with_can_be_forgotten() {
+    let dir = TempDir::new().unwrap();
+    let (mut engine, _) = open(&dir);
+    store(&mut engine, "one", false, 0);
+    assert_eq!(forget(&mut engine, 1), Repaired::NotIn(State::Pending));
+    assert_eq!(forget(&mut engine, 2), Repaired::Unknown);
+    discard(&mut engine, Seq(1), 1);
+    assert!(matches!(forget(&mut engine, 1), Repaired::Done { was: State::Discarded, .. }));
+    let seq = dead_letter(&mut engine, "two", 2);
+    assert_eq!(forget(&mut engine, seq.0), Repaired::NotIn(State::Dead));
+    let unnamed = Append { event: NewEvent::new(event("three", b""), None), claim: true };
+    engine.commit(&Work { appends: vec![unnamed], settlements: vec![] }, RunMs(3)).unwrap();
+    settle(&mut engine, Seq(3), Outcome::Delivered, 4);
+    assert_eq!(forget(&mut engine, 3), Repaired::NotRemembered, "it has no key");
 }
