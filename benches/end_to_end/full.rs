@@ -16,10 +16,12 @@ const RATE_PER_S: f64 = 1_000.0;
 const ROUNDS: usize = 6;
 /// Of both, in one round.
 const EVENTS: f64 = 5_000.0;
-/// In the backlog: some 200 MB.
-const WAITING: f64 = 100_000.0;
-/// The backlog is so much of the bound: more than all but the reserve.
+/// In the backlog, whatever the scale: what is left of the bound must hold what a burst leaves undelivered.
+const WAITING: usize = 50_000;
+/// Backlog and log are so much of the bound: more than all but the reserve.
 const FULL_PERCENT: u64 = 93;
+/// What the engine sets aside for its log: an eighth of a small bound, and never more than this.
+const LOG_MAX_BYTES: u64 = 8 << 20;
 
 pub fn run(bench: &mut Bench) {
     let routes = Routes::new(1);
@@ -27,10 +29,10 @@ pub fn run(bench: &mut Bench) {
     let (mut empty, mut full) = (Taken::default(), Taken::default());
     for round in 0..ROUNDS {
         for is_full in [round % 2 == 0, round % 2 == 1] {
-            let count = if is_full { bench.scaled(WAITING) } else { 0 };
+            let count = if is_full { WAITING } else { 0 };
             let (dir, _) = filled(bench, count, "held");
             let bytes = dir.path().join("hookward.db").metadata().unwrap().len();
-            bench.buffer_max_bytes = if is_full { bytes * 100 / FULL_PERCENT } else { usual };
+            bench.buffer_max_bytes = if is_full { bound_of(bytes) } else { usual };
             let cpus = bench.cpus.server.clone();
             let subject = Subject::start_in(Kind::Hookward { mode: "ack" }, dir, bench, &routes, &cpus);
             // The first of the backlog are tried, and the app asks for an hour.
@@ -52,6 +54,12 @@ pub fn run(bench: &mut Bench) {
         );
     }
     println!("p99 at the bound is {:.2} of that of an empty buffer", full.latency.p99 / empty.latency.p99);
+}
+
+/// The bound of which a backlog of so many bytes is all that its route may have.
+fn bound_of(backlog_bytes: u64) -> u64 {
+    let eighth = backlog_bytes * 125 / (FULL_PERCENT * 10 - 125);
+    (backlog_bytes + eighth.min(LOG_MAX_BYTES)) * 100 / FULL_PERCENT
 }
 
 /// Whether one more event of the route that has the backlog finds no room.
