@@ -134,6 +134,8 @@ pub struct RouteMetrics {
     pub retried: IntCounter,
     /// Attempts after which the event was given up.
     pub dead: IntCounter,
+    /// Answers of the app whose end did not come.
+    pub unfinished_answers: IntCounter,
     /// Dead letters and quarantined events dropped at the end of their keep.
     pub expired: IntCounter,
     /// Events that an operator threw away.
@@ -255,6 +257,7 @@ struct RouteFamilies {
     concurrency_limit: IntGaugeVec,
     upstream_state: IntGaugeVec,
     discarded: IntCounterVec,
+    unfinished_answers: IntCounterVec,
 }
 
 impl RouteFamilies {
@@ -313,6 +316,11 @@ impl RouteFamilies {
                 &["route"],
             ))?,
             discarded: add.counters("events_discarded_total", "Events that an operator threw away.", &["route"])?,
+            unfinished_answers: add.counters(
+                "upstream_unfinished_answers_total",
+                "Answers of the app that counted by their status, though their end did not come.",
+                &["route"],
+            )?,
             upstream_state: add.add(IntGaugeVec::new(
                 opts("upstream_state", "Whether the app is tried: 0 closed (it is), 1 half-open, 2 open."),
                 &["route"],
@@ -350,6 +358,7 @@ impl RouteFamilies {
             delivered: self.deliveries.with_label_values(&[name, "delivered"]),
             retried: self.deliveries.with_label_values(&[name, "retry"]),
             dead: self.deliveries.with_label_values(&[name, "dead"]),
+            unfinished_answers: self.unfinished_answers.with_label_values(&[name]),
             expired: self.expired.with_label_values(&[name]),
             discarded: self.discarded.with_label_values(&[name]),
             delivery_duration_s: self.delivery_duration_s.with_label_values(&[name]),

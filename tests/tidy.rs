@@ -40,7 +40,7 @@ fn sources() -> Vec<(String, String)> {
 
 /// The floor of a module: who is lower may be imported, who is higher may not.
 fn floor(path: &str) -> u8 {
-    const FLOORS: [(&str, u8); 37] = [
+    const FLOORS: [(&str, u8); 42] = [
         ("cli", 6),
         ("main", 6),
         ("config", 5),
@@ -58,6 +58,11 @@ fn floor(path: &str) -> u8 {
         ("forward/signal", 0),
         ("forward/breaker", 0),
         ("forward/window", 0),
+        ("forward/kind", 0),
+        ("forward/latency", 0),
+        ("forward/shares", 0),
+        ("forward/tally", 0),
+        ("forward/waiting", 0),
         ("forward/scheduler", 0),
         ("forward/order", 0),
         ("forward/lane", 1),

@@ -248,7 +248,14 @@ async fn a_failed_engine_is_opened_again_with_what_it_had_handed_out_and_complet
     for (ms, tried) in [(99, 0), (1, 1), (199, 1), (1, 2), (399, 2), (1, 3)] {
         clock.advance(Duration::from_millis(ms));
         // Whatever it is asked, it looks at the clock first.
-        assert_eq!(committer.claim("default".into(), ClaimLimit { events: 1, bytes: 1 }).await.events.len(), 0);
+        assert_eq!(
+            committer
+                .claim("default".into(), ClaimLimit { events: 1, bytes: 1, untried_first: false })
+                .await
+                .events
+                .len(),
+            0
+        );
         assert_eq!(tries.lock().len(), tried);
     }
     health.wait_for(|health| *health == Health::Good).await.unwrap();
@@ -429,7 +436,8 @@ async fn an_event_that_the_medium_has_altered_is_counted_and_its_repeat_is_store
     std::fs::write(&file, bytes).unwrap();
 
     let committer = start_engine(dir.path(), &clock, &metrics);
-    let claims = committer.claim("default".into(), ClaimLimit { events: 10, bytes: 1 << 20 }).await;
+    let claims =
+        committer.claim("default".into(), ClaimLimit { events: 10, bytes: 1 << 20, untried_first: false }).await;
     assert_eq!(claims.events.iter().map(|claimed| claimed.seq).collect::<Vec<_>>(), [Seq(2)]);
     committer.stats().wait_for(|stats| stats.quarantined == 1).await.unwrap();
     metrics.set_buffer(&committer.stats().borrow());

@@ -347,7 +347,7 @@ impl Model {
     }
 
     fn claim(&mut self, engine: &mut dyn Buffer, route: &'static str, events: usize) -> Checked {
-        let limit = ClaimLimit { events, bytes: 1 << 30 };
+        let limit = ClaimLimit { events, bytes: 1 << 30, untried_first: false };
         let claims = engine.claim(route, limit, RunMs(self.now)).unwrap();
         let mut fresh = Vec::new();
         for claimed in &claims.events {

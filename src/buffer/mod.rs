@@ -102,6 +102,8 @@ pub struct ClaimLimit {
     pub events: usize,
     /// Bytes of bodies; one event is handed out whatever its size.
     pub bytes: usize,
+    /// Whether retries come only after all that was never tried, where order does not matter.
+    pub untried_first: bool,
 }
 
 /// Events handed out for an attempt.

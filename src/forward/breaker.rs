@@ -1,8 +1,9 @@
 //! Whether an app is tried at all. Pure: time is handed in.
 //!
-//! Closed, everybody may try. Five connects in a row that fail, or half of what was tried within
-//! ten seconds, open it. Then one event at a time is tried, further and further apart, until the
-//! first 2xx closes it. What waits meanwhile is charged nothing.
+//! Closed, everybody may try. Five connects in a row that fail, or attempts that fail whatever their
+//! kind (`shares.rs`), open it. Then one event at a time is tried, further and further apart, until
+//! the app judges one: with a 2xx, or with an answer that finds fault with the event, since an app
+//! that judges is up. What waits meanwhile is charged nothing.
 
 use std::time::Duration;
 
@@ -11,10 +12,6 @@ use crate::clock::RunMs;
 
 /// Connects that fail one after the other before the app counts as down.
 const CONNECT_FAILURES: u32 = 5;
-/// Attempts within [`RECENT_S`] below which a share says nothing.
-const JUDGED_MIN: u32 = 20;
-/// Seconds over which failures are counted.
-const RECENT_S: usize = 10;
 /// Time from opening to the first probe; doubles with each probe that fails.
 const PROBE_FIRST: Duration = Duration::from_millis(250);
 /// Longest time between probes.
@@ -87,14 +84,13 @@ pub struct Breaker {
     /// Goes up with every change, so that what was begun before it does not count after it.
     period: u32,
     connect_failures: u32,
-    recent: Recent,
 }
 
 impl Breaker {
     /// Closed.
     #[allow(clippy::new_without_default, reason = "made once, by name")]
     pub fn new() -> Breaker {
-        Breaker { phase: Phase::Closed, period: 0, connect_failures: 0, recent: Recent::default() }
+        Breaker { phase: Phase::Closed, period: 0, connect_failures: 0 }
     }
 
     /// Where it stands.
@@ -125,29 +121,32 @@ impl Breaker {
         self.period
     }
 
-    /// An attempt of this period has ended.
-    pub fn end(&mut self, signal: Signal, period: u32, now: RunMs) -> Option<Change> {
-        if period != self.period {
+    /// Whether what was begun in this period still counts.
+    pub fn is_current(&self, period: u32) -> bool {
+        period == self.period
+    }
+
+    /// An attempt of this period has ended; whether the app fails, whatever it is sent.
+    pub fn end(&mut self, signal: Signal, period: u32, is_failing: bool, now: RunMs) -> Option<Change> {
+        if !self.is_current(period) {
             return None;
         }
         match self.phase {
             Phase::Closed => {
-                let why = self.judge(signal, now)?;
+                let why = self.judge(signal, is_failing)?;
                 self.period += 1;
                 self.phase = Phase::Open { since: now, wait: PROBE_FIRST, probe_at: now.plus(PROBE_FIRST) };
                 Some(Change::Opened(why))
             }
-            Phase::Probing { since, .. } if signal == Signal::Good => {
+            Phase::Probing { since, .. } if signal.is_answer() => {
                 self.period += 1;
                 self.phase = Phase::Closed;
                 self.connect_failures = 0;
-                self.recent = Recent::default();
                 Some(Change::Closed(now.since(since)))
             }
             Phase::Probing { since, wait } => {
-                // An app that finds fault with the event is up, if not yet as it should be.
                 let wait = match signal {
-                    Signal::Refused | Signal::Cut => wait,
+                    Signal::Cut => wait,
                     _ => wait.saturating_mul(2).min(PROBE_MAX),
                 };
                 self.phase = Phase::Open { since, wait, probe_at: now.plus(wait) };
@@ -158,52 +157,19 @@ impl Breaker {
     }
 
     /// Counts an attempt; says why, if this is one failure too many.
-    fn judge(&mut self, signal: Signal, now: RunMs) -> Option<&'static str> {
+    fn judge(&mut self, signal: Signal, is_failing: bool) -> Option<&'static str> {
         match signal {
             Signal::Cut => return None,
             Signal::Unreachable => self.connect_failures += 1,
             _ => self.connect_failures = 0,
         }
-        self.recent.count(!signal.is_answer(), now);
-        let (all, failed) = self.recent.sums();
         if self.connect_failures >= CONNECT_FAILURES {
             Some("it cannot be connected to")
-        } else if all >= JUDGED_MIN && failed * 2 >= all {
-            Some("half of what it was sent within 10 s failed")
+        } else if is_failing && !signal.is_answer() {
+            Some("half of what it was sent within 10 s failed, and hardly a type of events is taken")
         } else {
             None
         }
-    }
-}
-
-/// Attempts by the second in which they ended.
-#[derive(Debug, Default)]
-struct Recent {
-    /// All and failed ones, of the second that is this index modulo the length.
-    seconds: [(u32, u32); RECENT_S],
-    newest_s: i64,
-}
-
-impl Recent {
-    fn count(&mut self, failed: bool, now: RunMs) {
-        let now_s = now.0 / 1000;
-        let passed = usize::try_from(now_s - self.newest_s).unwrap_or(0).min(RECENT_S);
-        for step in 0..passed {
-            let second = now_s - i64::try_from(step).unwrap_or(0);
-            self.seconds[Self::index(second)] = (0, 0);
-        }
-        self.newest_s = self.newest_s.max(now_s);
-        let (all, failures) = &mut self.seconds[Self::index(now_s)];
-        *all += 1;
-        *failures += u32::from(failed);
-    }
-
-    fn index(second: i64) -> usize {
-        usize::try_from(second).unwrap_or(0) % RECENT_S
-    }
-
-    fn sums(&self) -> (u32, u32) {
-        self.seconds.iter().fold((0, 0), |(all, failed), (a, f)| (all + a, failed + f))
     }
 }
 
@@ -213,7 +179,7 @@ mod tests {
 
     fn ended(breaker: &mut Breaker, signal: Signal, now: i64) -> Option<Change> {
         let period = breaker.begin();
-        breaker.end(signal, period, RunMs(now))
+        breaker.end(signal, period, false, RunMs(now))
     }
 
     fn opened_at(now: i64) -> Breaker {
@@ -236,19 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn half_of_twenty_within_ten_seconds_opens_it_and_what_is_older_does_not_count() {
+    fn an_app_that_fails_whatever_it_is_sent_opens_it_and_an_answer_does_not() {
         let mut breaker = Breaker::new();
-        for n in 0..19 {
-            assert_eq!(ended(&mut breaker, if n % 2 == 0 { Signal::Failed } else { Signal::Good }, 0), None);
-        }
-        assert_eq!(ended(&mut breaker, Signal::Good, 10_000), None, "the 19 are out of the window");
-        for _ in 0..9 {
-            assert_eq!(ended(&mut breaker, Signal::Good, 10_000), None);
-        }
-        for _ in 0..9 {
-            assert_eq!(ended(&mut breaker, Signal::Timeout, 19_999), None);
-        }
-        assert!(matches!(ended(&mut breaker, Signal::Failed, 19_999), Some(Change::Opened(_))));
+        let period = breaker.begin();
+        assert_eq!(breaker.end(Signal::Good, period, true, RunMs(0)), None);
+        assert_eq!(breaker.end(Signal::Cut, period, true, RunMs(0)), None);
+        assert!(matches!(breaker.end(Signal::Timeout, period, true, RunMs(0)), Some(Change::Opened(_))));
     }
 
     #[test]
@@ -269,17 +228,19 @@ mod tests {
             assert_eq!(breaker.leave(RunMs(now)), Leave::Probe);
             let period = breaker.begin();
             assert_eq!((breaker.state(), breaker.leave(RunMs(now))), (State::HalfOpen, Leave::AfterProbe));
-            assert_eq!(breaker.end(Signal::Failed, period, RunMs(now)), None);
+            assert_eq!(breaker.end(Signal::Failed, period, true, RunMs(now)), None);
         }
     }
 
     #[test]
-    fn the_first_2xx_of_a_probe_closes_it_and_nothing_else_does() {
-        let mut breaker = opened_at(0);
-        assert_eq!(ended(&mut breaker, Signal::Refused, 300), None, "up, but not yet good");
-        assert_eq!(breaker.leave(RunMs(300)), Leave::NotBefore(RunMs(550)), "no further apart for that");
-        assert_eq!(ended(&mut breaker, Signal::Good, 600), Some(Change::Closed(Duration::from_millis(600))));
-        assert_eq!(breaker.leave(RunMs(600)), Leave::Free);
+    fn a_probe_that_the_app_judges_closes_it_whatever_it_finds() {
+        for signal in [Signal::Good, Signal::Refused] {
+            let mut breaker = opened_at(0);
+            assert_eq!(ended(&mut breaker, Signal::Cut, 300), None, "that says nothing");
+            assert_eq!(breaker.leave(RunMs(300)), Leave::NotBefore(RunMs(550)), "no further apart for that");
+            assert_eq!(ended(&mut breaker, signal, 600), Some(Change::Closed(Duration::from_millis(600))));
+            assert_eq!(breaker.leave(RunMs(600)), Leave::Free);
+        }
     }
 
     #[test]
@@ -289,11 +250,11 @@ mod tests {
         for _ in 0..CONNECT_FAILURES {
             ended(&mut breaker, Signal::Unreachable, 0);
         }
-        assert_eq!(breaker.end(Signal::Good, old, RunMs(10)), None);
+        assert_eq!(breaker.end(Signal::Good, old, false, RunMs(10)), None);
         assert_eq!(breaker.state(), State::Open, "an answer from before the outage says nothing");
         ended(&mut breaker, Signal::Good, 300);
         for _ in 0..100 {
-            assert_eq!(breaker.end(Signal::Unreachable, old, RunMs(310)), None);
+            assert_eq!(breaker.end(Signal::Unreachable, old, true, RunMs(310)), None);
         }
         assert_eq!(breaker.state(), State::Closed);
     }

@@ -140,12 +140,17 @@ pub struct Reply {
     pub status: u16,
     /// Its `Retry-After`: of its header all that anybody asks for.
     pub retry_after: Option<HeaderValue>,
-    /// Its body, cut after [`REPLY_BODY_MAX_BYTES`].
+    /// Its body, cut after [`REPLY_BODY_MAX_BYTES`]; empty if its end did not come.
     pub body: Bytes,
+    /// Whether its end came, in time and where its length said.
+    pub has_ended: bool,
 }
 
 /// Most of an answer's body that is kept; more than that is not read and costs the connection.
 pub const REPLY_BODY_MAX_BYTES: usize = 256 * 1024;
+/// Longest time for the rest of an answer whose status is there: the status decides, and what waits
+/// for the rest holds up what comes next.
+const REST_WITHIN: Duration = Duration::from_secs(5);
 /// Idle connections kept per client, at most.
 const POOL_CONNECTIONS: usize = 128;
 /// Room for a request line and the fields that are not the sender's, so that one allocation does.
@@ -247,7 +252,8 @@ impl Client {
         }
     }
 
-    /// The same, once, within the total timeout.
+    /// The same, once, within the total timeout. An answer counts by its status: one that does not
+    /// end costs the connection.
     ///
     /// # Errors
     /// See [`ExchangeError`]; [`ExchangeError::Stale`] over the pool only.
@@ -259,20 +265,27 @@ impl Client {
         headers: &[(HeaderName, HeaderValue)],
         body: &[u8],
     ) -> Result<Reply, ExchangeError> {
+        let mut reply = None;
         let exchange = async {
             let (mut exchange, sent) = self.send_whole(over, method, target, headers, body).await?;
             // A receiver may answer and close before it has read everything (413, 401): its answer
             // counts more than our failed write.
             exchange.read_answer().await?;
-            let mut reply = exchange.reply();
-            let (body, whole) = read_reply_body(&mut exchange).await?;
-            reply.body = body;
+            let reply = reply.insert(exchange.reply());
+            let rest = tokio::time::timeout(REST_WITHIN, read_reply_body(&mut exchange));
+            let (body, whole) = rest.await.map_err(|_| ExchangeError::Timeout)??;
+            (reply.body, reply.has_ended) = (body, true);
             if sent && whole {
                 exchange.release().await;
             }
-            Ok(reply)
+            Ok(())
         };
-        tokio::time::timeout(self.timeouts.total, exchange).await.unwrap_or(Err(ExchangeError::Timeout))
+        let ended = tokio::time::timeout(self.timeouts.total, exchange).await;
+        match (reply, ended) {
+            (Some(reply), _) => Ok(reply),
+            (None, Ok(Err(error))) => Err(error),
+            (None, _) => Err(ExchangeError::Timeout),
+        }
     }
 
     /// Connects and sends the header of a request whose body follows piece by piece. Within the
@@ -566,6 +579,7 @@ impl Exchange<'_> {
             status: header.map_or(0, |header| header.status.as_u16()),
             retry_after: self.session.get_header(http::header::RETRY_AFTER).cloned(),
             body: Bytes::new(),
+            has_ended: false,
         }
     }
 
@@ -786,6 +800,28 @@ mod tests {
         });
         client.exchange(&Method::POST, b"/", &[], b"body").await.unwrap();
         assert_eq!(app.await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_status_decides_however_the_rest_of_the_answer_ends() {
+        let ways = ["content-length: 4\r\n\r\nok", "transfer-encoding: chunked\r\n\r\n2\r\nok\r\nwhat?"];
+        for (stays_open, rest) in [(true, ways[0]), (false, ways[0]), (false, ways[1])] {
+            let (listener, destination) = listen().await;
+            let mut short = timeouts();
+            short.total = Duration::from_millis(if stays_open { 300 } else { 10_000 });
+            let client = Client::new(destination, short).unwrap();
+            let app = tokio::spawn(async move {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                read_request(&mut socket).await;
+                socket.write_all(format!("HTTP/1.1 202 Accepted\r\n{rest}").as_bytes()).await.unwrap();
+                if stays_open {
+                    assert_eq!(socket.read(&mut [0]).await.unwrap(), 0, "the connection is dropped");
+                }
+            });
+            let reply = client.exchange(&Method::POST, b"/", &[], b"body").await.unwrap();
+            assert_eq!((reply.status, reply.has_ended), (202, false), "{rest}");
+            app.await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -9,20 +9,26 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::breaker::Leave;
+use super::kind::Kinds;
 use super::order::Order;
 use super::order_key::{Ordering, PlaceReader};
 use super::scheduler::{Class, LaneId, Scheduler, Slot, Turn, Wants};
-use super::signal::Signal;
+use super::waiting::Waiting;
 use crate::buffer::ClaimLimit;
 use crate::buffer::event::{Claimed, Seq};
 use crate::clock::RunMs;
 
 /// What a lane takes from the buffer at once.
-const CLAIM: ClaimLimit = ClaimLimit { events: 64, bytes: 4 << 20 };
-/// What it takes for a probe.
-const CLAIM_PROBE: ClaimLimit = ClaimLimit { events: 1, bytes: 1 };
+const CLAIM: ClaimLimit = ClaimLimit { events: 64, bytes: 4 << 20, untried_first: false };
+/// What it takes for a probe: rather what the app has not found fault with yet.
+const CLAIM_PROBE: ClaimLimit = ClaimLimit { events: 1, bytes: 1, untried_first: true };
 /// It takes more as soon as it has fewer than this.
 const CLAIM_BELOW: usize = 16;
+/// New events that stay in memory as probes while the app is not tried, the newest of each kind.
+pub const PROBES_MAX: usize = 4;
+/// Events of a kind that stay in memory of each half while their kind is crowded; more wait in the
+/// buffer, out of the way of other kinds.
+const CROWD_MAX: usize = 16;
 /// Events of an ordered lane that are kept in memory though they may begin.
 const READY_MAX: usize = 64;
 /// Bytes of events of an ordered lane that wait in memory for others; more wait in the buffer.
@@ -56,6 +62,8 @@ pub struct Lane {
     fresh: VecDeque<Claimed>,
     /// From the buffer, not looked at yet.
     backlog: VecDeque<Claimed>,
+    /// What may begin, by class.
+    ready: [Waiting; 2],
     /// When the buffer has something, as it said last.
     next_due: Option<RunMs>,
     /// Whether the buffer may have something that it has not said.
@@ -71,6 +79,7 @@ impl Lane {
             id,
             fresh: VecDeque::new(),
             backlog: VecDeque::new(),
+            ready: [Waiting::new(), Waiting::new()],
             next_due: None,
             look: true,
             is_claiming: false,
@@ -118,31 +127,42 @@ impl Lane {
         }
     }
 
+    /// It goes to another app, which has other kinds.
+    pub fn join(&mut self, scheduler: &mut Scheduler) {
+        for ready in &mut self.ready {
+            for claimed in ready.drain() {
+                ready.push(scheduler.kind(self.id, claimed.event.event_type.as_deref()), claimed);
+            }
+        }
+    }
+
     /// What is to be done next. To be asked until it says [`Step::Rest`].
     pub fn step(&mut self, scheduler: &mut Scheduler, now: RunMs) -> Step {
         let leave = scheduler.leave(now);
         let is_stopped = scheduler.is_stopped(now);
-        let put_back = match is_stopped {
-            true => self.put_back_one(leave),
-            false => None,
-        };
-        if let Some(step) = put_back.or_else(|| self.arrange(is_stopped, now)) {
+        let put_back = self.arrange(scheduler, is_stopped, now).or_else(|| match is_stopped {
+            true => self.put_back_one(scheduler.takes_probes(now)),
+            false => self.put_off_one(scheduler, now),
+        });
+        if let Some(step) = put_back {
             return step;
         }
-        let (until, wake) = match scheduler.ask(self.id, self.wants(), now) {
-            Turn::Yours(slot) => match self.take(slot.class) {
-                Some(claimed) => return Step::Begin(claimed, slot),
-                // Cannot be: it wants what it has.
-                None => {
-                    scheduler.end(&slot, Signal::Cut, Duration::ZERO, now);
-                    (None, None)
+        let wants = self.wants();
+        let (until, wake) = match scheduler.ask(self.id, wants, now) {
+            Turn::Yours { class, kinds } => match self.ready[index(class)].pop_oldest(kinds) {
+                Some((kind, claimed)) => {
+                    let slot = scheduler.begin(self.id, class, kind, claimed.attempts == 0, now);
+                    return Step::Begin(claimed, slot);
                 }
+                // Cannot be: it wants what it has.
+                None => (None, None),
             },
             Turn::Wait { until, instead } => (until, instead),
         };
         let may_claim = match leave {
-            Leave::Free => self.ready_backlog() < CLAIM_BELOW,
-            Leave::Probe => self.wants() == Wants::default(),
+            Leave::Free => self.free_backlog(scheduler, now) < CLAIM_BELOW,
+            // One of another kind than those that have failed may be in the buffer.
+            Leave::Probe => wants.backlog.is_empty() && scheduler.have_failed(wants.fresh),
             Leave::NotBefore(_) | Leave::AfterProbe => false,
         };
         if may_claim && !self.is_claiming && (self.look || self.next_due.is_some_and(|due| due <= now)) {
@@ -162,8 +182,10 @@ impl Lane {
 
     /// Everything that it holds, to be given back at the end.
     pub fn drain(&mut self) -> Vec<(Claimed, Class)> {
-        let fresh = self.fresh.drain(..).map(|claimed| (claimed, Class::Fresh));
-        let mut all: Vec<_> = fresh.chain(self.backlog.drain(..).map(|claimed| (claimed, Class::Backlog))).collect();
+        let [fresh, backlog] = &mut self.ready;
+        let fresh = self.fresh.drain(..).chain(fresh.drain()).map(|claimed| (claimed, Class::Fresh));
+        let backlog = self.backlog.drain(..).chain(backlog.drain()).map(|claimed| (claimed, Class::Backlog));
+        let mut all: Vec<_> = fresh.chain(backlog).collect();
         if let Some(sequence) = &mut self.sequence {
             all.extend(sequence.drain());
         }
@@ -176,15 +198,35 @@ impl Lane {
         self.sequence.as_mut().map_or(0, |sequence| std::mem::take(&mut sequence.unordered))
     }
 
-    /// In an ordered lane, finds out what may begin.
-    fn arrange(&mut self, is_stopped: bool, now: RunMs) -> Option<Step> {
+    /// Finds out what may begin: everything, but for what waits for another one in an ordered lane.
+    fn arrange(&mut self, scheduler: &mut Scheduler, is_stopped: bool, now: RunMs) -> Option<Step> {
+        if self.sequence.is_some() {
+            return self.arrange_in_order(scheduler, is_stopped, now);
+        }
+        for (class, new) in [(Class::Fresh, &mut self.fresh), (Class::Backlog, &mut self.backlog)] {
+            for claimed in new.drain(..) {
+                let kind = scheduler.kind(self.id, claimed.event.event_type.as_deref());
+                self.ready[index(class)].push(kind, claimed);
+            }
+        }
+        None
+    }
+
+    fn arrange_in_order(&mut self, scheduler: &mut Scheduler, is_stopped: bool, now: RunMs) -> Option<Step> {
         let sequence = self.sequence.as_mut()?;
         if is_stopped {
             sequence.order.pause(now);
         } else {
             sequence.order.resume(now);
         }
-        while sequence.ready.iter().map(VecDeque::len).sum::<usize>() < READY_MAX {
+        let let_go = |sequence: &mut Sequence, ready: &mut [Waiting; 2], scheduler: &mut Scheduler| {
+            for (claimed, class) in sequence.let_go.drain(..) {
+                let kind = scheduler.kind(self.id, claimed.event.event_type.as_deref());
+                ready[index(class)].push(kind, claimed);
+            }
+        };
+        let_go(sequence, &mut self.ready, scheduler);
+        while self.ready.iter().map(Waiting::total).sum::<usize>() < READY_MAX {
             // In order of their storing.
             let (from, class) = match (self.fresh.front(), self.backlog.front()) {
                 (None, None) => break,
@@ -195,48 +237,77 @@ impl Lane {
                 (Some(_), _) => (&mut self.fresh, Class::Fresh),
             };
             let claimed = from.pop_front()?;
-            if let Some((claimed, due)) = sequence.arrive(claimed, class, now) {
+            let put_back = sequence.arrive(claimed, class, now);
+            let_go(sequence, &mut self.ready, scheduler);
+            if let Some((claimed, due)) = put_back {
                 return Some(Step::PutBack(claimed, class, due));
             }
         }
         let buffer_has_more = self.look || self.is_claiming || self.next_due == Some(RunMs(0));
         sequence.order.tick(!buffer_has_more && self.fresh.is_empty() && self.backlog.is_empty(), now);
         sequence.settle_ready();
+        let_go(sequence, &mut self.ready, scheduler);
         None
     }
 
-    /// While the app is not tried, events wait in the buffer, but for the one of a probe.
-    fn put_back_one(&mut self, leave: Leave) -> Option<Step> {
+    /// While the app is not tried, events wait in the buffer, but for those of probes.
+    fn put_back_one(&mut self, takes_probes: bool) -> Option<Step> {
         if self.is_ordered() {
             return None;
         }
-        if let Some(claimed) = self.fresh.pop_back() {
+        let [fresh, backlog] = &mut self.ready;
+        let repeated = fresh.kinds().filter(|kind| fresh.count(kind) > 1);
+        let surplus = match takes_probes {
+            false => fresh.pop_newest(Kinds::ALL),
+            true if !repeated.is_empty() => fresh.pop_oldest(repeated),
+            true if fresh.total() > PROBES_MAX => fresh.pop_oldest(Kinds::ALL),
+            true => None,
+        };
+        if let Some((_, claimed)) = surplus {
             return Some(Step::PutBack(claimed, Class::Fresh, RunMs(0)));
         }
-        let kept = usize::from(leave == Leave::Probe);
-        let claimed = if self.backlog.len() > kept { self.backlog.pop_back()? } else { return None };
-        Some(Step::PutBack(claimed, Class::Backlog, RunMs(0)))
+        // One that was claimed for a probe waits for its turn.
+        if backlog.total() <= usize::from(takes_probes) {
+            return None;
+        }
+        let (_, claimed) = backlog.pop_newest(Kinds::ALL)?;
+        // What was tried is told from what was not by its due time.
+        let due = claimed.due;
+        Some(Step::PutBack(claimed, Class::Backlog, due))
+    }
+
+    /// More events of a crowded kind than may stand in the way of others wait in the buffer.
+    fn put_off_one(&mut self, scheduler: &mut Scheduler, now: RunMs) -> Option<Step> {
+        for class in [Class::Fresh, Class::Backlog] {
+            let ready = &mut self.ready[index(class)];
+            if ready.total() <= CROWD_MAX {
+                continue;
+            }
+            let is_crowded = |kind| ready.count(kind) > CROWD_MAX && scheduler.is_crowded(kind, class, now);
+            let crowded = ready.kinds().filter(is_crowded);
+            if crowded.is_empty() {
+                continue;
+            }
+            let (kind, claimed) = ready.pop_newest(crowded)?;
+            let due = scheduler.next_turn(kind, now);
+            if let Some(sequence) = &mut self.sequence {
+                sequence.order.put_back(claimed.seq, due, now);
+            }
+            return Some(Step::PutBack(claimed, class, due));
+        }
+        None
     }
 
     fn wants(&self) -> Wants {
-        match &self.sequence {
-            None => Wants { fresh: !self.fresh.is_empty(), backlog: !self.backlog.is_empty() },
-            Some(Sequence { ready: [fresh, backlog], .. }) => {
-                Wants { fresh: !fresh.is_empty(), backlog: !backlog.is_empty() }
-            }
-        }
+        let [fresh, backlog] = &self.ready;
+        Wants { fresh: fresh.kinds(), backlog: backlog.kinds() }
     }
 
-    fn ready_backlog(&self) -> usize {
-        self.backlog.len() + self.sequence.as_ref().map_or(0, |sequence| sequence.ready[1].len())
-    }
-
-    fn take(&mut self, class: Class) -> Option<Claimed> {
-        match (&mut self.sequence, class) {
-            (Some(sequence), class) => sequence.ready[index(class)].pop_front(),
-            (None, Class::Fresh) => self.fresh.pop_front(),
-            (None, Class::Backlog) => self.backlog.pop_front(),
-        }
+    /// How many events from the buffer may begin as soon as there is a slot.
+    fn free_backlog(&self, scheduler: &Scheduler, now: RunMs) -> usize {
+        let [_, backlog] = &self.ready;
+        let crowded = backlog.kinds().filter(|kind| scheduler.is_crowded(kind, Class::Backlog, now));
+        self.backlog.len() + backlog.total() - crowded.iter().map(|kind| backlog.count(kind)).sum::<usize>()
     }
 }
 
@@ -255,8 +326,8 @@ struct Sequence {
     /// What waits for another one, or for time to pass.
     parked: HashMap<Seq, (Claimed, Class)>,
     parked_bytes: usize,
-    /// What may begin, by class.
-    ready: [VecDeque<Claimed>; 2],
+    /// What may begin from now on.
+    let_go: Vec<(Claimed, Class)>,
     unordered: u64,
 }
 
@@ -267,7 +338,7 @@ impl Sequence {
             order: Order::new(ordering.max_block, ordering.reorder_window),
             parked: HashMap::new(),
             parked_bytes: 0,
-            ready: Default::default(),
+            let_go: Vec::new(),
             unordered: 0,
         }
     }
@@ -283,7 +354,7 @@ impl Sequence {
             if due > now {
                 return Some((claimed, due));
             }
-            self.ready[index(class)].push_back(claimed);
+            self.let_go.push((claimed, class));
             return None;
         }
         self.park(claimed, class);
@@ -300,9 +371,8 @@ impl Sequence {
     /// Moves to the ready ones what its order lets go.
     fn settle_ready(&mut self) {
         while let Some(seq) = self.order.next_ready() {
-            if let Some((claimed, class)) = self.unpark(seq) {
-                self.ready[index(class)].push_back(claimed);
-            }
+            let unparked = self.unpark(seq);
+            self.let_go.extend(unparked);
         }
     }
 
@@ -322,10 +392,8 @@ impl Sequence {
     }
 
     fn drain(&mut self) -> Vec<(Claimed, Class)> {
-        let [fresh, backlog] = std::mem::take(&mut self.ready);
-        let ready = fresh.into_iter().map(|claimed| (claimed, Class::Fresh));
-        let ready = ready.chain(backlog.into_iter().map(|claimed| (claimed, Class::Backlog)));
-        ready.chain(std::mem::take(&mut self.parked).into_values()).collect()
+        let let_go = std::mem::take(&mut self.let_go);
+        let_go.into_iter().chain(std::mem::take(&mut self.parked).into_values()).collect()
     }
 }
 
@@ -333,6 +401,7 @@ impl Sequence {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::signal::Signal;
     use super::*;
     use crate::buffer::event::tests::event;
 
@@ -391,6 +460,32 @@ mod tests {
         assert_eq!(begun(&mut lane, &mut scheduler), None);
         lane.claimed(vec![], None);
         assert_eq!(begun(&mut lane, &mut scheduler), Some(3));
+    }
+
+    #[test]
+    fn while_the_app_is_down_the_newest_event_of_each_type_stays_as_a_probe() {
+        let mut lane = Lane::new(LaneId(1), None);
+        let mut scheduler = Scheduler::new(16);
+        lane.claimed(vec![claimed(1)], None);
+        let Step::Begin(_, slot) = lane.step(&mut scheduler, NOW) else { panic!() };
+        for _ in 0..5 {
+            let slot = scheduler.begin(lane.id(), slot.class, slot.kind, true, NOW);
+            scheduler.end(&slot, Signal::Unreachable, Duration::ZERO, NOW);
+        }
+        let mut other = claimed(4);
+        Arc::get_mut(&mut other.event).unwrap().event_type = Some("call.hangup".to_owned());
+        lane.add_fresh(&mut [claimed(2), claimed(3), other].into());
+        let Step::PutBack(back, Class::Fresh, RunMs(0)) = lane.step(&mut scheduler, NOW) else { panic!() };
+        assert_eq!(back.seq, Seq(2), "3 is newer and of its type");
+        assert!(matches!(lane.step(&mut scheduler, NOW), Step::Rest { .. }));
+        let mut tried = Vec::new();
+        for now in [RunMs(2_000), RunMs(4_000)] {
+            let Step::Begin(probe, slot) = lane.step(&mut scheduler, now) else { panic!() };
+            scheduler.end(&slot, Signal::Failed, Duration::ZERO, now);
+            tried.push(probe.seq.0);
+        }
+        tried.sort_unstable();
+        assert_eq!(tried, [3, 4], "one of each type, not one type again and again");
     }
 
     #[test]

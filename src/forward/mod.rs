@@ -10,14 +10,19 @@ pub mod breaker;
 pub mod client;
 pub mod headers;
 mod idle_connections;
+pub mod kind;
 pub mod lane;
+pub mod latency;
 pub mod order;
 pub mod order_key;
 pub mod scheduler;
 pub mod secret_key;
+pub mod shares;
 pub mod sign;
 pub mod signal;
+pub mod tally;
 pub mod upstream;
+pub mod waiting;
 pub mod window;
 
 use std::collections::{HashMap, VecDeque};
@@ -88,13 +93,23 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Whether a new event may wait in memory: not while its app is not tried, and not so many that
-    /// their turn would not come soon.
+    /// Whether a new event may wait in memory: not so many that their turn would not come soon, and
+    /// while its app is not tried only as a probe.
     fn takes_fresh(&self) -> bool {
         self.upstream.load().as_ref().is_some_and(|upstream| {
-            let most = (upstream.max_concurrency() * FRESH_PER_ATTEMPT).max(FRESH_MIN);
-            !upstream.is_stopped() && self.waiting.load(Ordering::Acquire) < most
+            let most = match upstream.is_stopped() {
+                true if upstream.takes_probes() => lane::PROBES_MAX,
+                true => 0,
+                false => (upstream.max_concurrency() * FRESH_PER_ATTEMPT).max(FRESH_MIN),
+            };
+            self.waiting.load(Ordering::Acquire) < most
         })
+    }
+
+    /// Whether nothing in memory could be tried now.
+    fn rests(&self) -> bool {
+        let is_stopped = self.upstream.load().as_ref().is_some_and(|upstream| upstream.is_stopped());
+        is_stopped || self.waiting.load(Ordering::Acquire) == 0
     }
 }
 
@@ -214,7 +229,7 @@ impl Forwarder {
     pub fn rests_for(&self, time: Duration) -> bool {
         let until = self.now().plus(time).0;
         let rests = |queue: &Arc<Queue>| {
-            queue.waiting.load(Ordering::Acquire) == 0
+            queue.rests()
                 && queue.under_way.load(Ordering::Acquire) == 0
                 && queue.rests_until.load(Ordering::Acquire) > until
         };
@@ -268,6 +283,7 @@ impl UnderWay {
                 due = Some(*at);
             }
         }
+        metrics.unfinished_answers.inc_by(u64::from(answer.is_unfinished));
         metrics.delivery_duration_s.observe(took.as_secs_f64());
         if outcome == Outcome::Delivered {
             metrics.end_to_end_s.observe(now.since(claimed.stored_at).as_secs_f64());
@@ -445,6 +461,7 @@ impl Runner {
         }
         if let Some(joined) = &*set {
             joined.join(self.lane.id(), &self.queue.changed);
+            joined.schedule(self.forwarder.now(), |scheduler| self.lane.join(scheduler));
             self.upstream = Some(joined.clone());
         }
     }

@@ -2,11 +2,15 @@
 //! lanes that go there. Pure: time is handed in, and whoever has to be woken is told.
 //!
 //! Half of the window is kept for first attempts of new events, which so never wait behind a
-//! backlog; retries and backlog have the other half. Within a half, lanes take turns.
+//! backlog; retries and backlog have the other half. Within a half, lanes take turns. Kinds of events
+//! go in the order in which they came, as long as their shares last (`shares.rs`).
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::time::Duration;
 
 use super::breaker::{Breaker, Change, Leave, State};
+use super::kind::{Kind, KindNames, Kinds};
+use super::shares::{Advice, Began, Shares};
 use super::signal::Signal;
 use super::window::{Begun, Window};
 use crate::clock::RunMs;
@@ -27,14 +31,14 @@ pub enum Class {
 /// What a lane could begin at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Wants {
-    /// The first attempt of a new event.
-    pub fresh: bool,
-    /// An attempt of what has waited.
-    pub backlog: bool,
+    /// First attempts of new events of these kinds.
+    pub fresh: Kinds,
+    /// Attempts of what has waited, of these kinds.
+    pub backlog: Kinds,
 }
 
 impl Wants {
-    fn class(self, class: Class) -> bool {
+    fn class(self, class: Class) -> Kinds {
         match class {
             Class::Fresh => self.fresh,
             Class::Backlog => self.backlog,
@@ -47,15 +51,25 @@ impl Wants {
 pub struct Slot {
     /// The half it is taken from.
     pub class: Class,
+    /// The kind of the event.
+    pub kind: Kind,
+    /// Whether the event was never sent before.
+    is_first: bool,
     period: u32,
     begun: Begun,
+    began: Began,
 }
 
 /// The answer to a lane that asks.
 #[derive(Debug)]
 pub enum Turn {
-    /// It may begin an attempt of the slot's class.
-    Yours(Slot),
+    /// It may begin one attempt now.
+    Yours {
+        /// Of this half,
+        class: Class,
+        /// and of one of these kinds.
+        kinds: Kinds,
+    },
     /// Not now.
     Wait {
         /// When to ask again, if nothing else happens before.
@@ -90,6 +104,8 @@ pub struct Ended {
 pub struct Scheduler {
     breaker: Breaker,
     window: Window,
+    names: KindNames,
+    shares: Shares,
     held_until: RunMs,
     fresh: usize,
     backlog: usize,
@@ -105,6 +121,8 @@ impl Scheduler {
         Scheduler {
             breaker: Breaker::new(),
             window: Window::new(max_concurrency),
+            names: KindNames::new(),
+            shares: Shares::new(max_concurrency),
             held_until: RunMs(0),
             fresh: 0,
             backlog: 0,
@@ -133,6 +151,11 @@ impl Scheduler {
         self.breaker.state() != State::Closed || self.held(now).is_some()
     }
 
+    /// Whether it is tried by probes, now or soon: what is new makes the best ones.
+    pub fn takes_probes(&self, now: RunMs) -> bool {
+        self.breaker.state() != State::Closed && self.held(now).is_none()
+    }
+
     /// Whether an event could be tried now, and if not, when that is worth asking again.
     pub fn leave(&self, now: RunMs) -> Leave {
         match self.held(now) {
@@ -158,9 +181,46 @@ impl Scheduler {
             return Turn::Wait { until: Some(until), instead: None };
         }
         match self.next(now) {
-            Some((next, class)) if next == lane => Turn::Yours(self.begin(next, class)),
-            next => Turn::Wait { until: None, instead: next.map(|(next, _)| next) },
+            Some((next, class, kinds)) if next == lane => Turn::Yours { class, kinds },
+            next => Turn::Wait { until: None, instead: next.map(|(next, ..)| next) },
         }
+    }
+
+    /// An attempt begins, as [`Turn::Yours`] allows.
+    pub fn begin(&mut self, lane: LaneId, class: Class, kind: Kind, is_first: bool, now: RunMs) -> Slot {
+        match class {
+            Class::Fresh => self.fresh += 1,
+            Class::Backlog => self.backlog += 1,
+        }
+        self.last = class;
+        // Its next turn is after everybody else's.
+        if let Some(place) = self.lanes.iter().position(|(id, _)| *id == lane) {
+            self.lanes[place..].rotate_left(1);
+        }
+        let begun = self.window.begin(self.fresh + self.backlog);
+        let began = self.shares.begin(kind, class, now);
+        Slot { class, kind, is_first, period: self.breaker.begin(), begun, began }
+    }
+
+    /// The kind of a lane's events of this type.
+    pub fn kind(&mut self, lane: LaneId, event_type: Option<&str>) -> Kind {
+        self.names.kind(lane, event_type)
+    }
+
+    /// Whether this kind has more under way than its share allows, so that its events have to wait
+    /// though others may begin.
+    pub fn is_crowded(&self, kind: Kind, class: Class, now: RunMs) -> bool {
+        !self.shares.has_room(kind, class, self.window.limit(), now)
+    }
+
+    /// When an event of a crowded kind is to come back.
+    pub fn next_turn(&mut self, kind: Kind, now: RunMs) -> RunMs {
+        self.shares.next_turn(kind, self.window.limit(), now)
+    }
+
+    /// Whether a probe of each of these kinds has failed.
+    pub fn have_failed(&self, kinds: Kinds) -> bool {
+        kinds.iter().all(|kind| self.shares.failed_probes(kind) > 0)
     }
 
     /// A lane goes elsewhere.
@@ -174,68 +234,77 @@ impl Scheduler {
             Class::Fresh => self.fresh -= 1,
             Class::Backlog => self.backlog -= 1,
         }
+        self.shares.end(slot.kind, slot.class, now);
         let before = self.breaker.state();
-        let change = self.breaker.end(signal, slot.period, now);
-        self.window.end(signal, slot.begun, latency);
-        if let Some(Change::Closed(_)) = change {
-            self.window.restart();
+        if before == State::Closed && self.breaker.is_current(slot.period) {
+            self.shares.count(slot.kind, signal, slot.is_first, now);
+        }
+        let is_failing = before == State::Closed && !signal.is_answer() && self.shares.is_app_failing(now);
+        let change = self.breaker.end(signal, slot.period, is_failing, now);
+        match self.shares.judge(slot.kind, signal, slot.began, latency, now) {
+            Advice::None => {}
+            Advice::Answered { slowness, is_alone } => self.window.note_answer(slot.begun, slowness, is_alone),
+            Advice::Less => self.window.cut_busy(slot.begun),
+        }
+        match change {
+            Some(Change::Opened(_)) => self.shares.forget(),
+            Some(Change::Closed(_)) => {
+                self.shares.forget();
+                self.window.restart();
+            }
+            None if before == State::HalfOpen && self.breaker.state() == State::Open && signal != Signal::Cut => {
+                self.shares.note_failed_probe(slot.kind);
+            }
+            None => {}
         }
         let wake = match self.next(now) {
             _ if before != State::Closed || change.is_some() => Wake::All,
-            Some((lane, _)) => Wake::One(lane),
+            Some((lane, ..)) => Wake::One(lane),
             None => Wake::None,
         };
         Ended { wake, change }
     }
 
     /// Whose turn it is to begin what, if there is room.
-    fn next(&self, now: RunMs) -> Option<(LaneId, Class)> {
-        let class = match self.leave(now) {
-            Leave::NotBefore(_) | Leave::AfterProbe => return None,
-            // The oldest first: it has waited longest.
-            Leave::Probe if self.anybody_wants(Class::Backlog) => Class::Backlog,
-            Leave::Probe => Class::Fresh,
-            Leave::Free => self.next_class()?,
-        };
-        let (lane, _) = self.lanes.iter().find(|(_, wants)| wants.class(class))?;
-        Some((*lane, class))
+    fn next(&self, now: RunMs) -> Option<(LaneId, Class, Kinds)> {
+        match self.leave(now) {
+            Leave::NotBefore(_) | Leave::AfterProbe => None,
+            Leave::Probe => self.next_probe(),
+            Leave::Free => self.next_free(now),
+        }
     }
 
-    fn next_class(&self) -> Option<Class> {
+    /// The kind that has failed least since the breaker opened, and what is new before what has
+    /// waited: an event with which the app finds fault is not to stand for all others.
+    fn next_probe(&self) -> Option<(LaneId, Class, Kinds)> {
+        let wanted = self.lanes.iter().flat_map(|(lane, wants)| {
+            let fresh = wants.fresh.iter().map(|kind| (*lane, Class::Fresh, kind));
+            fresh.chain(wants.backlog.iter().map(|kind| (*lane, Class::Backlog, kind)))
+        });
+        let least = wanted.min_by_key(|(_, class, kind)| (self.shares.failed_probes(*kind), *class == Class::Backlog));
+        least.map(|(lane, class, kind)| (lane, class, Kinds::only(kind)))
+    }
+
+    fn next_free(&self, now: RunMs) -> Option<(LaneId, Class, Kinds)> {
         let limit = self.window.limit();
         if self.fresh + self.backlog >= limit {
             return None;
         }
-        let backlog = self.anybody_wants(Class::Backlog) && self.backlog < (limit / 2).max(1);
-        match (self.anybody_wants(Class::Fresh), backlog) {
-            (false, false) => None,
-            (true, false) => Some(Class::Fresh),
-            (false, true) => Some(Class::Backlog),
-            (true, true) if self.fresh < self.backlog => Some(Class::Fresh),
-            (true, true) if self.fresh > self.backlog => Some(Class::Backlog),
-            (true, true) => Some(match self.last {
-                Class::Fresh => Class::Backlog,
-                Class::Backlog => Class::Fresh,
+        let wanted = |class| {
+            self.lanes.iter().find_map(|(lane, wants)| {
+                let kinds = wants.class(class).filter(|kind| self.shares.has_room(kind, class, limit, now));
+                (!kinds.is_empty()).then_some((*lane, class, kinds))
+            })
+        };
+        let fresh = wanted(Class::Fresh);
+        let backlog = if self.backlog < (limit / 2).max(1) { wanted(Class::Backlog) } else { None };
+        match (fresh, backlog) {
+            (Some(fresh), Some(backlog)) => Some(match (self.fresh.cmp(&self.backlog), self.last) {
+                (Less, _) | (Equal, Class::Backlog) => fresh,
+                (Greater, _) | (Equal, Class::Fresh) => backlog,
             }),
+            (fresh, backlog) => fresh.or(backlog),
         }
-    }
-
-    fn anybody_wants(&self, class: Class) -> bool {
-        self.lanes.iter().any(|(_, wants)| wants.class(class))
-    }
-
-    fn begin(&mut self, lane: LaneId, class: Class) -> Slot {
-        match class {
-            Class::Fresh => self.fresh += 1,
-            Class::Backlog => self.backlog += 1,
-        }
-        self.last = class;
-        // Its next turn is after everybody else's.
-        if let Some(place) = self.lanes.iter().position(|(id, _)| *id == lane) {
-            self.lanes[place..].rotate_left(1);
-        }
-        let begun = self.window.begin(self.fresh + self.backlog);
-        Slot { class, period: self.breaker.begin(), begun }
     }
 }
 
@@ -245,14 +314,22 @@ mod tests {
 
     const A: LaneId = LaneId(1);
     const B: LaneId = LaneId(2);
-    const FRESH: Wants = Wants { fresh: true, backlog: false };
-    const BACKLOG: Wants = Wants { fresh: false, backlog: true };
-    const BOTH: Wants = Wants { fresh: true, backlog: true };
+    const NONE: Kinds = Kinds::NONE;
+    const ONE: Kinds = Kinds::only(Kind::OTHER);
+    const FRESH: Wants = Wants { fresh: ONE, backlog: NONE };
+    const BACKLOG: Wants = Wants { fresh: NONE, backlog: ONE };
+    const BOTH: Wants = Wants { fresh: ONE, backlog: ONE };
     const QUICK: Duration = Duration::from_millis(5);
 
     fn take(scheduler: &mut Scheduler, lane: LaneId, wants: Wants) -> Option<Slot> {
-        match scheduler.ask(lane, wants, RunMs(0)) {
-            Turn::Yours(slot) => Some(slot),
+        take_at(scheduler, lane, wants, RunMs(0))
+    }
+
+    fn take_at(scheduler: &mut Scheduler, lane: LaneId, wants: Wants, now: RunMs) -> Option<Slot> {
+        match scheduler.ask(lane, wants, now) {
+            Turn::Yours { class, kinds } => {
+                Some(scheduler.begin(lane, class, kinds.iter().next()?, class == Class::Fresh, now))
+            }
             Turn::Wait { .. } => None,
         }
     }
@@ -333,8 +410,8 @@ mod tests {
         assert!(scheduler.is_stopped(RunMs(0)));
         let Turn::Wait { until, .. } = scheduler.ask(A, BOTH, RunMs(249)) else { panic!() };
         assert_eq!(until, Some(RunMs(250)));
-        let Turn::Yours(probe) = scheduler.ask(A, BOTH, RunMs(250)) else { panic!() };
-        assert_eq!(probe.class, Class::Backlog);
+        let probe = take_at(&mut scheduler, A, BOTH, RunMs(250)).unwrap();
+        assert_eq!(probe.class, Class::Fresh, "what has not failed yet");
         assert!(matches!(scheduler.ask(A, BOTH, RunMs(250)), Turn::Wait { .. }));
         let ended = scheduler.end(&probe, Signal::Good, QUICK, RunMs(260));
         assert!(matches!(ended, Ended { wake: Wake::All, change: Some(Change::Closed(_)) }));
@@ -348,6 +425,6 @@ mod tests {
         assert!(!scheduler.hold(Duration::from_secs(1), RunMs(10)));
         let Turn::Wait { until, .. } = scheduler.ask(A, FRESH, RunMs(1999)) else { panic!() };
         assert_eq!(until, Some(RunMs(2000)));
-        assert!(matches!(scheduler.ask(A, FRESH, RunMs(2000)), Turn::Yours(_)));
+        assert!(take_at(&mut scheduler, A, FRESH, RunMs(2000)).is_some());
     }
 }

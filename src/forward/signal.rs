@@ -11,7 +11,7 @@ pub enum Signal {
     Busy,
     /// Another answer that means "again later", or half of one.
     Failed,
-    /// No complete answer in time.
+    /// No answer in time, or that of a hop between which had none (504).
     Timeout,
     /// No connection.
     Unreachable,
@@ -23,10 +23,5 @@ impl Signal {
     /// Whether the app has judged the event.
     pub fn is_answer(self) -> bool {
         matches!(self, Signal::Good | Signal::Refused)
-    }
-
-    /// Whether fewer attempts at once may help.
-    pub fn asks_for_less(self) -> bool {
-        matches!(self, Signal::Busy | Signal::Timeout)
     }
 }

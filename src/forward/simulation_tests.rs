@@ -47,6 +47,8 @@ enum Mood {
     Busy,
     /// Half of the answers are 500.
     Flaky,
+    /// All answers are 500.
+    Broken,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,6 +58,18 @@ enum Poison {
     Refused,
     /// Always 500.
     Fails,
+}
+
+/// What the handler of one type of events does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Handler {
+    Well,
+    /// Takes so many milliseconds, and succeeds.
+    Slow(f64),
+    /// Always 500.
+    Broken,
+    /// Never answers.
+    Hangs,
 }
 
 #[derive(Debug)]
@@ -73,6 +87,10 @@ struct Settings {
     arrivals: Vec<i64>,
     keys: usize,
     poison_share: f64,
+    /// Handlers that are not well, and their shares of the events.
+    handlers: Vec<(f64, Handler)>,
+    /// From then on the app answers 404 to what was stored before.
+    stale_before: i64,
 }
 
 impl Settings {
@@ -115,6 +133,8 @@ impl Settings {
             arrivals,
             keys: rng.usize(1..200),
             poison_share: 0.01,
+            handlers: Vec::new(),
+            stale_before: 0,
         }
     }
 
@@ -132,7 +152,7 @@ impl Settings {
 enum Happening {
     Arrival(usize),
     Commit,
-    Claim(usize, usize),
+    Claim(usize, usize, bool),
     ClaimAnswer(usize),
     AttemptEnd(u64),
     Tick(usize),
@@ -148,6 +168,7 @@ struct Row {
     rank_us: i64,
     stored_at: i64,
     poison: Poison,
+    handler: Handler,
     due: RunMs,
     attempts: u32,
     client_errors: u32,
@@ -213,6 +234,12 @@ struct World {
     highest_in_flight: usize,
     /// What the app has wished for.
     held_until: i64,
+    /// When an attempt began, what it will come to, and how long that takes.
+    tried: Vec<(i64, Signal, f64)>,
+    /// So many of the first events are answered 500.
+    broken_until: usize,
+    /// It is over then, whatever is left.
+    ends_at: Option<i64>,
 }
 
 impl World {
@@ -246,6 +273,9 @@ impl World {
             run: 0,
             highest_in_flight: 0,
             held_until: 0,
+            tried: Vec::new(),
+            broken_until: 0,
+            ends_at: None,
             settings,
         };
         for index in 0..world.settings.arrivals.len() {
@@ -286,6 +316,9 @@ impl World {
             if self.left == 0 {
                 return self;
             }
+            if self.ends_at.is_some_and(|end| self.now > end) {
+                return self;
+            }
             let Some(Reverse((time, _, happening))) = self.happenings.pop() else {
                 let left =
                     self.rows.iter().find(|(_, row)| !row.is_settled).map(|(seq, row)| (*seq, row.lane, row.key));
@@ -296,7 +329,7 @@ impl World {
             match happening {
                 Happening::Arrival(index) => self.arrive(index),
                 Happening::Commit => self.commit(),
-                Happening::Claim(lane, limit) => self.claim(lane, limit),
+                Happening::Claim(lane, limit, untried_first) => self.claim(lane, limit, untried_first),
                 Happening::ClaimAnswer(lane) => {
                     if let Some(Claims { events, next_due }) = self.claims[lane].take() {
                         self.lanes[lane].claimed(events, next_due);
@@ -338,6 +371,8 @@ impl World {
             p if p < self.settings.poison_share / 2.0 => Poison::Refused,
             _ => Poison::Fails,
         };
+        let (handler, event_type) = self.handler();
+        let handler = if index < self.broken_until { Handler::Broken } else { handler };
         let lane = self.rng.usize(..self.settings.lanes);
         let key = (self.rng.u8(..10) > 0).then(|| self.rng.usize(..self.settings.keys));
         // Some come out of order by up to a second.
@@ -349,6 +384,7 @@ impl World {
         );
         let mut event = event("e", body.as_bytes());
         event.route = format!("lane{lane}").into();
+        event.event_type = Some(event_type);
         let by_time = self.settings.ordering.as_ref().is_some_and(|ordering| !ordering.reorder_window.is_zero());
         let seq = Seq(index as i64 + 1);
         let is_well = self.settings.mood(self.now) == Mood::Well
@@ -363,6 +399,7 @@ impl World {
                 rank_us: if by_time { occurred_ms.max(0) * 1000 } else { 0 },
                 stored_at: self.now,
                 poison,
+                handler,
                 due: RunMs(0),
                 attempts: 0,
                 client_errors: 0,
@@ -375,7 +412,12 @@ impl World {
             },
         );
         let most = (self.settings.max_concurrency * super::FRESH_PER_ATTEMPT).max(super::FRESH_MIN);
-        let reserved = !self.scheduler.is_stopped(RunMs(self.now)) && self.waiting[lane] < most;
+        let most = match self.scheduler.is_stopped(RunMs(self.now)) {
+            true if self.scheduler.takes_probes(RunMs(self.now)) => super::lane::PROBES_MAX,
+            true => 0,
+            false => most,
+        };
+        let reserved = self.waiting[lane] < most;
         let may_overtake = self.settings.ordering.is_none() || self.stores[lane].ready.is_empty();
         self.commit();
         if reserved && may_overtake {
@@ -388,6 +430,19 @@ impl World {
             self.lanes[lane].look_into_buffer();
         }
         self.wake(lane);
+    }
+
+    /// Whose event comes next.
+    fn handler(&mut self) -> (Handler, String) {
+        // Not drawn where all are well, so that a seed is the same world as ever.
+        let mut left = if self.settings.handlers.is_empty() { 1.0 } else { self.rng.f64() };
+        for (place, (share, handler)) in self.settings.handlers.iter().enumerate() {
+            left -= share;
+            if left < 0.0 {
+                return (*handler, format!("type{place}"));
+            }
+        }
+        (Handler::Well, "well".to_owned())
     }
 
     fn claimed(&self, seq: Seq) -> Claimed {
@@ -444,13 +499,15 @@ impl World {
         }
     }
 
-    fn claim(&mut self, lane: usize, limit: usize) {
+    fn claim(&mut self, lane: usize, limit: usize, untried_first: bool) {
         let in_order = self.settings.ordering.is_some();
         let store = &mut self.stores[lane];
         let mut taken = Vec::new();
         while taken.len() < limit {
-            let is_due = store.retries.peek().is_some_and(|Reverse((due, _))| due.0 <= self.now);
-            store.retry_was_last = is_due && (in_order || !store.retry_was_last || store.ready.is_empty());
+            let next_due = store.retries.peek().map(|Reverse((due, _))| due.0);
+            let is_due = next_due.is_some_and(|due| due <= self.now);
+            let takes_turns = if untried_first { next_due == Some(0) } else { !store.retry_was_last };
+            store.retry_was_last = is_due && (in_order || takes_turns || store.ready.is_empty());
             let next = match store.retry_was_last {
                 true => store.retries.pop().map(|Reverse((_, seq))| seq),
                 false => store.ready.pop_front(),
@@ -480,9 +537,9 @@ impl World {
                 assert!(step < STEPS_MAX, "lane {lane} spins at {} ms", self.now);
                 match self.lanes[lane].step(&mut self.scheduler, RunMs(self.now)) {
                     Step::Begin(claimed, slot) => self.begin(lane, claimed, slot),
-                    Step::Claim(ClaimLimit { events, .. }) => {
+                    Step::Claim(ClaimLimit { events, untried_first, .. }) => {
                         let takes = self.rng.i64(0..5);
-                        self.at(self.now + takes, Happening::Claim(lane, events));
+                        self.at(self.now + takes, Happening::Claim(lane, events, untried_first));
                     }
                     Step::PutBack(claimed, class, due) => {
                         self.waiting[lane] -= usize::from(class == Class::Fresh);
@@ -515,16 +572,25 @@ impl World {
         row.first_attempt.get_or_insert(self.now);
         let crowd = ((self.attempts.len() + 1) as f64 / self.settings.workers as f64).max(1.0);
         let normal_ms = self.settings.latency_ms * crowd * (0.8 + 0.5 * self.rng.f64());
+        let is_stale = self.now >= self.settings.stale_before && row.stored_at < self.settings.stale_before;
         let (took_ms, signal) = match (mood, row.poison) {
             (Mood::Down, _) => (1.0, Signal::Unreachable),
             (Mood::Hangs, _) => (2_000.0, Signal::Timeout),
             (Mood::Busy, _) => (normal_ms, Signal::Busy),
+            (Mood::Broken, _) => (normal_ms, Signal::Failed),
+            (Mood::Well, _) if is_stale => (normal_ms, Signal::Refused),
+            (Mood::Well, _) if row.handler == Handler::Broken => (normal_ms, Signal::Failed),
+            (Mood::Well, _) if row.handler == Handler::Hangs => (15_000.0, Signal::Timeout),
             (Mood::Flaky, _) if self.rng.bool() => (normal_ms, Signal::Failed),
             (_, Poison::Refused) => (normal_ms, Signal::Refused),
             (_, Poison::Fails) => (normal_ms, Signal::Failed),
             (Mood::Slow, _) => (normal_ms * 10.0, Signal::Good),
-            (Mood::Well | Mood::Flaky, _) => (normal_ms, Signal::Good),
+            (Mood::Well | Mood::Flaky, _) => match row.handler {
+                Handler::Slow(ms) => (ms.max(normal_ms), Signal::Good),
+                _ => (normal_ms, Signal::Good),
+            },
         };
+        self.tried.push((self.now, signal, took_ms));
         let told = "told".to_owned();
         let verdict = match signal {
             Signal::Good => Verdict::Delivered,
@@ -706,46 +772,5 @@ fn whatever_the_app_does_events_of_a_key_stay_in_order() {
     simulate_all(true);
 }
 
-/// A minute of 50 events a second at an app that is well.
-fn quiet(poison_share: f64) -> Settings {
-    Settings {
-        lanes: 1,
-        max_concurrency: 16,
-        ordering: None,
-        latency_ms: 10.0,
-        workers: 8,
-        moods: vec![(0, Mood::Well)],
-        restarts: vec![],
-        arrivals: (0..3_000).map(|n| n * 20).collect(),
-        keys: 1,
-        poison_share,
-    }
-}
-
-#[test]
-fn one_poisoned_event_in_a_hundred_never_slows_the_others() {
-    let longest_wait = |poison_share| {
-        let world = World::new(7, quiet(poison_share)).run();
-        assert_eq!(world.rows.values().any(|row| row.poison == Poison::Fails), poison_share > 0.0);
-        let genuine = world.rows.values().filter(|row| row.poison == Poison::No);
-        assert!(genuine.clone().all(|row| row.attempts == 0), "taken at the first attempt");
-        genuine.filter_map(|row| Some(row.first_attempt? - row.stored_at)).max()
-    };
-    assert_eq!(longest_wait(0.0), Some(0));
-    assert_eq!(longest_wait(0.01), Some(0));
-}
-
-#[test]
-fn an_outage_charges_a_handful_of_attempts_and_new_events_do_not_wait_for_its_backlog() {
-    let outage_ms = 20_000;
-    let moods = vec![(0, Mood::Well), (10_000, Mood::Down), (10_000 + outage_ms, Mood::Well)];
-    let world = World::new(7, Settings { moods, ..quiet(0.0) }).run();
-    let charged: u32 = world.rows.values().map(|row| row.attempts).sum();
-    // Five that open the breaker, and a probe now and then.
-    assert!((5..20).contains(&charged), "{charged} attempts failed in 20 s");
-    let after = 10_000 + outage_ms + 5_000;
-    let waited = |row: &Row| row.first_attempt.unwrap() - row.stored_at;
-    let (new, old): (Vec<&Row>, Vec<&Row>) = world.rows.values().partition(|row| row.stored_at > after);
-    assert!(new.iter().all(|row| waited(row) < 100), "{:?}", new.iter().map(|row| waited(row)).max());
-    assert!(old.iter().any(|row| waited(row) > outage_ms / 2), "there was a backlog");
-}
+#[path = "worlds_tests.rs"]
+mod worlds;

@@ -55,6 +55,8 @@ pub struct Upstream {
     turns: Mutex<Turns>,
     /// As the scheduler said last: the app is not tried, or only by probes.
     is_stopped: AtomicBool,
+    /// As the scheduler said last: it is tried by probes.
+    takes_probes: AtomicBool,
 }
 
 struct Turns {
@@ -99,6 +101,7 @@ impl Upstream {
             max_concurrency: settings.max_concurrency,
             turns: Mutex::new(Turns { scheduler: Scheduler::new(settings.max_concurrency), lanes: Vec::new() }),
             is_stopped: AtomicBool::new(false),
+            takes_probes: AtomicBool::new(false),
         })
     }
 
@@ -126,7 +129,7 @@ impl Upstream {
     pub fn schedule<T>(&self, now: RunMs, ask: impl FnOnce(&mut Scheduler) -> T) -> T {
         let mut turns = self.turns.lock();
         let answer = ask(&mut turns.scheduler);
-        self.is_stopped.store(turns.scheduler.is_stopped(now), Ordering::Release);
+        self.note_stop(&turns.scheduler, now);
         answer
     }
 
@@ -138,6 +141,16 @@ impl Upstream {
     /// Whether the app is not tried now, or only by probes: then events wait in the buffer.
     pub fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Acquire)
+    }
+
+    /// Whether a few new events are welcome as probes while it is not tried.
+    pub fn takes_probes(&self) -> bool {
+        self.takes_probes.load(Ordering::Acquire)
+    }
+
+    fn note_stop(&self, scheduler: &Scheduler, now: RunMs) {
+        self.is_stopped.store(scheduler.is_stopped(now), Ordering::Release);
+        self.takes_probes.store(scheduler.takes_probes(now), Ordering::Release);
     }
 
     /// How the app is doing.
@@ -155,7 +168,7 @@ impl Upstream {
         let mut turns = self.turns.lock();
         let is_held = hold.is_some_and(|hold| turns.scheduler.hold(hold, now));
         let ended = turns.scheduler.end(slot, signal, latency, now);
-        self.is_stopped.store(turns.scheduler.is_stopped(now), Ordering::Release);
+        self.note_stop(&turns.scheduler, now);
         turns.wake(if is_held { Wake::All } else { ended.wake });
         drop(turns);
         self.log(ended.change, hold.filter(|_| is_held));
@@ -258,6 +271,8 @@ pub struct Answer {
     pub signal: Signal,
     /// How long the app wants to be left alone.
     pub hold: Option<Duration>,
+    /// Whether there was an answer whose end did not come.
+    pub is_unfinished: bool,
 }
 
 impl Answer {
@@ -272,9 +287,11 @@ impl Answer {
             (Verdict::Delivered, _) => Signal::Good,
             (Verdict::ClientError(_), _) => Signal::Refused,
             (Verdict::Later(_), 429 | 503) => Signal::Busy,
+            // Of a hop between: the app was too slow for it.
+            (Verdict::Later(_), 504) => Signal::Timeout,
             (Verdict::Later(_), _) => Signal::Failed,
         };
-        Answer { status: Some(reply.status), verdict, signal, hold }
+        Answer { status: Some(reply.status), verdict, signal, hold, is_unfinished: !reply.has_ended }
     }
 
     fn of_failure(error: ExchangeError) -> Answer {
@@ -283,7 +300,7 @@ impl Answer {
             ExchangeError::Timeout => Signal::Timeout,
             ExchangeError::Broken | ExchangeError::Stale => Signal::Failed,
         };
-        Answer { status: None, verdict: Verdict::Later(error.to_string()), signal, hold: None }
+        Answer { status: None, verdict: Verdict::Later(error.to_string()), signal, hold: None, is_unfinished: false }
     }
 }
 
@@ -402,7 +419,8 @@ mod tests {
     }
 
     fn reply(status: u16, retry_after: Option<&'static str>) -> Reply {
-        Reply { status, retry_after: retry_after.map(HeaderValue::from_static), body: bytes::Bytes::new() }
+        let retry_after = retry_after.map(HeaderValue::from_static);
+        Reply { status, retry_after, body: bytes::Bytes::new(), has_ended: true }
     }
 
     #[test]
@@ -464,6 +482,7 @@ mod tests {
             (429, Signal::Busy),
             (500, Signal::Failed),
             (503, Signal::Busy),
+            (504, Signal::Timeout),
         ] {
             assert_eq!(of(status), signal, "{status}");
         }

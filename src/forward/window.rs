@@ -1,32 +1,25 @@
 //! How many attempts may be under way at once: additive increase, multiplicative decrease, with a
 //! slow start and an eye on the latency. Pure.
 //!
-//! Latency tells before an answer does that an app has enough. What is normal is learnt from
-//! attempts that were as good as alone; a window that is worked at several times that shrinks, until
-//! the latency is normal again or the window so small that its latency is the new normal.
-
-use std::time::Duration;
-
-use super::signal::Signal;
+//! Latency tells before an answer does that an app has enough. How many times the normal it is comes
+//! from outside (`latency.rs`), by kind of event. A window that is worked at several times the normal
+//! shrinks, until the latency is normal again or the window so small that its latency is the new
+//! normal.
 
 /// Attempts at once (itself included) up to which an attempt counts as alone.
-const ALONE: usize = 2;
-/// Weight of a new latency in the moving averages.
-const WEIGHT: f64 = 1.0 / 16.0;
+pub const ALONE: usize = 2;
 /// Beyond this multiple of the normal latency the window shrinks.
 const SLOW: f64 = 1.6;
 /// Below this multiple it may grow.
-const FAST: f64 = 1.3;
+pub const FAST: f64 = 1.3;
 /// Below this multiple, of attempts that are alone, the normal is learnt and it may grow.
 const LEARNT: f64 = 1.15;
-/// A latency above normal by less than this is noise of our own, microseconds.
-const NOISE_US: f64 = 3_000.0;
 /// What is left of the window after an answer that asks for less.
 const CUT_BUSY: f64 = 0.5;
 /// What is left of it when the app has become slow.
 const CUT_SLOW: f64 = 0.9;
 
-/// The window of one app.
+/// The window of one app, or of one kind of its events.
 #[derive(Debug)]
 pub struct Window {
     max: f64,
@@ -37,8 +30,6 @@ pub struct Window {
     good: f64,
     /// Goes up with every cut, so that one cause cuts once.
     epoch: u32,
-    normal_us: Option<f64>,
-    recent_us: f64,
 }
 
 /// What an attempt remembers of the window that it began in.
@@ -52,10 +43,16 @@ pub struct Begun {
 impl Window {
     /// Half open: whether the app is slow is not known yet, and usually it is not.
     pub fn new(max: usize) -> Window {
+        let mut window = Window::open(max);
+        window.limit = (window.max / 2.0).max(1.0);
+        window
+    }
+
+    /// Open: it is no bound until something has cut it.
+    pub fn open(max: usize) -> Window {
         #[allow(clippy::cast_precision_loss, reason = "a small number")]
         let max = max.max(1) as f64;
-        let half = (max / 2.0).max(1.0);
-        Window { max, limit: half, threshold: max, good: 0.0, epoch: 0, normal_us: None, recent_us: 0.0 }
+        Window { max, limit: max, threshold: max, good: 0.0, epoch: 0 }
     }
 
     /// Attempts that may be under way at once, at least one.
@@ -77,16 +74,8 @@ impl Window {
         Begun { epoch: self.epoch, alongside }
     }
 
-    /// An attempt has ended after so long.
-    pub fn end(&mut self, signal: Signal, begun: Begun, latency: Duration) {
-        if signal.asks_for_less() {
-            return self.cut(CUT_BUSY, begun);
-        }
-        if !signal.is_answer() {
-            return;
-        }
-        let slowness = self.note_latency(latency, begun);
-        let is_alone = begun.alongside <= ALONE;
+    /// An attempt has been answered, at so many times the normal.
+    pub fn note_answer(&mut self, begun: Begun, slowness: f64, is_alone: bool) {
         if slowness > SLOW && !is_alone {
             return self.cut(CUT_SLOW, begun);
         }
@@ -103,20 +92,9 @@ impl Window {
         }
     }
 
-    /// Takes a latency in; returns how many times the normal the latest ones are, 1 if that is
-    /// within the noise.
-    fn note_latency(&mut self, latency: Duration, begun: Begun) -> f64 {
-        let sample_us = latency.as_secs_f64() * 1e6;
-        let Some(normal_us) = &mut self.normal_us else {
-            self.normal_us = Some(sample_us);
-            self.recent_us = sample_us;
-            return 1.0;
-        };
-        self.recent_us += (sample_us - self.recent_us) * WEIGHT;
-        if begun.alongside <= ALONE || sample_us < *normal_us {
-            *normal_us += (sample_us - *normal_us) * WEIGHT;
-        }
-        if self.recent_us - *normal_us < NOISE_US { 1.0 } else { self.recent_us / *normal_us }
+    /// An attempt shows that it was too much at once.
+    pub fn cut_busy(&mut self, begun: Begun) {
+        self.cut(CUT_BUSY, begun);
     }
 
     fn cut(&mut self, to: f64, begun: Begun) {
@@ -136,67 +114,99 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::latency::Latency;
+    use super::super::signal::Signal;
     use super::*;
 
     const FAST_APP: Duration = Duration::from_millis(10);
 
+    /// A window, and the latencies of the only kind of events.
+    struct Bench {
+        window: Window,
+        latency: Latency,
+    }
+
+    impl Bench {
+        fn new(max: usize) -> Bench {
+            Bench { window: Window::new(max), latency: Latency::default() }
+        }
+
+        fn limit(&self) -> usize {
+            self.window.limit()
+        }
+
+        fn end(&mut self, signal: Signal, begun: Begun, took: Duration) {
+            let is_alone = begun.alongside <= ALONE;
+            match signal {
+                Signal::Good | Signal::Refused => {
+                    let slowness = self.latency.note_answer(took, is_alone);
+                    self.window.note_answer(begun, slowness, is_alone);
+                }
+                Signal::Busy | Signal::Timeout => self.window.cut_busy(begun),
+                Signal::Failed | Signal::Unreachable | Signal::Cut => {}
+            }
+        }
+    }
+
     /// A full window of answers.
-    fn round(window: &mut Window, signal: Signal, latency: Duration) {
-        let limit = window.limit();
-        let begun: Vec<_> = (1..=limit).map(|alongside| window.begin(alongside.max(limit))).collect();
+    fn round(bench: &mut Bench, signal: Signal, latency: Duration) {
+        let limit = bench.limit();
+        let begun: Vec<_> = (1..=limit).map(|alongside| bench.window.begin(alongside.max(limit))).collect();
         for begun in begun {
-            window.end(signal, begun, latency);
+            bench.end(signal, begun, latency);
         }
     }
 
     #[test]
     fn after_a_restart_it_doubles_up_to_half_and_grows_by_one_from_there() {
-        let mut window = Window::new(16);
-        window.restart();
-        let mut limits = vec![window.limit()];
+        let mut bench = Bench::new(16);
+        bench.window.restart();
+        let mut limits = vec![bench.limit()];
         for _ in 0..6 {
-            round(&mut window, Signal::Good, FAST_APP);
-            limits.push(window.limit());
+            round(&mut bench, Signal::Good, FAST_APP);
+            limits.push(bench.limit());
         }
         assert_eq!(limits, [1, 2, 4, 8, 9, 10, 11]);
         for _ in 0..100 {
-            round(&mut window, Signal::Good, FAST_APP);
+            round(&mut bench, Signal::Good, FAST_APP);
         }
-        assert_eq!(window.limit(), 16, "and no further");
+        assert_eq!(bench.limit(), 16, "and no further");
     }
 
     #[test]
     fn a_busy_app_halves_it_once_for_all_that_was_under_way() {
-        let mut window = Window::new(32);
-        round(&mut window, Signal::Busy, FAST_APP);
-        assert_eq!(window.limit(), 8);
-        round(&mut window, Signal::Timeout, FAST_APP);
-        assert_eq!(window.limit(), 4);
+        let mut bench = Bench::new(32);
+        round(&mut bench, Signal::Busy, FAST_APP);
+        assert_eq!(bench.limit(), 8);
+        round(&mut bench, Signal::Timeout, FAST_APP);
+        assert_eq!(bench.limit(), 4);
         for _ in 0..10 {
-            round(&mut window, Signal::Busy, FAST_APP);
+            round(&mut bench, Signal::Busy, FAST_APP);
         }
-        assert_eq!(window.limit(), 1, "never nothing");
+        assert_eq!(bench.limit(), 1, "never nothing");
     }
 
     #[test]
     fn failures_that_do_not_ask_for_less_leave_it() {
-        let mut window = Window::new(32);
+        let mut bench = Bench::new(32);
         for signal in [Signal::Failed, Signal::Unreachable, Signal::Cut] {
-            round(&mut window, signal, FAST_APP);
+            round(&mut bench, signal, FAST_APP);
         }
-        assert_eq!(window.limit(), 16);
-        round(&mut window, Signal::Refused, FAST_APP);
-        assert_eq!(window.limit(), 32, "a refusal is an answer");
+        assert_eq!(bench.limit(), 16);
+        round(&mut bench, Signal::Refused, FAST_APP);
+        assert_eq!(bench.limit(), 32, "a refusal is an answer");
     }
 
     #[test]
     fn a_window_that_is_not_filled_does_not_grow() {
-        let mut window = Window::new(32);
+        let mut bench = Bench::new(32);
         for _ in 0..1000 {
-            let begun = window.begin(3);
-            window.end(Signal::Good, begun, FAST_APP);
+            let begun = bench.window.begin(3);
+            bench.end(Signal::Good, begun, FAST_APP);
         }
-        assert_eq!(window.limit(), 16);
+        assert_eq!(bench.limit(), 16);
     }
 
     /// An app with so many workers: beyond them an attempt waits.
@@ -206,35 +216,35 @@ mod tests {
 
     #[test]
     fn it_settles_where_the_app_is_not_slower_than_twice_its_normal() {
-        let mut window = Window::new(64);
-        window.restart();
+        let mut bench = Bench::new(64);
+        bench.window.restart();
         let mut worst = Duration::ZERO;
         for n in 0..2000 {
-            let slow = latency(8, window.limit(), FAST_APP);
-            round(&mut window, Signal::Good, slow);
+            let slow = latency(8, bench.limit(), FAST_APP);
+            round(&mut bench, Signal::Good, slow);
             if n > 20 {
                 worst = worst.max(slow);
             }
         }
         assert!(worst <= FAST_APP * 2, "{worst:?}");
-        assert!(window.limit() >= 6, "{} of 8 workers are used", window.limit());
+        assert!(bench.limit() >= 6, "{} of 8 workers are used", bench.limit());
     }
 
     #[test]
     fn an_app_that_has_become_slower_for_good_gets_its_window_back() {
-        let mut window = Window::new(32);
+        let mut bench = Bench::new(32);
         for _ in 0..50 {
-            let begun = window.begin(1);
-            window.end(Signal::Good, begun, FAST_APP);
+            let begun = bench.window.begin(1);
+            bench.end(Signal::Good, begun, FAST_APP);
         }
-        round(&mut window, Signal::Good, FAST_APP);
-        assert_eq!(window.limit(), 32);
+        round(&mut bench, Signal::Good, FAST_APP);
+        assert_eq!(bench.limit(), 32);
         let mut limits = Vec::new();
         for _ in 0..400 {
-            round(&mut window, Signal::Good, FAST_APP * 10);
-            limits.push(window.limit());
+            round(&mut bench, Signal::Good, FAST_APP * 10);
+            limits.push(bench.limit());
         }
         assert!(limits.contains(&2), "it looked whether less at once helps");
-        assert_eq!(window.limit(), 32, "and it did not");
+        assert_eq!(bench.limit(), 32, "and it did not");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::harness::raw_app::{RawApp, write};
 use super::harness::*;
 
 fn post_event(hookward: &Hookward) -> String {
@@ -204,6 +205,43 @@ fn half_an_answer_is_no_answer() {
     assert!(received.iter().all(|r| r.event_id() == id));
     let metrics = hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], 1.0);
     assert!(metrics.value("hookward_delivery_attempts_total", &[("result", "retry")]) >= 1.0);
+}
+
+#[test]
+fn a_2xx_is_delivered_however_the_rest_of_the_answer_ends() {
+    let sink = Sink::start();
+    let answers: [&[u8]; 3] = [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok",
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\n",
+        b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n5\r\n",
+    ];
+    sink.replies(answers.map(Reply::Raw));
+    let hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
+    for _ in answers {
+        post_event(&hookward);
+    }
+    let metrics = hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], 3.0);
+    assert_eq!(metrics.value("hookward_delivery_attempts_total", &[("result", "retry")]), 0.0);
+    // A 204 has no body, whatever it says of a length.
+    assert_eq!(metrics.value("hookward_upstream_unfinished_answers_total", &[]), 2.0);
+    assert_eq!(sink.count(), 3, "each once");
+}
+
+#[test]
+fn a_2xx_whose_end_never_comes_is_delivered_and_costs_the_connection() {
+    let app = RawApp::start(|_, socket| {
+        write(socket, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok");
+        true
+    });
+    let yaml = format!("upstream: {{ url: \"{}\", timeout: 500ms }}\n{QUICK_RETRIES}", app.url());
+    let hookward = Setup::without_upstream().config(&yaml).start();
+    // One after the other, as the app takes its connections.
+    for delivered in [1.0, 2.0] {
+        post_event(&hookward);
+        hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], delivered);
+    }
+    assert_eq!(hookward.metrics().value("hookward_upstream_unfinished_answers_total", &[]), 2.0);
+    assert_eq!(app.waiting().len(), 2, "each once");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::harness::event::body_of;
 use super::harness::*;
 
 fn post_event(hookward: &Hookward) -> String {
@@ -211,4 +212,72 @@ fn a_stop_waits_for_a_retry_that_is_due_within_it() {
     hookward.await_metric("hookward_delivery_attempts_total", &[("result", "retry")], 1.0);
     hookward.stop();
     assert_eq!(sink.count(), 2, "{}", hookward.stderr());
+}
+
+fn post_type(hookward: &Hookward, event_type: &str) -> String {
+    let id = new_id();
+    assert_accepted(&hookward.post(&signed(body_of(&id, event_type))), &id);
+    id
+}
+
+fn has_come(received: &[Received], id: &str) -> bool {
+    received.iter().any(|received| received.event_id() == id)
+}
+
+fn is_fax(received: &Received) -> bool {
+    String::from_utf8_lossy(&received.body).contains("fax.received")
+}
+
+#[test]
+fn a_type_of_events_that_takes_long_does_not_hold_up_the_others() {
+    let sink = Sink::start();
+    sink.behave(|received| if is_fax(received) { Reply::Hold } else { Reply::status(200) });
+    let yaml = format!("upstream: {{ url: \"{}\", max_concurrency: 16, timeout: 60s }}\n", sink.url());
+    let hookward = Setup::new(&sink).without_flag("--upstream").config(&yaml).start();
+    post_type(&hookward, "message.sent");
+    hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], 1.0);
+    for _ in 0..40 {
+        post_type(&hookward, "fax.received");
+    }
+    sink.wait_for(2);
+    let others: Vec<String> = (0..40).map(|_| post_type(&hookward, "message.sent")).collect();
+    let come = |all: &[Received]| others.iter().all(|id| has_come(all, id));
+    let received = sink.wait_until(come);
+    let held = received.iter().filter(|received| is_fax(received)).count();
+    assert!((1..40).contains(&held), "{held} of 40 are held, and the others wait for slots of theirs");
+    assert_eq!(hookward.metrics().value("hookward_upstream_state", &[]), 0.0);
+    sink.release();
+    sink.wait_for(81);
+    hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
+}
+
+#[test]
+fn a_type_of_events_that_always_fails_does_not_stop_the_others() {
+    let sink = Sink::start();
+    sink.behave(|received| Reply::status(if is_fax(received) { 500 } else { 200 }));
+    let hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
+    post_type(&hookward, "message.sent");
+    sink.wait_for(1);
+    for _ in 0..30 {
+        post_type(&hookward, "fax.received");
+    }
+    // Three quarters of all attempts and more have failed by now.
+    hookward.await_metrics("retries", |m| m.value("hookward_delivery_attempts_total", &[("result", "retry")]) >= 100.0);
+    let other = post_type(&hookward, "message.sent");
+    sink.wait_until(|all| has_come(all, &other));
+    assert!(!hookward.stderr().contains("not tried any more"), "{}", hookward.stderr());
+}
+
+#[test]
+fn an_app_that_is_back_and_refuses_what_is_old_gets_what_is_new() {
+    let (mut sink, hookward) = with_open_breaker();
+    for _ in 0..30 {
+        post_event(&hookward);
+    }
+    sink.behave(|received| Reply::status(if is_fax(received) { 200 } else { 404 }));
+    sink.start_again();
+    let new = post_type(&hookward, "fax.received");
+    sink.wait_until(|all| has_come(all, &new));
+    await_log(&hookward, "the app takes events again");
+    hookward.await_metric("hookward_upstream_state", &[], 0.0);
 }

@@ -85,12 +85,15 @@ impl Lanes {
     }
 
     /// Takes the next event that is due: of the retries the one that is due longest, of the
-    /// never-tried ones the oldest.
-    pub(super) fn take_due(&mut self, route: &str, now: RunMs) -> Option<Seq> {
+    /// never-tried ones the oldest. They take turns, or the never-tried ones go first.
+    pub(super) fn take_due(&mut self, route: &str, untried_first: bool, now: RunMs) -> Option<Seq> {
         let lane = self.lanes.get_mut(route)?;
         loop {
             let is_due = lane.retries.peek().is_some_and(|Reverse((due, _))| *due <= now);
-            let is_its_turn = self.retries_first || !lane.retry_was_last || lane.ready.is_empty();
+            // Among the retries wait those that were given back untried, due at once.
+            let is_untried = lane.retries.peek().is_some_and(|Reverse((due, _))| *due == RunMs(0));
+            let takes_turns = if untried_first { is_untried } else { !lane.retry_was_last };
+            let is_its_turn = self.retries_first || takes_turns || lane.ready.is_empty();
             lane.retry_was_last = is_due && is_its_turn;
             let seq = match lane.retry_was_last {
                 true => lane.retries.pop().map(|Reverse((_, seq))| seq),
@@ -189,6 +192,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_never_tried_goes_first_where_that_is_asked_for_and_what_was_given_back_untried_before_it() {
+        let mut lanes = Lanes::new(false);
+        for seq in [1, 2] {
+            lanes.restore("a", Seq(seq), RunMs(seq));
+            lanes.push("a", Seq(seq + 2));
+        }
+        lanes.again("a", Seq(9), RunMs(0));
+        let taken: Vec<_> = std::iter::from_fn(|| lanes.take_due("a", true, RunMs(9))).map(|seq| seq.0).collect();
+        assert_eq!(taken, [9, 3, 4, 1, 2]);
+    }
+
+    #[test]
     fn retries_and_never_tried_events_take_turns_unless_order_matters() {
         for (retries_first, expected) in [(false, [1, 3, 2, 4]), (true, [1, 2, 3, 4])] {
             let mut lanes = Lanes::new(retries_first);
@@ -196,7 +211,7 @@ mod tests {
                 lanes.restore("a", Seq(seq), RunMs(seq));
                 lanes.push("a", Seq(seq + 2));
             }
-            let taken: Vec<_> = std::iter::from_fn(|| lanes.take_due("a", RunMs(9))).map(|seq| seq.0).collect();
+            let taken: Vec<_> = std::iter::from_fn(|| lanes.take_due("a", false, RunMs(9))).map(|seq| seq.0).collect();
             assert_eq!(taken, expected);
         }
     }
@@ -208,13 +223,13 @@ mod tests {
         lanes.restore("a", Seq(1), RunMs(50));
         lanes.restore("b", Seq(2), RunMs(0));
         assert!(!lanes.is_clear("a") && lanes.is_clear("c"));
-        assert_eq!(lanes.take_due("a", RunMs(49)), Some(Seq(3)));
+        assert_eq!(lanes.take_due("a", false, RunMs(49)), Some(Seq(3)));
         assert_eq!(lanes.next_due("a"), Some(RunMs(50)));
-        assert_eq!(lanes.take_due("a", RunMs(49)), None);
-        assert_eq!(lanes.take_due("a", RunMs(50)), Some(Seq(1)));
-        assert_eq!(lanes.take_due("a", RunMs(99)), None);
+        assert_eq!(lanes.take_due("a", false, RunMs(49)), None);
+        assert_eq!(lanes.take_due("a", false, RunMs(50)), Some(Seq(1)));
+        assert_eq!(lanes.take_due("a", false, RunMs(99)), None);
         assert_eq!(lanes.next_due("a"), None);
-        assert_eq!(lanes.take_due("b", RunMs(0)), Some(Seq(2)));
+        assert_eq!(lanes.take_due("b", false, RunMs(0)), Some(Seq(2)));
     }
 
     #[test]
@@ -225,12 +240,12 @@ mod tests {
         }
         lanes.again("a", Seq(9), RunMs(5));
         assert!(!lanes.withdraw(Seq(1)) && !lanes.withdraw(Seq(9)));
-        assert_eq!(lanes.take_due("a", RunMs(5)), Some(Seq(2)));
+        assert_eq!(lanes.take_due("a", false, RunMs(5)), Some(Seq(2)));
         lanes.hand_out(Seq(2), in_flight());
         assert!(lanes.withdraw(Seq(2)));
         lanes.retry(handed_out(Seq(2)), RunMs(0));
-        assert_eq!(lanes.take_due("a", RunMs(9)), Some(Seq(3)));
-        assert_eq!(lanes.take_due("a", RunMs(9)), None);
+        assert_eq!(lanes.take_due("a", false, RunMs(9)), Some(Seq(3)));
+        assert_eq!(lanes.take_due("a", false, RunMs(9)), None);
         assert!(lanes.withdrawn.is_empty(), "nothing is kept of what is gone");
     }
 
@@ -238,14 +253,14 @@ mod tests {
     fn a_retry_of_what_is_not_handed_out_changes_nothing() {
         let mut lanes = Lanes::new(true);
         lanes.push("a", Seq(1));
-        lanes.take_due("a", RunMs(0));
+        lanes.take_due("a", false, RunMs(0));
         lanes.retry(handed_out(Seq(1)), RunMs(5));
         assert_eq!(lanes.next_due("a"), None);
         lanes.hand_out(Seq(1), in_flight());
         lanes.retry(handed_out(Seq(1)), RunMs(5));
         lanes.retry(handed_out(Seq(1)), RunMs(6));
         assert_eq!(lanes.next_due("a"), Some(RunMs(5)));
-        assert_eq!(lanes.take_due("a", RunMs(9)), Some(Seq(1)));
-        assert_eq!(lanes.take_due("a", RunMs(9)), None);
+        assert_eq!(lanes.take_due("a", false, RunMs(9)), Some(Seq(1)));
+        assert_eq!(lanes.take_due("a", false, RunMs(9)), None);
     }
 }

@@ -826,7 +826,7 @@ impl Buffer for SqliteBuffer {
         let mut claims = Claims::default();
         let mut bytes = 0;
         while claims.events.len() < limit.events && (bytes < limit.bytes || claims.events.is_empty()) {
-            let Some(seq) = self.lanes.take_due(route, now) else { break };
+            let Some(seq) = self.lanes.take_due(route, limit.untried_first, now) else { break };
             let found = match self.read(seq) {
                 Ok(None) => self.quarantine(route, seq, now).map(|()| None),
                 found => found,

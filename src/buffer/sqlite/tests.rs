@@ -51,7 +51,10 @@ fn settle(engine: &mut SqliteBuffer, seq: Seq, outcome: Outcome, now: i64) {
 }
 
 fn claim_all(engine: &mut SqliteBuffer, now: i64) -> Vec<Claimed> {
-    engine.claim("default", ClaimLimit { events: 100, bytes: 1 << 20 }, RunMs(now)).unwrap().events
+    engine
+        .claim("default", ClaimLimit { events: 100, bytes: 1 << 20, untried_first: false }, RunMs(now))
+        .unwrap()
+        .events
 }
 
 /// What the committer does after a commit.

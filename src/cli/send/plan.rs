@@ -225,7 +225,7 @@ mod tests {
     use bytes::Bytes;
 
     pub(in crate::cli) fn seen(status: u16, body: &'static str) -> Seen {
-        Seen::from(Ok(Reply { status, retry_after: None, body: Bytes::from_static(body.as_bytes()) }))
+        Seen::from(Ok(Reply { status, retry_after: None, body: Bytes::from_static(body.as_bytes()), has_ended: true }))
     }
 
     #[test]

@@ -153,7 +153,7 @@ fn take_all(engine: &mut SqliteBuffer, now: RunMs) -> Result<Vec<Claimed>, Buffe
     engine.repair(&repairs, now)?;
     let mut all = Vec::new();
     loop {
-        let claims = engine.claim("default", ClaimLimit { events: 100, bytes: 1 << 20 }, now)?;
+        let claims = engine.claim("default", ClaimLimit { events: 100, bytes: 1 << 20, untried_first: false }, now)?;
         if claims.events.is_empty() {
             return Ok(all);
         }

@@ -77,7 +77,7 @@ fn events_wait_again_if_a_damaged_one_among_them_cannot_be_set_aside() {
     }
     damage_body(&engine, 2);
     deny(&mut engine, |action| matches!(action, AuthAction::Update { table_name: "event", .. }));
-    let limit = ClaimLimit { events: 100, bytes: 1 << 20 };
+    let limit = ClaimLimit { events: 100, bytes: 1 << 20, untried_first: false };
     assert!(engine.claim("default", limit, RunMs(1)).is_err());
     assert_eq!(engine.lanes.all_handed_out(), [], "nobody holds them");
     allow_all(&mut engine);
@@ -100,7 +100,7 @@ fn on_a_full_disk_a_damaged_event_holds_up_nothing_that_follows_it() {
     let pages: i64 = engine.db.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
     let limit_pages = |pages: i64| format!("PRAGMA max_page_count={pages}");
     engine.db.query_row(&limit_pages(pages), [], |_| Ok(())).unwrap();
-    let limit = ClaimLimit { events: 1_000, bytes: 1 << 20 };
+    let limit = ClaimLimit { events: 1_000, bytes: 1 << 20, untried_first: false };
     let claims = engine.claim("default", limit, RunMs(1)).unwrap();
     assert_eq!(seqs(&claims.events), (1..=events).step_by(2).collect::<Vec<_>>());
     let aside = engine.stats(RunMs(1)).of(State::Quarantined);

@@ -153,7 +153,7 @@ fn what_a_route_holds_follows_every_way_an_event_may_go() {
     engine.repair(&[Repair::Discard(seqs[5]), Repair::Discard(seqs[8])], RunMs(4)).unwrap();
     check(&engine, "repaired");
     engine.db.execute("UPDATE body SET body = x'00' WHERE seq = ?1", [seqs[10].0]).unwrap();
-    engine.claim("a", ClaimLimit { events: 100, bytes: 1 << 20 }, RunMs(600)).unwrap();
+    engine.claim("a", ClaimLimit { events: 100, bytes: 1 << 20, untried_first: false }, RunMs(600)).unwrap();
     assert_eq!(engine.stats(RunMs(600)).of(State::Quarantined), 1);
     check(&engine, "set aside");
     drop(engine);
