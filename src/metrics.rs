@@ -148,6 +148,8 @@ pub struct RouteMetrics {
     pub concurrency_limit: IntGauge,
     /// Whether the app is tried.
     pub upstream_state: IntGauge,
+    /// Until when the app wants to be left alone, Unix time.
+    pub upstream_held_until_s: IntGauge,
 }
 
 impl RouteMetrics {
@@ -258,6 +260,7 @@ struct RouteFamilies {
     upstream_state: IntGaugeVec,
     discarded: IntCounterVec,
     unfinished_answers: IntCounterVec,
+    upstream_held_until_s: IntGaugeVec,
 }
 
 impl RouteFamilies {
@@ -316,6 +319,13 @@ impl RouteFamilies {
                 &["route"],
             ))?,
             discarded: add.counters("events_discarded_total", "Events that an operator threw away.", &["route"])?,
+            upstream_held_until_s: add.add(IntGaugeVec::new(
+                opts(
+                    "upstream_held_until_timestamp_seconds",
+                    "Until when the app wants to be left alone (Retry-After), Unix time; 0 if it does not.",
+                ),
+                &["route"],
+            ))?,
             unfinished_answers: add.counters(
                 "upstream_unfinished_answers_total",
                 "Answers of the app that counted by their status, though their end did not come.",
@@ -365,6 +375,7 @@ impl RouteFamilies {
             end_to_end_s: self.end_to_end_s.with_label_values(&[name]),
             concurrency_limit: self.concurrency_limit.with_label_values(&[name]),
             upstream_state: self.upstream_state.with_label_values(&[name]),
+            upstream_held_until_s: self.upstream_held_until_s.with_label_values(&[name]),
         }
     }
 }

@@ -40,7 +40,7 @@ fn sources() -> Vec<(String, String)> {
 
 /// The floor of a module: who is lower may be imported, who is higher may not.
 fn floor(path: &str) -> u8 {
-    const FLOORS: [(&str, u8); 42] = [
+    const FLOORS: [(&str, u8); 43] = [
         ("cli", 6),
         ("main", 6),
         ("config", 5),
@@ -58,6 +58,7 @@ fn floor(path: &str) -> u8 {
         ("forward/signal", 0),
         ("forward/breaker", 0),
         ("forward/window", 0),
+        ("forward/hold", 0),
         ("forward/kind", 0),
         ("forward/latency", 0),
         ("forward/shares", 0),

@@ -246,6 +246,16 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// The same, but no retry before then.
+    pub fn not_before(mut self, at: Option<RunMs>) -> Outcome {
+        if let Outcome::RetryAt { due, .. } = &mut self {
+            *due = at.map_or(*due, |at| at.max(*due));
+        }
+        self
+    }
+}
+
 /// Why a stored head cannot be read.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("the stored request header is not in a known form")]

@@ -401,6 +401,7 @@ impl Sequence {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::hold::Asks;
     use super::super::signal::Signal;
     use super::*;
     use crate::buffer::event::tests::event;
@@ -492,7 +493,7 @@ mod tests {
     fn while_the_app_wants_to_be_left_alone_new_events_go_back_to_the_buffer() {
         let mut lane = Lane::new(LaneId(1), None);
         let mut scheduler = Scheduler::new(16);
-        scheduler.hold(Duration::from_secs(60), NOW);
+        scheduler.hold(Asks::App, Duration::from_secs(60), NOW);
         lane.add_fresh(&mut [claimed(1), claimed(2)].into());
         for seq in [2, 1] {
             let Step::PutBack(back, Class::Fresh, RunMs(0)) = lane.step(&mut scheduler, NOW) else { panic!("{seq}") };

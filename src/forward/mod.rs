@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod breaker;
 pub mod client;
 pub mod headers;
+pub mod hold;
 mod idle_connections;
 pub mod kind;
 pub mod lane;
@@ -270,9 +271,10 @@ impl UnderWay {
         let took = Duration::from_micros(u64::try_from(forwarder.clock.uptime_us() - *begun_us).unwrap_or(0));
         let now = forwarder.now();
         if let Some(slot) = slot.take() {
-            upstream.end(&slot, answer.signal, answer.hold, took, now);
+            upstream.end(&slot, answer.signal, answer.wish(seq), took, now);
         }
         let outcome = answer.verdict.clone().outcome(claimed, *attempts, &forwarder.retry, now, fastrand::f64());
+        let outcome = outcome.not_before(answer.event_wait().map(|wait| now.plus(wait)));
         let mut due = None;
         match &outcome {
             Outcome::Delivered => metrics.delivered.inc(),

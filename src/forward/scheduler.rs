@@ -9,6 +9,7 @@ use std::cmp::Ordering::{Equal, Greater, Less};
 use std::time::Duration;
 
 use super::breaker::{Breaker, Change, Leave, State};
+use super::hold::{Asks, Hold};
 use super::kind::{Kind, KindNames, Kinds};
 use super::shares::{Advice, Began, Shares};
 use super::signal::Signal;
@@ -106,7 +107,7 @@ pub struct Scheduler {
     window: Window,
     names: KindNames,
     shares: Shares,
-    held_until: RunMs,
+    hold: Hold,
     fresh: usize,
     backlog: usize,
     /// Whose turn it was last, where both halves want.
@@ -123,7 +124,7 @@ impl Scheduler {
             window: Window::new(max_concurrency),
             names: KindNames::new(),
             shares: Shares::new(max_concurrency),
-            held_until: RunMs(0),
+            hold: Hold::new(),
             fresh: 0,
             backlog: 0,
             last: Class::Backlog,
@@ -143,7 +144,7 @@ impl Scheduler {
 
     /// How long the app still wants to be left alone.
     pub fn held(&self, now: RunMs) -> Option<RunMs> {
-        (self.held_until > now).then_some(self.held_until)
+        self.hold.until(now)
     }
 
     /// Whether the app is not tried now, or only by probes.
@@ -164,11 +165,10 @@ impl Scheduler {
         }
     }
 
-    /// The app asks to be left alone for so long. Returns whether that is news.
-    pub fn hold(&mut self, wait: Duration, now: RunMs) -> bool {
-        let news = self.held(now).is_none() && !wait.is_zero();
-        self.held_until = self.held_until.max(now.plus(wait));
-        news
+    /// Somebody asks to be left alone for so long. Returns for how long the app is held where that is
+    /// news.
+    pub fn hold(&mut self, asks: Asks, wait: Duration, now: RunMs) -> Option<Duration> {
+        self.hold.ask(asks, wait, now)
     }
 
     /// A lane asks to begin an attempt. What it wants is remembered until it asks again, or leaves.
@@ -235,6 +235,9 @@ impl Scheduler {
             Class::Backlog => self.backlog -= 1,
         }
         self.shares.end(slot.kind, slot.class, now);
+        if signal == Signal::Good {
+            self.hold.note_taken();
+        }
         let before = self.breaker.state();
         if before == State::Closed && self.breaker.is_current(slot.period) {
             self.shares.count(slot.kind, signal, slot.is_first, now);
@@ -421,8 +424,8 @@ mod tests {
     #[test]
     fn while_the_app_wants_to_be_left_alone_nothing_begins_and_the_longest_wish_counts() {
         let mut scheduler = Scheduler::new(4);
-        assert!(scheduler.hold(Duration::from_secs(2), RunMs(0)));
-        assert!(!scheduler.hold(Duration::from_secs(1), RunMs(10)));
+        assert!(scheduler.hold(Asks::App, Duration::from_secs(2), RunMs(0)).is_some());
+        assert!(scheduler.hold(Asks::App, Duration::from_secs(1), RunMs(10)).is_none());
         let Turn::Wait { until, .. } = scheduler.ask(A, FRESH, RunMs(1999)) else { panic!() };
         assert_eq!(until, Some(RunMs(2000)));
         assert!(take_at(&mut scheduler, A, FRESH, RunMs(2000)).is_some());

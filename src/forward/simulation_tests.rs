@@ -13,6 +13,7 @@ use fastrand::Rng;
 
 use super::backoff::Retry;
 use super::breaker::State;
+use super::hold::Asks;
 use super::lane::{Lane, Step};
 use super::order_key::Ordering;
 use super::scheduler::{Class, LaneId, Scheduler, Slot, Wake};
@@ -670,7 +671,7 @@ impl World {
         let now = RunMs(self.now);
         let latency = now.since(RunMs(begun));
         self.held_until = self.held_until.max(hold.map_or(0, |hold| now.plus(hold).0));
-        let held = hold.is_some_and(|hold| self.scheduler.hold(hold, now));
+        let held = hold.is_some_and(|hold| self.scheduler.hold(Asks::App, hold, now).is_some());
         let ended = self.scheduler.end(&slot, signal, latency, now);
         self.wake_as(if held { Wake::All } else { ended.wake });
         let attempts = claimed.attempts + 1;

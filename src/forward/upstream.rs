@@ -13,10 +13,11 @@ use super::backoff::{Retry, retry_after};
 use super::breaker::{Change, State};
 use super::client::{Client, Destination, ExchangeError, Over, Reply, Timeouts};
 use super::headers::for_attempt;
+use super::hold::Asks;
 use super::scheduler::{LaneId, Scheduler, Slot, Wake};
 use super::sign::Signer;
 use super::signal::Signal;
-use crate::buffer::event::{Claimed, Event, Outcome};
+use crate::buffer::event::{Claimed, Event, Outcome, Seq};
 use crate::clock::RunMs;
 
 /// How long an unused connection is kept: below the 5 s after which Node closes one, the shortest
@@ -164,14 +165,14 @@ impl Upstream {
     }
 
     /// Brings a slot back: what the attempt told about the app.
-    pub fn end(&self, slot: &Slot, signal: Signal, hold: Option<Duration>, latency: Duration, now: RunMs) {
+    pub fn end(&self, slot: &Slot, signal: Signal, hold: Option<(Asks, Duration)>, latency: Duration, now: RunMs) {
         let mut turns = self.turns.lock();
-        let is_held = hold.is_some_and(|hold| turns.scheduler.hold(hold, now));
+        let held = hold.and_then(|(asks, wait)| turns.scheduler.hold(asks, wait, now));
         let ended = turns.scheduler.end(slot, signal, latency, now);
         self.note_stop(&turns.scheduler, now);
-        turns.wake(if is_held { Wake::All } else { ended.wake });
+        turns.wake(if held.is_some() { Wake::All } else { ended.wake });
         drop(turns);
-        self.log(ended.change, hold.filter(|_| is_held));
+        self.log(ended.change, held);
     }
 
     fn log(&self, change: Option<Change>, hold: Option<Duration>) {
@@ -190,7 +191,11 @@ impl Upstream {
             None => {}
         }
         if let Some(hold) = hold {
-            tracing::info!(%upstream, for_s = hold.as_secs(), "the app asks to be left alone (Retry-After)");
+            tracing::warn!(
+                %upstream,
+                for_s = hold.as_secs(),
+                "the app asks to be left alone (Retry-After): none of its routes is delivered until then"
+            );
         }
     }
 
@@ -269,13 +274,25 @@ pub struct Answer {
     pub verdict: Verdict,
     /// What it says about the app.
     pub signal: Signal,
-    /// How long the app wants to be left alone.
+    /// How long the app wants to be left alone, or with this event only.
     pub hold: Option<Duration>,
     /// Whether there was an answer whose end did not come.
     pub is_unfinished: bool,
 }
 
 impl Answer {
+    /// Who is to be left alone, and for how long.
+    pub fn wish(&self, seq: Seq) -> Option<(Asks, Duration)> {
+        let asks = if self.status == Some(503) { Asks::App } else { Asks::About(seq) };
+        Some((asks, self.hold?))
+    }
+
+    /// How long the event has to wait at least, restarts of hookward included. What holds
+    /// the app ends with the process.
+    pub fn event_wait(&self) -> Option<Duration> {
+        self.hold.filter(|_| self.status != Some(503))
+    }
+
     fn of_reply(reply: &Reply, why_refused: impl FnOnce() -> Option<String>, now_unix_ms: i64) -> Answer {
         let retry_after = || {
             let value = reply.retry_after.as_ref()?.to_str().ok()?;
@@ -361,7 +378,6 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::event::Seq;
     use crate::buffer::event::tests::event;
 
     fn retry() -> Retry {

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::buffer::committer::{Committer, Health};
 use crate::buffer::event::State;
 use crate::buffer::redrive::Redrives;
-use crate::clock::{Clock, RunClock, RunMs, rfc3339_ms};
+use crate::clock::{Clock, RunClock, RunMs, duration_ms, rfc3339_ms};
 use crate::forward::upstream::{Condition, Upstream};
 use crate::metrics::Metrics;
 pub use app::{Access, AdminApp};
@@ -94,11 +94,13 @@ impl UpstreamView {
         })
     }
 
-    fn measure(&self, metrics: &Metrics, now: RunMs) {
-        let Condition { state, concurrency, .. } = self.upstream.condition(now);
+    fn measure(&self, metrics: &Metrics, now: RunMs, now_unix_ms: i64) {
+        let Condition { state, concurrency, held_for } = self.upstream.condition(now);
+        let held_until_s = held_for.map_or(0, |held| (now_unix_ms + duration_ms(held)) / 1000);
         for (route, _) in self.routes.iter().filter(|(_, is_stored)| *is_stored) {
             let route = metrics.route(route);
             route.upstream_state.set(state.code());
+            route.upstream_held_until_s.set(held_until_s);
             route.concurrency_limit.set(i64::try_from(concurrency).unwrap_or(i64::MAX));
         }
     }

@@ -112,15 +112,22 @@ fn any_2xx_means_delivered() {
     hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
 }
 
-#[test]
-fn retry_after_holds_the_whole_destination() {
+/// The app asks for two seconds with this status, of its first event only.
+fn asked_to_wait(status: u16) -> (Sink, Hookward, Received) {
     let sink = Sink::start();
-    let wait = || vec![("Retry-After", "2".to_owned())];
-    sink.replies([Reply::Answer(429, wait())]);
+    sink.replies([Reply::Answer(status, vec![("Retry-After", "2".to_owned())])]);
     let hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
     post_event(&hookward);
     let refused = sink.first();
     hookward.await_metric("hookward_delivery_attempts_total", &[("result", "retry")], 1.0);
+    (sink, hookward, refused)
+}
+
+#[test]
+fn retry_after_of_a_503_holds_the_whole_destination() {
+    let (sink, hookward, refused) = asked_to_wait(503);
+    let until = hookward.metrics().value("hookward_upstream_held_until_timestamp_seconds", &[]);
+    assert!(until > 0.0, "{until}");
     post_event(&hookward);
     let received = sink.wait_for(3);
     for later in &received[1..] {
@@ -128,6 +135,34 @@ fn retry_after_holds_the_whole_destination() {
         assert!(held >= Duration::from_millis(1900), "{held:?} {}", later.head());
         assert!(held < Duration::from_secs(10), "{held:?}");
     }
+    hookward.await_metric("hookward_upstream_held_until_timestamp_seconds", &[], 0.0);
+}
+
+#[test]
+fn retry_after_of_a_429_holds_its_own_event_and_no_other() {
+    let (sink, hookward, refused) = asked_to_wait(429);
+    assert_eq!(hookward.metrics().value("hookward_upstream_held_until_timestamp_seconds", &[]), 0.0);
+    let other = post_event(&hookward);
+    let received = sink.wait_for(3);
+    assert_eq!(received[1].event_id(), other, "it did not wait");
+    assert_eq!(received[2].event_id(), refused.event_id());
+    assert!(received[2].at.duration_since(refused.at) >= Duration::from_millis(1900));
+}
+
+#[test]
+fn retry_after_of_a_429_to_several_events_in_a_row_holds_the_destination() {
+    let sink = Sink::start();
+    sink.behave(|_| Reply::Answer(429, vec![("Retry-After", "3600".to_owned())]));
+    let hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
+    for _ in 0..3 {
+        post_event(&hookward);
+    }
+    let until = |m: &metrics::Metrics| m.value("hookward_upstream_held_until_timestamp_seconds", &[]);
+    hookward.await_metrics("held", |m| until(m) > 0.0);
+    let tried = sink.count();
+    post_event(&hookward);
+    hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 4.0);
+    assert_eq!(sink.count(), tried);
 }
 
 #[test]

@@ -57,6 +57,13 @@ FIRES = {
         INSTANCE,
         "The app has not taken an event of a that is older than 5 minutes.",
     ),
+    "HookwardUpstreamHeld": (
+        # Until an hour of the start.
+        [(f"hookward_upstream_held_until_timestamp_seconds{{{R}}}", "3600x20")],
+        8,
+        BOTH,
+        "The app behind default of a asks to be left alone (Retry-After), for minutes now.",
+    ),
     "HookwardDeadLetters": (
         [(f'hookward_delivery_attempts_total{{{R},result="dead"}}', "0 0 1x20")],
         5,
@@ -176,6 +183,14 @@ QUIET = {
         [
             (f"hookward_buffer_oldest_pending_timestamp_seconds{{{I}}}", "0x60"),
             ('hookward_buffer_oldest_pending_timestamp_seconds{job="hookward",instance="b"}', "0x4 60+60x60"),
+        ],
+        30,
+    ),
+    "HookwardUpstreamHeld": (
+        "not held; and a wait of half a minute",
+        [
+            (f"hookward_upstream_held_until_timestamp_seconds{{{R}}}", "0x60"),
+            ('hookward_upstream_held_until_timestamp_seconds{job="hookward",instance="b",route="default"}', "0x10 630x60"),
         ],
         30,
     ),

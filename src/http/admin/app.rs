@@ -101,8 +101,10 @@ impl AdminApp {
         if let Some(buffer) = self.state.buffer.get() {
             self.state.metrics.set_buffer(&buffer.committer.stats().borrow());
         }
-        let now = self.state.now();
-        self.state.upstreams.load().iter().for_each(|upstream| upstream.measure(&self.state.metrics, now));
+        let (now, now_unix_ms) = (self.state.now(), self.state.clock.unix_ms());
+        for upstream in self.state.upstreams.load().iter() {
+            upstream.measure(&self.state.metrics, now, now_unix_ms);
+        }
         self.state.metrics.encode().map_or_else(|_| Reply::error(500, "metrics could not be encoded"), Reply::text)
     }
 
