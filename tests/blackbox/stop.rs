@@ -1,6 +1,8 @@
 //! A stop while peers are talking: what one of them has begun is finished, on listeners of every kind.
 
 use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::time::Duration;
@@ -216,6 +218,29 @@ fn who_is_connected_before_the_stop_is_served_although_nobody_has_looked_yet() {
             assert_eq!(wire.try_answer().ok().flatten().map(|answer| answer.status), Some(200), "{way:?} {n}");
         }
         assert_eq!(everywhere.hookward.wait_exit(), Some(0), "{}", everywhere.hookward.stderr());
+    }
+}
+
+#[test]
+fn over_a_passed_socket_who_is_not_served_before_the_end_is_served_by_the_next_process() {
+    let sink = Sink::start();
+    let passed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let setup = Setup::new(&sink);
+    let mut hookward = setup.start_with_passed(OwnedFd::from(passed.try_clone().unwrap()));
+    let connect = |hookward: &Hookward| {
+        let mut wire = hookward.connect();
+        wire.send(event().bytes());
+        wire
+    };
+    hookward.signal(Signal::STOP);
+    let mut wires: Vec<Wire> = (0..20).map(|_| connect(&hookward)).collect();
+    hookward.sigterm();
+    hookward.signal(Signal::CONT);
+    assert_eq!(hookward.wait_exit(), Some(0), "{}", hookward.stderr());
+    wires.push(connect(&hookward));
+    let _next = setup.start_with_passed(OwnedFd::from(passed));
+    for (n, mut wire) in wires.into_iter().enumerate() {
+        assert_eq!(wire.answer().status, 200, "{n}");
     }
 }
 
