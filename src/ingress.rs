@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
+use ipnet::IpNet;
 use prometheus::IntCounter;
 
 use crate::buffer::committer::{Accepted, Committer, Receipt};
@@ -178,6 +179,8 @@ pub struct ForgeryLimit {
 /// The public side: verifies, stores, and only then says yes.
 pub struct Ingress {
     router: Router<Route>,
+    /// The addresses that some route takes; `None` is any.
+    welcome: Option<Vec<IpNet>>,
     trusted_proxies: TrustedProxies,
     forgery: ForgeryLimit,
     clock: Arc<dyn Clock>,
@@ -193,13 +196,21 @@ impl Ingress {
         clock: Arc<dyn Clock>,
         draining: Arc<AtomicBool>,
     ) -> Ingress {
+        let welcome = welcome(routes.iter().map(|(_, route)| route));
         let router = Router::new(routes.into_iter().map(|(path, route)| (path, route.verifies(), route)));
-        Ingress { router, trusted_proxies, forgery, clock, draining }
+        Ingress { router, welcome, trusted_proxies, forgery, clock, draining }
     }
 
     /// Whether this peer may name the client.
     pub fn trusts(&self, peer: Peer) -> bool {
         self.trusted_proxies.trusts(peer)
+    }
+
+    /// Whether no route would take anything from a client of this address: each has an allowlist that does not
+    /// hold it, and enforces it.
+    pub fn is_stranger(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.welcome.as_ref().is_some_and(|nets| !nets.iter().any(|net| net.contains(&ip)))
     }
 
     /// The keys of all routes.
@@ -323,6 +334,17 @@ impl Ingress {
         let origin = Origin { peer: head.peer, peer_is_trusted, client, tls: head.tls, client_ip_header };
         end_to_end(head.headers, &origin)
     }
+}
+
+/// The addresses that one of these routes takes; `None` where one takes any.
+fn welcome<'r>(routes: impl Iterator<Item = &'r Route>) -> Option<Vec<IpNet>> {
+    let nets: Option<Vec<&[IpNet]>> = routes
+        .map(|route| match &route.handling {
+            Handling::Verified(gates, _) => gates.allowlist.enforced(),
+            Handling::Passed(_) => None,
+        })
+        .collect();
+    nets.map(|nets| IpNet::aggregate(&nets.concat()))
 }
 
 impl End {

@@ -42,6 +42,8 @@ const EVENT_TYPES: [&str; 20] = [
     "fax.received",
     "fax.delivered",
 ];
+/// Bounds at which connections give way.
+pub const CONNECTION_BOUNDS: [&str; 3] = ["connections", "connections_per_client", "strangers"];
 /// Label of event types without a series of their own.
 const OTHER: &str = "other";
 
@@ -63,8 +65,9 @@ pub struct Metrics {
     pub requests_in_flight: IntGauge,
     /// Open connections of the public side.
     pub connections: IntGauge,
-    /// Connections beyond `limits.connections`.
+    /// Connections that found no room.
     pub connections_refused: IntCounter,
+    connections_gave_way: IntCounterVec,
     /// Checks of signatures of clients that keep failing.
     pub signature_checks_in_turn: IntCounter,
     /// Clients that were cut off after an answer while they were sending.
@@ -399,6 +402,14 @@ impl Metrics {
             "Reloads of the configuration by result; a failed one changes nothing.",
             &["result"],
         )?;
+        let gave_way = add.counters(
+            "connections_gave_way_total",
+            "Connections closed while they waited for a request, as one more came, by the bound that was reached.",
+            &["bound"],
+        )?;
+        for bound in CONNECTION_BOUNDS {
+            gave_way.with_label_values(&[bound]);
+        }
         let metrics = Metrics {
             none: Arc::new(families.route(&RouteLabels { name: NO_ROUTE.into(), keys: vec![] })),
             routes: ArcSwap::default(),
@@ -411,7 +422,11 @@ impl Metrics {
             )?,
             requests_in_flight: add.gauge("requests_in_flight", "Requests being handled.")?,
             connections: add.gauge("connections", "Open connections of the public side.")?,
-            connections_refused: add.counter("connections_refused_total", "Connections beyond limits.connections.")?,
+            connections_refused: add.counter(
+                "connections_refused_total",
+                "Connections that found no room: whatever could have given way had a request in progress.",
+            )?,
+            connections_gave_way: gave_way,
             signature_checks_in_turn: add.counter(
                 "signature_checks_in_turn_total",
                 "Signature checks of clients whose signatures keep failing, within a quarter of the time.",
@@ -477,6 +492,11 @@ impl Metrics {
     /// When the certificate of a listener ends, Unix time; the label is its address as configured.
     pub fn tls_not_after_s(&self, listener: &str) -> IntGauge {
         self.tls_not_after_s.with_label_values(&[listener])
+    }
+
+    /// Connections that gave way at this bound, one of [`CONNECTION_BOUNDS`].
+    pub fn connections_gave_way(&self, bound: &str) -> IntCounter {
+        self.connections_gave_way.with_label_values(&[bound])
     }
 
     /// The series of requests that match no route.

@@ -210,7 +210,7 @@ impl Server {
         let live = assembly.live(&config, &upstreams).map_err(|error| ServerError::Internal(error.to_string()))?;
         let live = Arc::new(ArcSwap::from_pointee(live));
         let body_memory = Arc::new(BodyMemory::new(config.limits.body_memory_bytes));
-        let open = OpenConnections::new(metrics.connections.clone(), connections_max);
+        let open = OpenConnections::new(&metrics, connections_max, clock.clone());
         let closing = Arc::<Closing>::default();
         let side = Arc::new(PublicSide {
             live: live.clone(),

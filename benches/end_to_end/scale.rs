@@ -69,7 +69,10 @@ pub fn routes(bench: &mut Bench) {
 pub fn connections(bench: &mut Bench) {
     let points = [1, 10, 100, 1_000, 4_000].map(|connections| {
         let routes = Routes::new(1);
-        let subject = Subject::start(ACK, bench, &routes);
+        let cpus = bench.cpus.server.clone();
+        // The load is one client.
+        let more = "limits: { connections_per_client: 4096 }\n";
+        let subject = Subject::start_with(ACK, more, tempfile::tempdir().unwrap(), bench, &routes, &cpus);
         subject.warm_up(bench, &routes);
         // Twice round all of the connections at least.
         let load = (bench.scaled(8_000.0), connections, 500.0);

@@ -92,12 +92,24 @@ impl Subject {
     }
 
     pub fn start_in(kind: Kind, dir: TempDir, bench: &mut Bench, routes: &Routes, cpus: &[usize]) -> Subject {
+        Subject::start_with(kind, "", dir, bench, routes, cpus)
+    }
+
+    /// With further configuration.
+    pub fn start_with(
+        kind: Kind,
+        more: &str,
+        dir: TempDir,
+        bench: &mut Bench,
+        routes: &Routes,
+        cpus: &[usize],
+    ) -> Subject {
         let app = bench.stage.app.address();
         let server = match kind {
             Kind::Hookward { mode } => {
                 let file = dir.path().join("hookward.yaml");
                 let text = config(mode, routes, app, bench.stage.held_app.address(), bench.buffer_max_bytes);
-                std::fs::write(&file, text).unwrap();
+                std::fs::write(&file, format!("{text}{more}")).unwrap();
                 let arguments = ["--config", file.to_str().unwrap()];
                 Server::Hookward(Hookward::start_build(&bench.binary, dir.path(), &arguments, cpus))
             }

@@ -102,6 +102,7 @@ pub fn public_app(key: NamedKey, end: End, clock: &Arc<dyn Clock>, metrics: &Arc
     let head = head_limits();
     let limits = Limits {
         connections: 1_000,
+        connections_per_client: None,
         header_timeout: head.timeout,
         body_timeout: MINUTE,
         header_bytes: head.header_bytes,
@@ -124,7 +125,7 @@ pub fn public_app(key: NamedKey, end: End, clock: &Arc<dyn Clock>, metrics: &Arc
         redrives: hookward::buffer::redrive::Redrives::default(),
     };
     let side = PublicSide {
-        open: OpenConnections::new(metrics.connections.clone(), limits.connections),
+        open: OpenConnections::new(&metrics, limits.connections, clock.clone()),
         body_memory: Arc::new(BodyMemory::new(limits.body_memory_bytes)),
         live: Arc::new(ArcSwap::from_pointee(Live { ingress, limits, health_path: None, log })),
         refusing: Semaphore::new(REFUSING_MAX),

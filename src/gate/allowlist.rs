@@ -103,6 +103,14 @@ impl Admitted {
 }
 
 impl Allowlist {
+    /// The only addresses that are let pass; `None` where any is.
+    pub fn enforced(&self) -> Option<&[IpNet]> {
+        match self {
+            Allowlist::Only { nets, mode: Enforcement::Enforce } => Some(nets),
+            Allowlist::Only { mode: Enforcement::Report, .. } | Allowlist::Off => None,
+        }
+    }
+
     /// Judges the sender's address. Takes the undecided too, since `report` and `off` let it pass.
     ///
     /// # Errors

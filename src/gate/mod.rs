@@ -17,6 +17,7 @@
 
 pub mod allowlist;
 pub mod check_share;
+pub mod client_key;
 pub mod delivery;
 pub mod forgers;
 pub mod identity;

@@ -25,7 +25,7 @@ use super::closing::{Closing, ClosingWatch};
 use super::head::{self, HeadLimits, NoHead};
 use super::lingering::{DIRECT, LingerBounds, Lingering, ProxyLinger};
 use super::listener::{Listener, NotOpened};
-use super::open_connections::OpenConnections;
+use super::open_connections::{ConnectionLimits, Evicted, OpenConnection, OpenConnections, Party};
 use super::request_ids::RequestIds;
 use super::request_log::{Decided, RequestLog};
 use super::respond::{Request, Response};
@@ -43,6 +43,8 @@ use crate::rejection::Rejection;
 pub struct Limits {
     /// Open connections.
     pub connections: usize,
+    /// Open connections of one client; `None` is a share of all.
+    pub connections_per_client: Option<usize>,
     /// From the first byte of a request to the end of its header.
     pub header_timeout: Duration,
     /// Total time of a body.
@@ -63,7 +65,16 @@ pub struct Limits {
     pub failed_signatures_per_client: FailuresPerS,
 }
 
+/// Connections of one client that are always its share, where a quarter of all would be fewer.
+const CLIENT_SHARE_MIN: usize = 64;
+
 impl Limits {
+    fn of_connections(&self) -> ConnectionLimits {
+        let all = self.connections;
+        let share = (all / 4).max(CLIENT_SHARE_MIN);
+        ConnectionLimits { all, per_client: self.connections_per_client.unwrap_or(share) }
+    }
+
     fn of_head(&self, tls: bool) -> HeadLimits {
         HeadLimits {
             timeout: self.header_timeout,
@@ -139,22 +150,51 @@ impl ServerApp for PublicApp {
         // Without an address the client is gone already.
         let peer = listener.peer_of(&stream)?;
         let live = side.live.load_full();
-        let Some(_open) = side.open.admit(live.limits.connections) else {
+        let Some(mut open) = side.open.admit(live.party(peer), &live.limits.of_connections()) else {
             side.metrics.connections_refused.inc();
             side.refuse_connection(listener, stream, peer).await;
             return None;
         };
         let mut closing = side.closing.watch();
         let (is_proxy, header_timeout) = (live.ingress.trusts(peer), live.limits.header_timeout);
-        drop(live);
-        match listener.open(stream, peer, is_proxy, header_timeout, closing.silence_is_over()).await {
-            Ok((stream, peer)) => side.serve(stream, Remote { peer, is_proxy }, closing).await,
-            Err(NotOpened::Closed) => {}
+        let opened = tokio::select! {
+            biased;
+            opened = listener.open(stream, peer, is_proxy, header_timeout, closing.silence_is_over()) => opened,
+            () = open.evicted() => Err(NotOpened::Closed),
+        };
+        let (stream, peer) = match opened {
+            Ok(opened) => opened,
+            Err(NotOpened::Closed) => return None,
             Err(NotOpened::Refused(stream, rejection)) => {
-                side.refuse_unopened(listener, stream, rejection, Remote { peer, is_proxy }).await;
+                let remote = Remote { peer, is_proxy, is_stranger: open.is_of_strangers() };
+                side.refuse_unopened(listener, stream, rejection, remote).await;
+                return None;
             }
+        };
+        let has_room = open.counts_for(live.party(peer), &live.limits.of_connections());
+        drop(live);
+        let remote = Remote { peer, is_proxy, is_stranger: open.is_of_strangers() };
+        if has_room {
+            side.serve(stream, remote, &mut open, closing).await;
+        } else {
+            side.metrics.connections_refused.inc();
+            side.refuse_head(stream, Rejection::Overloaded, remote).await;
         }
         None
+    }
+}
+
+impl Live {
+    /// Whom a connection from this peer counts for.
+    fn party(&self, peer: Peer) -> Party {
+        match peer {
+            Peer::Ip(ip) if !self.ingress.trusts(peer) => match self.ingress.is_stranger(ip) {
+                true => Party::Strangers,
+                false => Party::Client(ip.into()),
+            },
+            // Everybody is behind them.
+            Peer::Ip(_) | Peer::Unix => Party::Shared,
+        }
     }
 }
 
@@ -165,6 +205,8 @@ struct Remote {
     peer: Peer,
     /// Whether it is itself a trusted proxy.
     is_proxy: bool,
+    /// Whether no route takes anything from it, as it was when it came.
+    is_stranger: bool,
 }
 
 struct CountDown<'m>(&'m prometheus::IntGauge);
@@ -177,7 +219,7 @@ impl Drop for CountDown<'_> {
 
 impl PublicSide {
     /// Requests of one connection, one after the other, until either side has enough.
-    async fn serve(&self, mut stream: Stream, remote: Remote, mut closing: ClosingWatch) {
+    async fn serve(&self, mut stream: Stream, remote: Remote, open: &mut OpenConnection, mut closing: ClosingWatch) {
         let tls = stream.get_ssl_digest().is_some();
         let mut buffer = BytesMut::new();
         loop {
@@ -186,8 +228,9 @@ impl PublicSide {
                 biased;
                 begun = head::begin(&mut stream, &mut buffer, &limits) => begun,
                 () = closing.silence_is_over() => Err(NoHead::Closed),
+                () = open.evicted() => Err(NoHead::Closed),
             };
-            let read = match begun {
+            let read = match begun.and_then(|()| open.begin().map_err(|Evicted| NoHead::Closed)) {
                 Ok(()) => head::read(&mut stream, &mut buffer, &limits).await,
                 Err(no_head) => Err(no_head),
             };
@@ -210,6 +253,7 @@ impl PublicSide {
             let Some((next, leftover)) = self.serve_request(session, remote, tls).await else { return };
             stream = next;
             buffer = leftover;
+            open.rest();
         }
     }
 
@@ -232,6 +276,9 @@ impl PublicSide {
         let Response { route, decided, answer } = request.respond(&mut body, &mut known).await;
         let spent = body.is_spent();
         drop(body);
+        if remote.is_stranger && decided.is_denial() {
+            session.set_keepalive(None);
+        }
         let note = |is_ours: bool| {
             let ack_us = self.clock.uptime_us() - begun_us;
             self.count(route, decided, &known, is_ours.then_some(ack_us));

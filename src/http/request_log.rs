@@ -47,6 +47,11 @@ impl Decided {
         matches!(self, Decided::CutOff(_))
     }
 
+    /// Whether the client's address is what it was refused for.
+    pub fn is_denial(self) -> bool {
+        matches!(self, Decided::Refused(Rejection::IpDenied))
+    }
+
     /// Now minus the signed timestamp, seconds, where the timestamp was the trouble.
     pub fn skew_s(self) -> Option<i64> {
         self.rejection().and_then(Rejection::skew_s)

@@ -14,6 +14,7 @@ mod commands;
 mod conformance;
 mod connections;
 mod crash;
+mod crowd;
 mod data_dir;
 mod delivery;
 mod disk;

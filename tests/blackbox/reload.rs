@@ -171,9 +171,14 @@ fn bounds_of_the_whole_process_are_read_again() {
     let yaml = "limits: { connections: 1, body_memory: 64KiB, failed_signatures_per_client: 1/s }\n\
                 routes: [ { name: hooks, max_body: 64KiB } ]\n";
     reload(&hookward, yaml);
+    let busy = signed("busy");
+    first.send(busy.head());
+    hookward.await_metric("hookward_requests_in_flight", &[], 1.0);
     let mut second = hookward.connect();
     let _ = second.try_send(event().bytes());
     assert_refused(&second.answer(), 503, "overloaded");
+    first.send(busy.framed_body());
+    assert_eq!(first.answer().status, 200);
     (0..10).for_each(|_| assert_refused(&first.ask(&forged()), 403, "signature_mismatch"));
     assert!(hookward.metrics().value("hookward_signature_checks_in_turn_total", &[]) > 0.0);
     drop(first);

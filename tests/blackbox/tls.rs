@@ -213,12 +213,28 @@ fn a_connection_over_the_cap_is_closed_before_it_costs_a_handshake() {
     let (sink, ca) = (Sink::start(), Authority::new());
     let hookward = start(&sink, &ca.issue(NAME), None, "limits: { connections: 1 }\n");
     let mut first = connect(&hookward, &ca);
-    assert_eq!(first.ask(&event()).status, 200);
+    let request = event();
+    first.send(request.head());
+    hookward.await_metric("hookward_requests_in_flight", &[], 1.0);
     let second = Wire::try_connect_tls(hookward.listen(), client_config(&ca.pem), NAME, b"");
     assert!(second.is_err());
     let metrics = hookward.await_metric("hookward_connections_refused_total", &[], 1.0);
     assert_eq!(metrics.value("hookward_tls_handshake_failures_total", &[]), 0.0);
-    assert_eq!(first.ask(&event()).status, 200);
+    first.send(request.framed_body());
+    assert_eq!(first.answer().status, 200);
+}
+
+#[test]
+fn silent_connections_do_not_keep_others_from_their_handshake() {
+    let (sink, ca) = (Sink::start(), Authority::new());
+    let hookward = start(&sink, &ca.issue(NAME), None, "limits: { connections: 10 }\n");
+    let _silent: Vec<_> = (0..20).map(|_| hookward.connect()).collect();
+    let _greeted: Vec<_> = (0..20).map(|_| connect(&hookward, &ca)).collect();
+    for _ in 0..10 {
+        assert_eq!(connect(&hookward, &ca).ask(&event()).status, 200);
+    }
+    sink.wait_for(10);
+    assert_eq!(hookward.metrics().value("hookward_connections_refused_total", &[]), 0.0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::section::ANYTHING;
+use super::value::AUTO;
 
 /// One key that was asked for.
 #[derive(Debug, Clone)]
@@ -32,6 +33,13 @@ pub enum Kind {
     Share,
     /// A whole number.
     Count {
+        /// Least.
+        min: usize,
+        /// Most.
+        max: usize,
+    },
+    /// A whole number, or `auto`.
+    CountOrAuto {
         /// Least.
         min: usize,
         /// Most.
@@ -103,6 +111,9 @@ fn property(records: &[Record], record: &Record) -> Json {
         Kind::Share => json!({ "anyOf": [{ "type": "string", "pattern": "^[0-9]+ *%$" }, bytes()] }),
         Kind::RateOrOff => json!({ "anyOf": [choice(&["off"]), { "type": "string", "pattern": "^[0-9]+ */s$" }] }),
         Kind::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::CountOrAuto { min, max } => {
+            json!({ "anyOf": [{ "const": AUTO }, { "type": "integer", "minimum": min, "maximum": max }] })
+        }
         Kind::Choice(names) => choice(names),
         Kind::Switch => json!({ "enum": [true, false, "on", "off"] }),
         Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),

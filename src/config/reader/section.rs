@@ -11,7 +11,8 @@ use super::node::{Entry, Node, Value, Written};
 use super::problem::{Fault, Place, Problem};
 use super::schema::{Kind, Record};
 use super::value::{
-    bytes_text, did_you_mean, duration_text, is_off, or, parse_bytes, parse_choice, parse_count, parse_duration, shown,
+    AUTO, bytes_text, did_you_mean, duration_text, is_off, or, parse_bytes, parse_choice, parse_count, parse_duration,
+    parse_or_auto, shown,
 };
 
 /// Longest text of one value, bytes: a key in PEM form has room, a pasted file has not.
@@ -187,6 +188,13 @@ impl<'a> Section<'a> {
     pub fn bytes(&self, key: &'static str, default: u64, range: RangeInclusive<u64>, doc: &'static str) -> u64 {
         let shown = json!(bytes_text(default));
         self.parsed(key, Kind::Bytes, Some(shown), doc, |text| parse_bytes(text, &range)).unwrap_or(default)
+    }
+
+    /// A whole number within a range, or `auto`, which is the default and `None`.
+    pub fn count_or_auto(&self, key: &'static str, range: RangeInclusive<usize>, doc: &'static str) -> Option<usize> {
+        let kind = Kind::CountOrAuto { min: *range.start(), max: *range.end() };
+        self.parsed(key, kind, Some(json!(AUTO)), doc, |text| parse_or_auto(text, |text| parse_count(text, &range)))
+            .flatten()
     }
 
     /// A size of something that is held in memory.

@@ -99,6 +99,20 @@ pub fn parse_count(text: &str, range: &RangeInclusive<usize>) -> Result<usize, F
     if range.contains(&count) { Ok(count) } else { Err(Fault::new(format!("{} is out of range", shown(text)), mend())) }
 }
 
+/// What leaves a bound to hookward.
+pub const AUTO: &str = "auto";
+
+/// `auto`, which is `None`, or a value that `parse` understands.
+///
+/// # Errors
+/// Those of `parse`.
+pub fn parse_or_auto<T>(text: &str, parse: impl FnOnce(&str) -> Result<T, Fault>) -> Result<Option<T>, Fault> {
+    if text == AUTO {
+        return Ok(None);
+    }
+    parse(text).map(Some).map_err(|fault| Fault::new(fault.what, format!("{}, or {AUTO}", fault.mend)))
+}
+
 /// `off`, or what YAML 1.1 makes of it: Helm, Kustomize and the like read `off` as a boolean and
 /// write `false`.
 pub fn is_off(text: &str) -> bool {

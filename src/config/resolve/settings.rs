@@ -39,7 +39,17 @@ pub(super) fn limits(root: &Section<'_>) -> Limits {
     let section = root.section("limits", "Bounds of the public side.");
     let timeouts = MILLISECOND * 100..=HOUR;
     Limits {
-        connections: section.count("connections", 4096, 1..=1_000_000, "Open connections; more are answered 503."),
+        connections: section.count(
+            "connections",
+            4096,
+            1..=1_000_000,
+            "Open connections. At the bound the one that has waited longest without a request is closed for a new one; where each has a request in progress, new ones are answered 503.",
+        ),
+        connections_per_client: section.count_or_auto(
+            "connections_per_client",
+            1..=1_000_000,
+            "Open connections of one client, an IPv4 address or an IPv6 /64, in the same way; `auto` is a quarter of all, and 64 at least. Trusted proxies are exempt.",
+        ),
         header_timeout: section.duration(
             "header_timeout",
             SECOND * 10,

@@ -1,7 +1,7 @@
 //! A client that controls every byte it sends and shows every answer it gets.
 
 use std::io::{ErrorKind, Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv};
 use rustls::ClientConfig;
 use serde_json::Value;
 
@@ -214,6 +214,15 @@ impl Duplex for UnixStream {
 impl Wire {
     pub fn connect(address: SocketAddr) -> Wire {
         Wire::try_connect(address).unwrap_or_else(|error| panic!("{address}: {error}"))
+    }
+
+    /// From an address of the sender's own, within 127.0.0.0/8.
+    pub fn connect_from(from: Ipv4Addr, address: SocketAddr) -> Wire {
+        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+        let socket = socket.unwrap();
+        rustix::net::bind(&socket, &SocketAddr::from((from, 0))).unwrap();
+        rustix::net::connect(&socket, &address).unwrap_or_else(|error| panic!("{address}: {error}"));
+        Wire::over(with_deadlines(TcpStream::from(socket)).unwrap())
     }
 
     pub fn try_connect(address: SocketAddr) -> std::io::Result<Wire> {
@@ -443,6 +452,10 @@ fn open(address: SocketAddr) -> std::io::Result<TcpStream> {
     if stream.local_addr()? == stream.peer_addr()? {
         return Err(ErrorKind::ConnectionRefused.into());
     }
+    with_deadlines(stream)
+}
+
+fn with_deadlines(stream: TcpStream) -> std::io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_write_timeout(Some(DEADLINE))?;

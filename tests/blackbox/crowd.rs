@@ -1,0 +1,166 @@
+//! Many clients at once: nobody takes what the others need.
+
+use std::net::Ipv4Addr;
+
+use super::harness::*;
+
+/// The genuine sender.
+const GENUINE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// Nobody whom an allowlist takes.
+const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
+/// An allowlist of the genuine sender alone.
+const GENUINE_ONLY: &str = "routes: [ { name: hooks, path: \"/*\", ip_allowlist: { sources: [127.0.0.2] } } ]\n";
+
+fn start(yaml: &str) -> (Sink, Hookward) {
+    let sink = Sink::start();
+    let hookward = Setup::new(&sink).without_flag("--ip-allowlist").config(yaml).start();
+    (sink, hookward)
+}
+
+fn connect(hookward: &Hookward, from: Ipv4Addr) -> Wire {
+    Wire::connect_from(from, hookward.listen())
+}
+
+/// Connections that say nothing, or this.
+fn hold(hookward: &Hookward, from: Ipv4Addr, count: usize, opening: &[u8]) -> Vec<Wire> {
+    let open = |_| {
+        let mut wire = connect(hookward, from);
+        let _ = wire.try_send(opening);
+        wire
+    };
+    (0..count).map(open).collect()
+}
+
+fn gave_way(hookward: &Hookward, bound: &str) -> f64 {
+    hookward.metrics().value("hookward_connections_gave_way_total", &[("bound", bound)])
+}
+
+/// Waits until so many have given way: a connection is there for us before hookward has taken it up.
+fn await_gave_way(hookward: &Hookward, bound: &str, count: f64) {
+    hookward.await_metric("hookward_connections_gave_way_total", &[("bound", bound)], count);
+}
+
+#[test]
+fn silent_or_slow_connections_of_a_denied_address_leave_the_others_to_the_genuine() {
+    let (sink, hookward) = start(&format!("{GENUINE_ONLY}limits: {{ connections: 64, connections_per_client: 64 }}\n"));
+    let mut kept = connect(&hookward, GENUINE);
+    assert_eq!(kept.ask(&event()).status, 200);
+    let silent = hold(&hookward, STRANGER, 100, b"");
+    await_gave_way(&hookward, "strangers", 96.0);
+    let slow = hold(&hookward, STRANGER, 100, b"POST / HTTP/1.1\r\nHost: ");
+    for _ in 0..50 {
+        assert_eq!(connect(&hookward, GENUINE).ask(&event()).status, 200);
+    }
+    assert_eq!(kept.ask(&event()).status, 200, "it was there before them");
+    sink.wait_for(52);
+    assert_eq!(gave_way(&hookward, "connections"), 0.0);
+    drop((silent, slow));
+}
+
+#[test]
+fn a_stranger_that_says_something_gets_its_403_among_silent_ones_and_the_end_of_the_connection() {
+    let (sink, hookward) = start(&format!("{GENUINE_ONLY}health_path: /healthz\nlimits: {{ connections: 64 }}\n"));
+    let _silent = hold(&hookward, STRANGER, 100, b"");
+    for request in [event(), signed("")] {
+        let mut wire = connect(&hookward, STRANGER);
+        let answer = wire.ask(&request);
+        assert_refused(&answer, 403, "ip_denied");
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert_eq!(wire.end_or_reset(), b"");
+    }
+    let mut probe = connect(&hookward, STRANGER);
+    for _ in 0..2 {
+        assert_eq!(probe.ask(&Request::get("/healthz")).status, 200, "as ever, over one connection");
+    }
+    assert_eq!(connect(&hookward, GENUINE).ask(&event()).status, 200);
+    sink.first();
+}
+
+#[test]
+fn nobody_is_a_stranger_where_a_route_takes_any_address_or_only_reports_them() {
+    for other in ["mode: off", "mode: report, sources: [127.0.0.2]", "sources: [127.0.0.66]"] {
+        let yaml = format!(
+            "routes:\n- {{ name: a, path: /a, ip_allowlist: {{ sources: [127.0.0.2] }} }}\n- {{ name: b, path: /b, ip_allowlist: {{ {other} }} }}\nlimits: {{ connections: 64 }}\n"
+        );
+        let (_sink, hookward) = start(&yaml);
+        let held = hold(&hookward, STRANGER, 40, b"");
+        hookward.await_metric("hookward_connections", &[], 40.0);
+        assert_eq!(gave_way(&hookward, "strangers"), 0.0, "{other}");
+        let mut wire = connect(&hookward, STRANGER);
+        assert_refused(&wire.ask(&event().target("/a")), 403, "ip_denied");
+        assert_eq!(connect(&hookward, STRANGER).ask(&event().target("/b")).status, 200, "{other}");
+        drop(held);
+    }
+}
+
+#[test]
+fn a_client_has_its_share_of_connections_and_gives_way_to_itself_only() {
+    let yaml = "routes: [ { path: \"/*\", ip_allowlist: { mode: off } } ]\nlimits: { connections: 40, connections_per_client: 10, body_timeout: 60s }\n";
+    let (sink, hookward) = start(yaml);
+    let mut kept = connect(&hookward, GENUINE);
+    assert_eq!(kept.ask(&event()).status, 200);
+    let mut busy = connect(&hookward, STRANGER);
+    let request = event();
+    busy.send(request.head());
+    hookward.await_metric("hookward_requests_in_flight", &[], 1.0);
+    let _held = hold(&hookward, STRANGER, 100, b"");
+    await_gave_way(&hookward, "connections_per_client", 91.0);
+    // Who shares its address gets in as well.
+    assert_eq!(connect(&hookward, STRANGER).ask(&event()).status, 200);
+    busy.send(request.framed_body());
+    assert_eq!(busy.answer().status, 200, "a request in progress is never cut");
+    assert_eq!(kept.ask(&event()).status, 200, "nor is another client");
+    sink.wait_for(4);
+    assert_eq!(gave_way(&hookward, "connections"), 0.0);
+}
+
+#[test]
+fn a_full_table_has_room_for_one_more_while_anybody_in_it_only_waits() {
+    let yaml = "routes: [ { path: \"/*\", ip_allowlist: { mode: off } } ]\nlimits: { connections: 20 }\n";
+    let (sink, hookward) = start(yaml);
+    // From as many addresses as there are connections.
+    let held: Vec<_> = (1..=60).map(|n| connect(&hookward, Ipv4Addr::new(127, 66, 0, n))).collect();
+    await_gave_way(&hookward, "connections", 40.0);
+    for _ in 0..20 {
+        assert_eq!(connect(&hookward, GENUINE).ask(&event()).status, 200);
+    }
+    sink.wait_for(20);
+    assert!(gave_way(&hookward, "connections") >= 41.0);
+    assert_eq!(hookward.metrics().value("hookward_connections_refused_total", &[]), 0.0);
+    drop(held);
+}
+
+#[test]
+fn behind_proxy_protocol_the_client_is_whom_the_header_names() {
+    let sink = Sink::start();
+    let setup = Setup::new(&sink).without_flag("--listen").without_flag("--ip-allowlist");
+    let yaml = "listen: [ { address: \"127.0.0.1:0\", proxy_protocol: required } ]\nclient_ip: { trusted_proxies: [127.0.0.1] }\nlimits: { connections: 64, connections_per_client: 10 }\n";
+    let hookward = setup.config(yaml).start();
+    let through = |named: &str| {
+        let mut wire = hookward.connect();
+        wire.send(format!("PROXY TCP4 {named} 192.0.2.1 4711 443\r\n"));
+        wire
+    };
+    let _strangers: Vec<_> = (0..30).map(|_| through("198.51.100.7")).collect();
+    let _same: Vec<_> = (0..30).map(|_| through("192.76.120.200")).collect();
+    hookward.await_metrics("each has its share", |metrics| {
+        let gave_way = |bound| metrics.value("hookward_connections_gave_way_total", &[("bound", bound)]);
+        (gave_way("strangers"), gave_way("connections_per_client"), gave_way("connections")) == (26.0, 20.0, 0.0)
+    });
+    assert_refused(&through("198.51.100.7").ask(&event()), 403, "ip_denied");
+    assert_eq!(through("192.76.120.201").ask(&event()).status, 200);
+    assert_eq!(through("192.76.120.200").ask(&event()).status, 200);
+    sink.wait_for(2);
+}
+
+#[test]
+fn connections_of_a_trusted_proxy_have_no_share() {
+    let yaml = "client_ip: { trusted_proxies: [127.0.0.1] }\nlimits: { connections: 64, connections_per_client: 2 }\n";
+    let (sink, hookward) = start(yaml);
+    let _held: Vec<_> = (0..60).map(|_| hookward.connect()).collect();
+    hookward.await_metric("hookward_connections", &[], 60.0);
+    let answer = hookward.post(&event().header("X-Forwarded-For", "192.76.120.200"));
+    assert_eq!(answer.status, 200);
+    sink.first();
+    assert_eq!(gave_way(&hookward, "connections_per_client"), 0.0);
+}
