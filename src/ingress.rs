@@ -145,6 +145,8 @@ impl Head<'_> {
 pub struct Known {
     /// Who sent it.
     pub client: Option<IpAddr>,
+    /// Whether a key has signed it in time, and no check had anything to report.
+    pub is_verified: bool,
     /// What the body says of itself, once it is signed.
     pub facts: Facts,
     /// Length of the body, once read.
@@ -260,6 +262,7 @@ impl Ingress {
         end.takes(head.headers)?;
         let claimed = gates.verifier.claim(&admitted, head.headers, &mut known.reports)?;
         let turn = self.turn(gates, admitted.client()).await?;
+        body.belongs_to(known.client);
         let delivery = Delivery::read(claimed, body, gates.max_body_bytes).await?;
         known.body_bytes = Some(delivery.len());
         let unsigned = delivery.body();
@@ -271,6 +274,7 @@ impl Ingress {
         known.unsigned_body = signed.is_err().then_some(unsigned);
         self.note_verification(route, gates, &admitted, &signed);
         let fresh = gates.tolerance.check(signed?, self.clock.unix_ms(), &mut known.reports)?;
+        known.is_verified = known.reports.is_empty();
         let identified = gates.identity.name(fresh, &known.reports);
         known.note(&identified);
         let receipt = self.receipt(route, head, known.client);

@@ -72,6 +72,8 @@ pub struct Metrics {
     pub signature_checks_in_turn: IntCounter,
     /// Clients that were cut off after an answer while they were sending.
     pub refusals_cut: IntCounter,
+    /// Bodies that made no progress while memory was short.
+    pub bodies_gave_way: IntCounter,
     /// Connections that did not get through the TLS handshake.
     pub tls_handshake_failures: IntCounter,
     tls_not_after_s: IntGaugeVec,
@@ -433,6 +435,10 @@ impl Metrics {
             )?,
             refusals_cut: add
                 .counter("refusals_cut_total", "Answers after which a client still sent when it was cut off.")?,
+            bodies_gave_way: add.counter(
+                "bodies_gave_way_total",
+                "Bodies that made no progress while the memory for bodies was short, answered 503.",
+            )?,
             tls_handshake_failures: add
                 .counter("tls_handshake_failures_total", "Connections that did not get through the TLS handshake.")?,
             tls_not_after_s: add.add(IntGaugeVec::new(

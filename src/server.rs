@@ -209,7 +209,8 @@ impl Server {
         };
         let live = assembly.live(&config, &upstreams).map_err(|error| ServerError::Internal(error.to_string()))?;
         let live = Arc::new(ArcSwap::from_pointee(live));
-        let body_memory = Arc::new(BodyMemory::new(config.limits.body_memory_bytes));
+        let gave_way = metrics.bodies_gave_way.clone();
+        let body_memory = Arc::new(BodyMemory::new(live::body_limits(&config), gave_way, clock.clone()));
         let open = OpenConnections::new(&metrics, connections_max, clock.clone());
         let closing = Arc::<Closing>::default();
         let side = Arc::new(PublicSide {

@@ -16,7 +16,7 @@ use hookward::gate::signature::Verifier;
 use hookward::gate::timestamp::Tolerance;
 use hookward::http::admin::drain::Drain;
 use hookward::http::admin::{AdminState, ConfigurationView, Readiness};
-use hookward::http::body_memory::BodyMemory;
+use hookward::http::body_memory::{BodyLimits, BodyMemory};
 use hookward::http::connection::{Limits, Live, PublicApp, PublicSide, REFUSING_MAX};
 use hookward::http::head::HeadLimits;
 use hookward::http::lingering::{DIRECT, Lingering, ProxyLinger};
@@ -124,9 +124,14 @@ pub fn public_app(key: NamedKey, end: End, clock: &Arc<dyn Clock>, metrics: &Arc
         drain,
         redrives: hookward::buffer::redrive::Redrives::default(),
     };
+    let body_limits = BodyLimits {
+        all_bytes: limits.body_memory_bytes,
+        largest_bytes: 1 << 20,
+        awaited_per_client: limits.of_connections().per_client,
+    };
     let side = PublicSide {
         open: OpenConnections::new(&metrics, limits.connections, clock.clone()),
-        body_memory: Arc::new(BodyMemory::new(limits.body_memory_bytes)),
+        body_memory: Arc::new(BodyMemory::new(body_limits, metrics.bodies_gave_way.clone(), clock.clone())),
         live: Arc::new(ArcSwap::from_pointee(Live { ingress, limits, health_path: None, log })),
         refusing: Semaphore::new(REFUSING_MAX),
         lingering: Lingering::new(metrics.refusals_cut.clone()),

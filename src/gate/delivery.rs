@@ -1,6 +1,7 @@
 //! The body, bounded, exactly as it came.
 
 use std::future::Future;
+use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,6 +11,9 @@ use crate::rejection::Rejection;
 /// Where the bytes of a body come from. The implementation owns the deadline: a body that is not
 /// complete in time is [`Rejection::BodyTimeout`].
 pub trait BodySource: Send {
+    /// The client whose body it is, if its address is known; said before any of it is read.
+    fn belongs_to(&mut self, _client: Option<IpAddr>) {}
+
     /// The length that the sender declared, if it did.
     fn declared_bytes(&self) -> Option<u64>;
 

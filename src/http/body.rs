@@ -1,6 +1,10 @@
 //! The body of a request under its total deadline. `100 Continue` is sent only when the body is
 //! asked for, thus after every check that needs none.
 
+use std::future::{Future, poll_fn};
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::body_memory::{BodyMemory, Share};
 use crate::forward::client::Framing;
+use crate::gate::client_key::ClientKey;
 use crate::gate::delivery::BodySource;
 use crate::rejection::Rejection;
 
@@ -88,25 +93,65 @@ impl<'s> SessionBody<'s> {
         if self.share.is_none() {
             self.deadline = Instant::now() + self.timeout;
         }
-        match timeout_at(self.deadline, self.session.read_request_body()).await {
-            Ok(Ok(chunk)) => self.hold(chunk),
-            // Broken chunking or a client that left; the error's text quotes bytes, so it ends here.
-            Ok(Err(_)) => Err(Rejection::BadRequest),
-            Err(_) => Err(Rejection::BodyTimeout),
-        }
+        let chunk = next_piece(self.session, self.share.as_mut(), self.deadline).await?;
+        self.hold(chunk)
+    }
+}
+
+/// Reads one piece, `None` at the end. Where it has to be waited for, the memory that the body holds may be wanted
+/// back meanwhile.
+async fn next_piece(
+    session: &mut ServerSession,
+    share: Option<&mut Share<'_>>,
+    deadline: Instant,
+) -> Result<Option<Bytes>, Rejection> {
+    let mut reading = pin!(session.read_request_body());
+    let read = match share {
+        None => timeout_at(deadline, reading).await,
+        // Most bodies are there already: nobody waits for those.
+        Some(share) => match now_or_later(reading.as_mut()).await {
+            Poll::Ready(read) => Ok(read),
+            Poll::Pending => {
+                share.wait()?;
+                tokio::select! {
+                    biased;
+                    read = timeout_at(deadline, reading) => read,
+                    () = share.gives_way() => return Err(Rejection::Overloaded),
+                }
+            }
+        },
+    };
+    match read {
+        Ok(Ok(chunk)) => Ok(chunk),
+        // Broken chunking or a client that left; the error's text quotes bytes, so it ends here.
+        Ok(Err(_)) => Err(Rejection::BadRequest),
+        Err(_) => Err(Rejection::BodyTimeout),
     }
 }
 
 impl SessionBody<'_> {
     fn hold(&mut self, chunk: Option<Bytes>) -> Result<Option<Bytes>, Rejection> {
-        if let (Some(share), Some(chunk)) = (&mut self.share, &chunk) {
-            share.grow(chunk.len())?;
+        match (&mut self.share, &chunk) {
+            (Some(share), Some(chunk)) => share.grow(chunk.len())?,
+            (Some(share), None) => share.complete(),
+            (None, _) => {}
         }
         Ok(chunk)
     }
 }
 
+/// Polls once.
+async fn now_or_later<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+}
+
 impl BodySource for SessionBody<'_> {
+    fn belongs_to(&mut self, client: Option<IpAddr>) {
+        if let Some(share) = &mut self.share {
+            share.belongs_to(client.map(ClientKey::from));
+        }
+    }
+
     fn declared_bytes(&self) -> Option<u64> {
         self.declared
     }

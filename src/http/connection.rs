@@ -69,7 +69,8 @@ pub struct Limits {
 const CLIENT_SHARE_MIN: usize = 64;
 
 impl Limits {
-    fn of_connections(&self) -> ConnectionLimits {
+    /// Those of the table of connections.
+    pub fn of_connections(&self) -> ConnectionLimits {
         let all = self.connections;
         let share = (all / 4).max(CLIENT_SHARE_MIN);
         ConnectionLimits { all, per_client: self.connections_per_client.unwrap_or(share) }
@@ -276,6 +277,7 @@ impl PublicSide {
         let Response { route, decided, answer } = request.respond(&mut body, &mut known).await;
         let spent = body.is_spent();
         drop(body);
+        self.note_verified(&known, decided);
         if remote.is_stranger && decided.is_denial() {
             session.set_keepalive(None);
         }
@@ -322,6 +324,13 @@ impl PublicSide {
         let bytes = answer.to_bytes(behind, is_head, self.clock.unix_ms());
         let written = timeout(WRITE_TIMEOUT, write(&mut bare.stream, &bytes)).await;
         matches!(written, Ok(Ok(()))).then_some(bare)
+    }
+
+    /// A client is known by its verified events. A duplicate may be anybody's who has seen the first copy.
+    fn note_verified(&self, known: &Known, decided: Decided) {
+        if let Some(ip) = known.client.filter(|_| known.is_verified && decided != Decided::Duplicate) {
+            self.body_memory.note_verified(ip.into());
+        }
     }
 
     /// `ack_us` is the time of an answer of our own.

@@ -13,6 +13,7 @@ use crate::forward::upstream::Upstream;
 use crate::gate::forgers::Forgers;
 use crate::gate::identity::{DedupeScope, Identity};
 use crate::gate::signature::Verifier;
+use crate::http::body_memory::BodyLimits;
 use crate::http::connection::Live;
 use crate::http::request_log::RequestLog;
 use crate::ingress::{End, ForgeryLimit, Gates, Handling, Ingress, Route};
@@ -106,6 +107,16 @@ impl Assembly {
     fn unmatched(&self, upstream: Arc<Upstream>) -> Route {
         let metrics = self.metrics.no_route().clone();
         Route { name: NO_ROUTE.into(), methods: None, handling: Handling::Passed(upstream), metrics }
+    }
+}
+
+/// Bounds of the memory for bodies.
+pub(super) fn body_limits(config: &Config) -> BodyLimits {
+    let largest = config.routes.iter().filter_map(config::Route::checks).map(|checks| checks.max_body_bytes).max();
+    BodyLimits {
+        all_bytes: config.limits.body_memory_bytes,
+        largest_bytes: largest.unwrap_or_default(),
+        awaited_per_client: config.limits.of_connections().per_client,
     }
 }
 

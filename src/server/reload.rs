@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use super::live::{AssembleError, Assembly};
+use super::live::{AssembleError, Assembly, body_limits};
 use super::storage::{Storage, longest_window};
 use super::upstreams::Upstreams;
 use crate::config::{Config, Listener, Log};
@@ -59,7 +59,7 @@ impl Reloader {
         let mut current = self.current.lock();
         let upstreams = Upstreams::of(&config, &current.1)?;
         let live = self.assembly.live(&config, &upstreams)?;
-        self.body_memory.set_max(config.limits.body_memory_bytes);
+        self.body_memory.set_limits(body_limits(&config));
         self.live.store(Arc::new(live));
         if let Some(storage) = &self.storage {
             storage.deliver(&config, &upstreams);

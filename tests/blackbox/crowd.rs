@@ -164,3 +164,81 @@ fn connections_of_a_trusted_proxy_have_no_share() {
     sink.first();
     assert_eq!(gave_way(&hookward, "connections_per_client"), 0.0);
 }
+
+/// Bodies of a mebibyte that lack their last byte, each held over a connection of its own.
+fn hold_bodies(hookward: &Hookward, from: impl Iterator<Item = Ipv4Addr>) -> Vec<Wire> {
+    let request = forged_large();
+    from.map(|from| {
+        let mut wire = connect(hookward, from);
+        let (bytes, all_but_one) = (request.bytes(), request.bytes().len() - 1);
+        // It may be refused before it has sent them.
+        let _ = wire.try_send(&bytes[..all_but_one]);
+        wire
+    })
+    .collect()
+}
+
+/// A mebibyte that nobody has signed.
+fn forged_large() -> Request {
+    signed("x").body(vec![b'x'; 1 << 20])
+}
+
+const OPEN_TO_ALL: &str = "routes: [ { path: \"/*\", ip_allowlist: { mode: off } } ]\n";
+
+#[test]
+fn slow_bodies_of_one_client_leave_memory_to_the_others() {
+    let (sink, hookward) = start(&format!("{OPEN_TO_ALL}limits: {{ body_memory: 8MiB, body_timeout: 60s }}\n"));
+    let _held = hold_bodies(&hookward, std::iter::repeat_n(STRANGER, 12));
+    for _ in 0..30 {
+        assert_eq!(connect(&hookward, GENUINE).ask(&event()).status, 200);
+    }
+    assert_eq!(connect(&hookward, GENUINE).ask(&signed(vec![b'y'; 1_000_000])).status, 200);
+    sink.wait_for(31);
+}
+
+#[test]
+fn slow_bodies_of_many_clients_leave_memory_to_one_that_has_had_a_verified_event() {
+    let (sink, hookward) = start(&format!("{OPEN_TO_ALL}limits: {{ body_memory: 8MiB, body_timeout: 60s }}\n"));
+    assert_eq!(connect(&hookward, GENUINE).ask(&event()).status, 200);
+    let _held = hold_bodies(&hookward, (1..=12).map(|n| Ipv4Addr::new(127, 66, 0, n)));
+    hookward.await_metrics("some are refused", |metrics| {
+        metrics.value("hookward_rejections_total", &[("route", "default"), ("reason", "overloaded")]) >= 1.0
+    });
+    for _ in 0..10 {
+        assert_eq!(connect(&hookward, GENUINE).ask(&signed(vec![b'y'; 1_000_000])).status, 200);
+    }
+    sink.wait_for(11);
+}
+
+#[test]
+fn a_body_without_progress_gives_way_to_who_shares_its_address() {
+    let (_sink, hookward) = start(&format!("{OPEN_TO_ALL}limits: {{ body_memory: 4MiB, body_timeout: 60s }}\n"));
+    let mut held = hold_bodies(&hookward, std::iter::repeat_n(STRANGER, 3));
+    poll("the bodies that stand still give way", || {
+        (connect(&hookward, STRANGER).ask(&signed(vec![b'y'; 1_000_000])).status == 200).then_some(())
+    });
+    hookward.await_metrics("they are counted", |metrics| metrics.value("hookward_bodies_gave_way_total", &[]) >= 1.0);
+    assert_refused(&held[0].answer(), 503, "overloaded");
+}
+
+#[test]
+fn behind_a_trusted_proxy_bodies_are_those_of_whom_it_names() {
+    let yaml = "client_ip: { trusted_proxies: [127.0.0.1] }\nlimits: { body_memory: 8MiB, body_timeout: 60s, connections_per_client: 4 }\n";
+    let (sink, hookward) = start(yaml);
+    let from = |request: Request, client: &str| request.header("X-Forwarded-For", client);
+    let mut held: Vec<_> = (0..12)
+        .map(|_| {
+            let mut wire = hookward.connect();
+            let request = from(forged_large(), "192.76.120.201");
+            let _ = wire.try_send([request.head(), request.framed_body()[..500_000].to_vec()].concat());
+            wire
+        })
+        .collect();
+    hookward.await_metrics("it may let wait for four", |metrics| {
+        metrics.value("hookward_rejections_total", &[("route", "default"), ("reason", "overloaded")]) >= 8.0
+    });
+    let genuine = from(signed(vec![b'y'; 1_000_000]), "192.76.120.200");
+    assert_eq!(hookward.post(&genuine).status, 200);
+    sink.first();
+    held.clear();
+}

