@@ -72,6 +72,10 @@ pub struct Metrics {
     pub signature_checks_in_turn: IntCounter,
     /// Clients that were cut off after an answer while they were sending.
     pub refusals_cut: IntCounter,
+    /// Bound of open connections in force.
+    pub connections_limit: IntGauge,
+    /// Bound of the memory for bodies in force.
+    pub body_memory_limit_bytes: IntGauge,
     /// Bodies that made no progress while memory was short.
     pub bodies_gave_way: IntCounter,
     /// Connections that did not get through the TLS handshake.
@@ -435,6 +439,14 @@ impl Metrics {
             )?,
             refusals_cut: add
                 .counter("refusals_cut_total", "Answers after which a client still sent when it was cut off.")?,
+            connections_limit: add.gauge(
+                "connections_limit",
+                "Bound of open connections in force, limits.connections or what memory and open files allow.",
+            )?,
+            body_memory_limit_bytes: add.gauge(
+                "body_memory_limit_bytes",
+                "Bound of the memory for bodies in force, limits.body_memory or what memory allows.",
+            )?,
             bodies_gave_way: add.counter(
                 "bodies_gave_way_total",
                 "Bodies that made no progress while the memory for bodies was short, answered 503.",

@@ -5,6 +5,7 @@
 //! for at most `shutdown.drain`, the buffer is closed. Nothing depends on the stop being reached.
 
 mod accept;
+mod capacity;
 mod live;
 mod open_files;
 mod reload;
@@ -48,6 +49,7 @@ use crate::http::request_ids::RequestIds;
 use crate::http::tls::Keeper;
 use crate::metrics::Metrics;
 use accept::{Accepting, Backlog, serve};
+use capacity::{Capacity, Memory};
 use live::Assembly;
 pub use reload::{ReloadError, Reloader};
 pub use sockets::Passed;
@@ -153,16 +155,21 @@ impl Server {
     ///
     /// # Errors
     /// See [`ServerError`].
-    pub async fn start(config: Config, passed: Passed, clock: Arc<dyn Clock>) -> Result<Server, ServerError> {
+    pub async fn start(mut config: Config, passed: Passed, clock: Arc<dyn Clock>) -> Result<Server, ServerError> {
         // With timers of its own pingora has a thread that wakes up a hundred times a second, for ever.
         pingora_timeout::fast_timeout::set_fast_timeout_to_tokio_threshold(Some(Duration::ZERO));
         pingora_rustls::install_default_crypto_provider();
+        let memory = Memory::find();
+        let needs = capacity::fit(&mut config, &memory);
         let connections_max = open_files::raise(config.limits.connections);
         let metrics = Arc::new(new_metrics(&config)?);
         count_panics(&metrics);
         metrics.last_reload_success_s.set(clock.unix_ms() / 1000);
         let upstreams = Upstreams::of(&config, &Upstreams::default())?;
+        let capacity = Capacity { memory, connections_max };
+        let limits = capacity.tell(&config, needs, &metrics);
         let admin_state = Arc::new(AdminState {
+            limits: ArcSwap::from_pointee(limits),
             readiness: watch::Sender::new(Readiness::Starting),
             buffer: std::sync::OnceLock::new(),
             metrics: metrics.clone(),
@@ -238,6 +245,7 @@ impl Server {
         log_start(&config, &public.listen, admin, storage.as_deref(), clock.uptime_ms());
         let shutdown = config.shutdown.clone();
         let reloader = Arc::new(Reloader {
+            capacity,
             assembly,
             live,
             storage: storage.clone(),

@@ -120,6 +120,7 @@ pub fn public_app(key: NamedKey, end: End, clock: &Arc<dyn Clock>, metrics: &Arc
         metrics: metrics.clone(),
         clock: clock.clone(),
         upstreams: ArcSwap::from_pointee(vec![]),
+        limits: ArcSwap::default(),
         configuration: ArcSwap::from_pointee(ConfigurationView::default()),
         drain,
         redrives: hookward::buffer::redrive::Redrives::default(),

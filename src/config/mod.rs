@@ -42,6 +42,8 @@ pub struct Config {
     pub health_path: Option<String>,
     /// Bounds of the public side.
     pub limits: Limits,
+    /// Which bounds depend on the memory there is.
+    pub auto: Auto,
     /// The buffer.
     pub buffer: Buffer,
     /// Retries and what follows them.
@@ -242,6 +244,27 @@ pub struct Dedupe {
 }
 
 pub use crate::http::connection::Limits;
+
+/// Bounds that are left to hookward; what stands in their places until it knows the memory is the most that they
+/// come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Auto {
+    /// `limits.connections`.
+    pub connections: bool,
+    /// `limits.body_memory`.
+    pub body_memory: bool,
+    /// `buffer.dedupe_entries`.
+    pub dedupe_entries: bool,
+}
+
+impl Auto {
+    /// The most that `limits.connections` comes to.
+    pub const CONNECTIONS_MAX: usize = 4096;
+    /// The most that `limits.body_memory` comes to.
+    pub const BODY_MEMORY_MAX_BYTES: usize = 64 << 20;
+    /// The most that `buffer.dedupe_entries` comes to.
+    pub const DEDUPE_ENTRIES_MAX: usize = 1_000_000;
+}
 
 /// The buffer's bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]

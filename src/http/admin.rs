@@ -10,6 +10,7 @@ mod request;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use serde::Serialize;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -45,6 +46,8 @@ pub struct AdminState {
     pub clock: Arc<dyn Clock>,
     /// Apps and their bounds, for the status.
     pub upstreams: ArcSwap<Vec<UpstreamView>>,
+    /// Bounds in force, for the status.
+    pub limits: ArcSwap<LimitsView>,
     /// The configuration in force, for the status.
     pub configuration: ArcSwap<ConfigurationView>,
     /// Going out of service.
@@ -62,6 +65,31 @@ pub struct ConfigurationView {
     pub refused: Option<String>,
     /// What the last reload could not change, since it takes a restart.
     pub needs_restart: Vec<String>,
+}
+
+/// Bounds in force, and where they come from, as the status shows them.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct LimitsView {
+    /// Open connections.
+    pub connections: usize,
+    /// `auto`, `configured` or `open files`.
+    pub connections_from: &'static str,
+    /// Open connections of one client.
+    pub connections_per_client: usize,
+    /// Bytes of bodies that are held at once.
+    pub body_memory_bytes: usize,
+    /// `auto` or `configured`.
+    pub body_memory_from: &'static str,
+    /// Event ids that are remembered.
+    pub dedupe_entries: usize,
+    /// `auto` or `configured`.
+    pub dedupe_entries_from: &'static str,
+    /// What they come to together, with the process itself.
+    pub needed_bytes: u64,
+    /// The memory there is.
+    pub memory_bytes: u64,
+    /// What bounds it: the file of a control group, or the machine.
+    pub memory_from: String,
 }
 
 /// The buffer as the status shows it.
@@ -165,6 +193,7 @@ impl AdminState {
             "buffer": buffer,
             "redrive": redrive,
             "upstream": upstreams,
+            "limits": **self.limits.load(),
             "config": self.configuration_status(),
         })
     }

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use super::capacity::{self, Capacity};
 use super::live::{AssembleError, Assembly, body_limits};
 use super::storage::{Storage, longest_window};
 use super::upstreams::Upstreams;
@@ -37,6 +38,8 @@ impl From<AssembleError> for ReloadError {
 /// Puts configurations in force. Shared by the server and whoever notices that one has changed.
 pub struct Reloader {
     pub(super) assembly: Assembly,
+    /// What limits have to fit.
+    pub(super) capacity: Capacity,
     pub(super) live: Arc<ArcSwap<Live>>,
     pub(super) storage: Option<Arc<Storage>>,
     pub(super) body_memory: Arc<BodyMemory>,
@@ -55,7 +58,8 @@ impl Reloader {
     ///
     /// # Errors
     /// [`ReloadError`]; then everything stays as it is.
-    pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
+    pub fn reload(&self, mut config: Config) -> Result<(), ReloadError> {
+        let needs = capacity::fit(&mut config, &self.capacity.memory);
         let mut current = self.current.lock();
         let upstreams = Upstreams::of(&config, &current.1)?;
         let live = self.assembly.live(&config, &upstreams)?;
@@ -70,6 +74,7 @@ impl Reloader {
             }
         }
         self.admin.upstreams.store(Arc::new(upstreams.views(&config)));
+        self.admin.limits.store(Arc::new(self.capacity.tell(&config, needs, &self.assembly.metrics)));
         let needs_restart = needs_restart(&current.0, &config, self.longest_window);
         for what in &needs_restart {
             tracing::warn!("{what} has changed, which takes effect after a restart only");

@@ -1,6 +1,9 @@
 //! Many clients at once: nobody takes what the others need.
 
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::harness::*;
 
@@ -241,4 +244,43 @@ fn behind_a_trusted_proxy_bodies_are_those_of_whom_it_names() {
     assert_eq!(hookward.post(&genuine).status, 200);
     sink.first();
     held.clear();
+}
+
+/// Silent connections of a stranger; slow bodies and forgeries of somebody whom the allowlist takes; connections to the
+/// admin side that say nothing.
+#[test]
+fn a_hundred_genuine_events_a_second_are_all_answered_under_all_of_it_at_once() {
+    const INSIDER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+    const EVENTS: usize = 200;
+    let pause = || std::thread::sleep(Duration::from_millis(5));
+    let yaml = "routes: [ { path: \"/*\", ip_allowlist: { sources: [127.0.0.2, 127.0.0.3] } } ]\nlimits: { connections: 256, body_memory: 16MiB }\n";
+    let (sink, hookward) = start(yaml);
+    let over = AtomicBool::new(false);
+    let statuses = std::thread::scope(|scope| {
+        let (over, hookward) = (&over, &hookward);
+        let keep_up = |attack: &dyn Fn() -> Vec<Wire>, held_max: usize| {
+            let mut held = VecDeque::new();
+            while !over.load(Ordering::SeqCst) {
+                held.extend(attack());
+                held.drain(..held.len().saturating_sub(held_max));
+                pause();
+            }
+        };
+        scope.spawn(move || keep_up(&|| hold(hookward, STRANGER, 4, b""), 400));
+        scope.spawn(move || keep_up(&|| hold_bodies(hookward, std::iter::once(INSIDER)), 40));
+        scope.spawn(move || keep_up(&|| hold(hookward, INSIDER, 1, &forged().bytes()), 10));
+        scope.spawn(move || keep_up(&|| vec![Wire::connect(hookward.admin)], 1));
+        let begun = Instant::now();
+        let statuses: Vec<_> = (0..EVENTS)
+            .map(|n| {
+                std::thread::sleep(Duration::from_millis(10 * n as u64).saturating_sub(begun.elapsed()));
+                connect(hookward, GENUINE).ask(&event()).status
+            })
+            .collect();
+        over.store(true, Ordering::SeqCst);
+        statuses
+    });
+    assert_eq!(statuses, [200; EVENTS]);
+    sink.wait_for(EVENTS);
+    assert!(gave_way(&hookward, "strangers") >= 1.0, "there was an attack");
 }

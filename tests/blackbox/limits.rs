@@ -181,3 +181,32 @@ fn a_full_buffer_refuses_keeps_what_it_has_and_takes_more_when_there_is_room_aga
     let received = sink.wait_for(accepted + 1);
     assert_eq!(received.iter().filter(|r| r.body == vec![b'x'; 50_000]).count(), accepted);
 }
+
+#[test]
+fn limits_fit_the_memory_and_the_status_says_where_they_come_from() {
+    allow_open_files(5_000);
+    let (_sink, hookward) = pair();
+    let status = hookward.admin_socket(&Request::get("/api/v1/status")).json();
+    let limits = &status["limits"];
+    for from in ["connections_from", "body_memory_from", "dedupe_entries_from"] {
+        assert_eq!(limits[from], "auto", "{limits}");
+    }
+    let number = |name: &str| limits[name].as_u64().unwrap_or_else(|| panic!("{name}: {limits}"));
+    assert!((64..=4096).contains(&number("connections")), "{limits}");
+    assert!((1 << 20..=64 << 20).contains(&number("body_memory_bytes")), "{limits}");
+    assert!(number("memory_bytes") > 1 << 20 && !limits["memory_from"].as_str().unwrap().is_empty(), "{limits}");
+    #[allow(clippy::cast_precision_loss, reason = "small enough")]
+    let connections = number("connections") as f64;
+    assert_eq!(hookward.metrics().value("hookward_connections_limit", &[]), connections);
+    assert!(!hookward.stderr().contains("limits want"), "{}", hookward.stderr());
+}
+
+#[test]
+fn limits_that_do_not_fit_the_memory_are_warned_of_with_their_sum() {
+    let (sink, hookward) = pair_with("limits: { connections: 1000000, header_bytes: 1MiB }\n");
+    assert!(hookward.stderr().contains("limits want"), "{}", hookward.stderr());
+    let status = hookward.admin_socket(&Request::get("/api/v1/status")).json();
+    assert_ne!(status["limits"]["connections_from"], "auto", "{status}");
+    assert_eq!(hookward.post(&event()).status, 200, "it serves all the same");
+    sink.first();
+}

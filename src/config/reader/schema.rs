@@ -107,12 +107,12 @@ fn property(records: &[Record], record: &Record) -> Json {
         Kind::Text => json!({ "type": "string" }),
         Kind::Duration => json!({ "type": "string", "pattern": "^([0-9]+ *[a-z]+ *)+$" }),
         Kind::Bytes => bytes(),
-        Kind::BytesOrAuto => json!({ "anyOf": [choice(&["auto"]), bytes()] }),
+        Kind::BytesOrAuto => json!({ "anyOf": [choice(&[AUTO]), bytes()] }),
         Kind::Share => json!({ "anyOf": [{ "type": "string", "pattern": "^[0-9]+ *%$" }, bytes()] }),
         Kind::RateOrOff => json!({ "anyOf": [choice(&["off"]), { "type": "string", "pattern": "^[0-9]+ */s$" }] }),
         Kind::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::CountOrAuto { min, max } => {
-            json!({ "anyOf": [{ "const": AUTO }, { "type": "integer", "minimum": min, "maximum": max }] })
+            json!({ "anyOf": [choice(&[AUTO]), { "type": "integer", "minimum": min, "maximum": max }] })
         }
         Kind::Choice(names) => choice(names),
         Kind::Switch => json!({ "enum": [true, false, "on", "off"] }),

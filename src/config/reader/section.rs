@@ -197,6 +197,14 @@ impl<'a> Section<'a> {
             .flatten()
     }
 
+    /// A size of something that is held in memory, or `auto`, which is the default and `None`.
+    pub fn memory_or_auto(&self, key: &'static str, range: RangeInclusive<u32>, doc: &'static str) -> Option<usize> {
+        let range = u64::from(*range.start())..=u64::from(*range.end());
+        let parse = |text: &str| parse_or_auto(text, |text| parse_bytes(text, &range));
+        let bytes = self.parsed(key, Kind::BytesOrAuto, Some(json!(AUTO)), doc, parse).flatten()?;
+        Some(usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
     /// A size of something that is held in memory.
     pub fn memory(&self, key: &'static str, default: u32, range: RangeInclusive<u32>, doc: &'static str) -> usize {
         let range = u64::from(*range.start())..=u64::from(*range.end());

@@ -65,19 +65,6 @@ pub fn parse_bytes(text: &str, range: &RangeInclusive<u64>) -> Result<u64, Fault
     }
 }
 
-/// A size, or `auto`, which is `None`.
-///
-/// # Errors
-/// Neither, or out of range.
-pub fn parse_bytes_or_auto(text: &str, range: &RangeInclusive<u64>) -> Result<Option<u64>, Fault> {
-    match text {
-        "auto" => Ok(None),
-        text => parse_bytes(text, range)
-            .map(Some)
-            .map_err(|Fault { what, mend }| Fault { what, mend: format!("{mend}, or auto") }),
-    }
-}
-
 /// So much of a hundred parts: `10%`; `None` if it is not written so.
 ///
 /// # Errors

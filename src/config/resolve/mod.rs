@@ -24,6 +24,7 @@ use super::reader::problem::{Fault, Problem, Problems};
 use super::reader::schema::{Kind, Record};
 use super::reader::section::Section;
 use super::reader::{FILE_MAX_BYTES, Reader, value};
+use super::{Admin, Auto, Config, ListenAddress, Listener, PathPattern, Route, Secret, Upstream};
 use super::{Config, ListenAddress, Listener, PathPattern, Route, Upstream};
 use crate::gate::allowlist::{Allowlist, parse_net};
 use crate::gate::peer::{ClientIpHeader, TrustedProxies};
@@ -177,8 +178,9 @@ fn read(sources: &Sources<'_>, warnings: &mut Vec<String>) -> Option<Config> {
     let upstream =
         upstream::read(&upstream, &upstream::UpstreamParts::default(), overrides.upstream.as_deref(), sources);
     let default_upstream = upstream.build().map(Arc::new);
-    let mut limits = settings::limits(&root);
-    let buffer = settings::buffer(&root, sources);
+    let mut auto = Auto::default();
+    let mut limits = settings::limits(&root, &mut auto);
+    let buffer = settings::buffer(&root, sources, &mut auto);
     let surroundings = routes::Surroundings {
         trusted: &trusted_proxies,
         allow_overlap,
@@ -220,6 +222,7 @@ fn read(sources: &Sources<'_>, warnings: &mut Vec<String>) -> Option<Config> {
         unmatched,
         health_path,
         limits,
+        auto,
         buffer,
         delivery,
         shutdown,

@@ -13,7 +13,7 @@ use crate::config::reader::schema::Kind;
 use crate::config::reader::section::Section;
 use crate::config::reader::value::{self, parse_rate_per_s};
 use crate::config::{
-    Buffer, ClientIpLog, Delivery, Durability, Limits, Log, LogFormat, MaxBytes, Ordering, Reserve, Retry, Route,
+    Auto, Buffer, ClientIpLog, Delivery, Durability, Limits, Log, LogFormat, MaxBytes, Ordering, Reserve, Retry, Route,
     Shutdown,
 };
 use crate::http::lingering::{LingerBounds, ProxyLinger};
@@ -35,16 +35,20 @@ const REFUSAL_BYTES: RangeInclusive<u64> = 4 << 10..=1 << 30;
 const BUFFER_BYTES: RangeInclusive<u64> = 64 * 1024..=16 << 40;
 const RESERVE_BYTES: RangeInclusive<u64> = 0..=8 << 40;
 
-pub(super) fn limits(root: &Section<'_>) -> Limits {
+pub(super) fn limits(root: &Section<'_>, auto: &mut Auto) -> Limits {
     let section = root.section("limits", "Bounds of the public side.");
     let timeouts = MILLISECOND * 100..=HOUR;
     Limits {
-        connections: section.count(
-            "connections",
-            4096,
-            1..=1_000_000,
-            "Open connections. At the bound the one that has waited longest without a request is closed for a new one; where each has a request in progress, new ones are answered 503.",
-        ),
+        connections: section
+            .count_or_auto(
+                "connections",
+                1..=1_000_000,
+                "Open connections; `auto` is what half of the memory left for it holds, 4,096 at most. At the bound the one that has waited longest without a request is closed for a new one; where each has a request in progress, new ones are answered 503.",
+            )
+            .unwrap_or_else(|| {
+                auto.connections = true;
+                Auto::CONNECTIONS_MAX
+            }),
         connections_per_client: section.count_or_auto(
             "connections_per_client",
             1..=1_000_000,
@@ -66,12 +70,16 @@ pub(super) fn limits(root: &Section<'_>) -> Limits {
             timeouts,
             "How long a connection may wait for its next request.",
         ),
-        body_memory_bytes: section.memory(
-            "body_memory",
-            64 << 20,
-            64 << 10..=u32::MAX,
-            "Bytes of bodies that are held at once; more are answered 503.",
-        ),
+        body_memory_bytes: section
+            .memory_or_auto(
+                "body_memory",
+                64 << 10..=u32::MAX,
+                "Bytes of bodies that are held at once, shared fairly by clients; `auto` is what the other half holds, 64 MiB at most. Beyond it they are answered 503.",
+            )
+            .unwrap_or_else(|| {
+                auto.body_memory = true;
+                Auto::BODY_MEMORY_MAX_BYTES
+            }),
         refusals: refusals(&section),
         failed_signatures_per_client: section
             .parsed(
@@ -115,7 +123,7 @@ pub(super) fn refusal_bytes(routes: &[Route]) -> usize {
     largest.map_or(0, |bytes| bytes.saturating_mul(2)).max(2 << 20)
 }
 
-pub(super) fn buffer(root: &Section<'_>, sources: &Sources<'_>) -> Buffer {
+pub(super) fn buffer(root: &Section<'_>, sources: &Sources<'_>, auto: &mut Auto) -> Buffer {
     let section = root.section("buffer", "Where events are stored before they are answered.");
     section.fixed("engine", "sqlite", "The storage engine.");
     let max_bytes = section.parsed(
@@ -138,12 +146,16 @@ pub(super) fn buffer(root: &Section<'_>, sources: &Sources<'_>) -> Buffer {
         &DURABILITIES,
         "What the data directory must outlive at least; less refuses to start.",
     );
-    let dedupe_entries = section.count(
-        "dedupe_entries",
-        1_000_000,
-        1..=100_000_000,
-        "Event ids that are remembered; the oldest give way.",
-    );
+    let dedupe_entries = section
+        .count_or_auto(
+            "dedupe_entries",
+            1..=100_000_000,
+            "Event ids that are remembered; the oldest give way. `auto` is what a quarter of the memory left for it holds, 1,000,000 at most.",
+        )
+        .unwrap_or_else(|| {
+            auto.dedupe_entries = true;
+            Auto::DEDUPE_ENTRIES_MAX
+        });
     let Overrides { buffer_max_bytes, buffer_require, .. } = sources.overrides;
     Buffer {
         max_bytes: sources
@@ -159,7 +171,8 @@ pub(super) fn buffer(root: &Section<'_>, sources: &Sources<'_>) -> Buffer {
 }
 
 fn parse_max_bytes(text: &str) -> Result<MaxBytes, Fault> {
-    Ok(value::parse_bytes_or_auto(text, &BUFFER_BYTES)?.map_or(MaxBytes::Auto, MaxBytes::Fixed))
+    Ok(value::parse_or_auto(text, |text| value::parse_bytes(text, &BUFFER_BYTES))?
+        .map_or(MaxBytes::Auto, MaxBytes::Fixed))
 }
 
 fn parse_reserve(text: &str) -> Result<Reserve, Fault> {
