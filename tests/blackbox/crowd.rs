@@ -246,6 +246,15 @@ fn behind_a_trusted_proxy_bodies_are_those_of_whom_it_names() {
     held.clear();
 }
 
+/// Set when this ends, in a panic too.
+struct EndsWith<'a>(&'a AtomicBool);
+
+impl Drop for EndsWith<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Silent connections of a stranger; slow bodies and forgeries of somebody whom the allowlist takes; connections to the
 /// admin side that say nothing.
 #[test]
@@ -270,15 +279,14 @@ fn a_hundred_genuine_events_a_second_are_all_answered_under_all_of_it_at_once() 
         scope.spawn(move || keep_up(&|| hold_bodies(hookward, std::iter::once(INSIDER)), 40));
         scope.spawn(move || keep_up(&|| hold(hookward, INSIDER, 1, &forged().bytes()), 10));
         scope.spawn(move || keep_up(&|| vec![Wire::connect(hookward.admin)], 1));
+        let _until_here = EndsWith(over);
         let begun = Instant::now();
-        let statuses: Vec<_> = (0..EVENTS)
+        (0..EVENTS)
             .map(|n| {
                 std::thread::sleep(Duration::from_millis(10 * n as u64).saturating_sub(begun.elapsed()));
                 connect(hookward, GENUINE).ask(&event()).status
             })
-            .collect();
-        over.store(true, Ordering::SeqCst);
-        statuses
+            .collect::<Vec<_>>()
     });
     assert_eq!(statuses, [200; EVENTS]);
     sink.wait_for(EVENTS);
