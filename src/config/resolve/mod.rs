@@ -24,8 +24,7 @@ use super::reader::problem::{Fault, Problem, Problems};
 use super::reader::schema::{Kind, Record};
 use super::reader::section::Section;
 use super::reader::{FILE_MAX_BYTES, Reader, value};
-use super::{Admin, Auto, Config, ListenAddress, Listener, PathPattern, Route, Secret, Upstream};
-use super::{Config, ListenAddress, Listener, PathPattern, Route, Upstream};
+use super::{Auto, Config, ListenAddress, Listener, PathPattern, Route, Upstream};
 use crate::gate::allowlist::{Allowlist, parse_net};
 use crate::gate::peer::{ClientIpHeader, TrustedProxies};
 
