@@ -131,7 +131,7 @@ pub fn public_app(key: NamedKey, end: End, clock: &Arc<dyn Clock>, metrics: &Arc
         awaited_per_client: limits.of_connections().per_client,
     };
     let side = PublicSide {
-        open: OpenConnections::new(&metrics, limits.connections, clock.clone()),
+        open: OpenConnections::new(metrics, limits.connections, clock.clone()),
         body_memory: Arc::new(BodyMemory::new(body_limits, metrics.bodies_gave_way.clone(), clock.clone())),
         live: Arc::new(ArcSwap::from_pointee(Live { ingress, limits, health_path: None, log })),
         refusing: Semaphore::new(REFUSING_MAX),
