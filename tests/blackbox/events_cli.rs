@@ -108,7 +108,7 @@ fn an_event_that_leaves_the_state_during_an_export_is_left_out() {
 }
 
 #[test]
-fn a_public_listener_as_admin_side_is_told_from_one() {
+fn a_public_listener_is_not_taken_for_the_admin_side() {
     let (_sink, hookward) = pair();
     let url = format!("http://{}", hookward.listen());
     for args in [&["health", "--admin", &url][..], &["events", "list", "--admin", &url], &["drain", "--admin", &url]] {

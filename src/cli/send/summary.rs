@@ -309,6 +309,22 @@ mod tests {
     }
 
     #[test]
+    fn the_columns_stand_in_line() {
+        let mut tally = Tally::default();
+        for case in [Case::RewrittenJson, Case::Future] {
+            tally.add(&Finished { case, answers: vec![answer(refused(403, "signature_mismatch"), &[1])] });
+        }
+        let text = tally.close(Duration::from_secs(1)).text();
+        let table: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("scenario")).take(3).collect();
+        let column = |title: &str| table[0].find(title).unwrap();
+        for row in &table[1..] {
+            assert_eq!(row.find("403 "), Some(column("expected")), "{text}");
+            assert_eq!(row.rfind("403 "), Some(column("seen")), "{text}");
+            assert_eq!(row.find(" 1").map(|at| at + 2), Some(column("count") + "count".len()), "{text}");
+        }
+    }
+
+    #[test]
     fn a_run_without_events_is_not_a_success() {
         assert!(!Tally::default().close(Duration::ZERO).is_as_expected());
     }

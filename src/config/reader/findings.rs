@@ -1,5 +1,5 @@
-//! Problems as they are found. What aliases bring to several places is told once, at its own line,
-//! and a value that stands in a secret too is not shown.
+//! Problems as they are found. One that aliases bring to several places is reported once, at the line
+//! where the value is written, and a value that stands in a secret too is not shown.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -27,8 +27,8 @@ impl Findings {
         self.list.push(Finding { problem, alias_line: None, may_show: false });
     }
 
-    /// Adds a problem with something written. `may_show` says that the texts of the fault may repeat
-    /// it, which those of a secret never do.
+    /// Adds a problem with something that is written there. `may_show` says that the fault's texts may
+    /// repeat it; those of a section of secrets never do.
     pub(super) fn add_written(&mut self, path: String, written: Written, fault: Fault, may_show: bool) {
         let problem = Problem { place: Place::Line(written.line), path, what: fault.what, mend: fault.mend };
         self.list.push(Finding { problem, alias_line: written.alias_line, may_show });
@@ -40,14 +40,14 @@ impl Findings {
         *by_alias |= written.alias_line.is_some();
     }
 
-    /// As they are told.
+    /// The problems as they are reported: each once, none with a secret in it.
     pub(super) fn into_problems(self) -> Vec<Problem> {
         let Findings { list, secret_lines } = self;
         let own = list.iter().filter(|finding| finding.alias_line.is_none());
-        let mut told: HashSet<_> = own.map(|finding| text_and_place(&finding.problem)).collect();
+        let mut reported: HashSet<_> = own.map(|finding| text_and_place(&finding.problem)).collect();
         let mut problems = Vec::new();
         for Finding { mut problem, alias_line, may_show } in list {
-            let is_again = alias_line.is_some() && !told.insert(text_and_place(&problem));
+            let is_again = alias_line.is_some() && !reported.insert(text_and_place(&problem));
             if is_again {
                 continue;
             }
@@ -68,9 +68,10 @@ fn text_and_place(problem: &Problem) -> (Place, String, String) {
     (problem.place, problem.what.clone(), problem.mend.clone())
 }
 
-/// Leaves the place, which is told by line and section.
+/// Leaves line and section, which say enough to find it.
 fn conceal(problem: &mut Problem) {
     problem.path.truncate(problem.path.rfind('.').unwrap_or(0));
-    "has something that cannot stand there and is not shown, since a secret has it too".clone_into(&mut problem.what);
-    "correct it where it is written, or write the value out where it is used".clone_into(&mut problem.mend);
+    problem.what =
+        "has something that cannot stand there, not shown since a secret uses this line by an alias".to_owned();
+    problem.mend = "correct it, or write the secret out where it is used".to_owned();
 }

@@ -118,6 +118,8 @@ mod tests {
             if let Ok(reader) = Reader::new(&text) {
                 reader.root().section("a", "").optional_text("b", "");
             }
+            let (reader, _) = Reader::lenient(&text, &["a", "b"]);
+            reader.root().section("a", "").optional_text("b", "");
         }
     }
 }

@@ -76,7 +76,7 @@ impl Node {
         matches!(&self.value, Value::Scalar { text, quoted: false } if matches!(&**text, "" | "~" | "null"))
     }
 
-    /// Shows it and everything in it.
+    /// Calls `see` with this node and every node below it.
     pub(super) fn visit(&self, see: &mut impl FnMut(&Node)) {
         see(self);
         match &self.value {
@@ -220,7 +220,7 @@ impl<'t, I: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Tree<'_, I> {
         }
     }
 
-    /// Goes on no more; too much of it there would be.
+    /// Reports a copy that would be too deep or too much.
     fn stop_at(&mut self, line: usize, refused: Refused) -> Stop {
         if let Refused::TooMany(most) = refused {
             let what = format!("has anchors and aliases that stand for more than {most} values");

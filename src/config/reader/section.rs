@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_alias_brings_is_told_once_and_where_it_is_written() {
+    fn what_an_alias_brings_is_reported_once_and_where_it_is_written() {
         let written_in_a = shared_problems("a: &x\n  n: many\n  m: 1\nb: *x\n");
         assert_eq!(written_in_a.len(), 2, "{written_in_a:?}");
         assert!(written_in_a[0].starts_with("2: a.n: `many` is not a whole number;"), "{written_in_a:?}");

@@ -114,13 +114,13 @@ impl Whereabouts {
         if data_dir.is_none() {
             problems.extend(syntax);
         }
-        let told = |list: Vec<Problem>| (!list.is_empty()).then(|| Problems::new(Some(&file.name), list));
+        let report = |list: Vec<Problem>| (!list.is_empty()).then(|| Problems::new(Some(&file.name), list));
         Whereabouts {
             data_dir,
             admin,
             token: token.map(Secret),
-            problems: told(problems),
-            admin_problems: told(admin_problems),
+            problems: report(problems),
+            admin_problems: report(admin_problems),
         }
     }
 }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_that_hides_where_it_is_is_told_and_no_value() {
+    fn a_fault_that_hides_the_instance_is_reported_without_its_value() {
         let nothing = |found: &Whereabouts| found.data_dir.is_none() && found.admin.is_none() && found.token.is_none();
         for (text, expected) in [
             ("data_dir: [hunter2]\n", "h.yaml:1: data_dir: is a list"),
@@ -173,8 +173,8 @@ mod tests {
             ("hunter2: [\n", "is not valid YAML"),
         ] {
             let found = of(text);
-            let told = found.problems.as_ref().or(found.admin_problems.as_ref()).unwrap().to_string();
-            assert!(nothing(&found) && told.contains(expected) && !told.contains("hunter2"), "{told}");
+            let report = found.problems.as_ref().or(found.admin_problems.as_ref()).unwrap().to_string();
+            assert!(nothing(&found) && report.contains(expected) && !report.contains("hunter2"), "{report}");
         }
         assert!(nothing(&of("")) && of("").problems.is_none());
     }
