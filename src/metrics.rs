@@ -1,7 +1,11 @@
 //! Every metric, by name. Label values are configured names or closed sets, never taken from a
 //! request; every series exists from the start.
 
+mod by_route;
+
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +20,7 @@ use prometheus::{
 use crate::buffer::Stats;
 use crate::buffer::event::State;
 use crate::rejection::Rejection;
+use by_route::ByRoute;
 
 /// Route label of requests that match no route.
 pub const NO_ROUTE: &str = "none";
@@ -59,6 +64,7 @@ const END_TO_END_BUCKETS_S: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0
 pub struct Metrics {
     registry: Registry,
     families: RouteFamilies,
+    by_route: Vec<Box<dyn ByRoute>>,
     routes: ArcSwap<HashMap<Arc<str>, Arc<RouteMetrics>>>,
     none: Arc<RouteMetrics>,
     /// Requests being handled.
@@ -78,6 +84,11 @@ pub struct Metrics {
     pub body_memory_limit_bytes: IntGauge,
     /// Bodies that made no progress while memory was short.
     pub bodies_gave_way: IntCounter,
+    /// Open connections of the admin side, over TCP and its socket.
+    pub admin_connections: IntGauge,
+    /// Connections of the admin side beyond its bound.
+    pub admin_connections_refused: IntCounter,
+    admin_rejections: HashMap<&'static str, IntCounter>,
     /// Connections that did not get through the TLS handshake.
     pub tls_handshake_failures: IntCounter,
     tls_not_after_s: IntGaugeVec,
@@ -105,9 +116,13 @@ pub struct Metrics {
     pub reloads_failed: IntCounter,
     /// When the configuration in force was read, Unix time.
     pub last_reload_success_s: IntGauge,
+    /// 1 unless the configuration that was read last was refused.
+    pub last_reload_successful: IntGauge,
     buffer_events: [IntGauge; State::ALL.len()],
     buffer_bytes: IntGauge,
     oldest_pending_s: Gauge,
+    log_lines_dropped: IntCounter,
+    log_lines_dropped_seen: AtomicU64,
     quarantined: IntCounter,
     /// Of these, those that the engine which is open now has counted: it begins at zero.
     quarantined_seen: AtomicU64,
@@ -208,17 +223,36 @@ pub struct RouteLabels {
 }
 
 /// Registers families; names get their prefix here.
-struct Families<'r>(&'r Registry);
+struct Families<'r> {
+    registry: &'r Registry,
+    by_route: RefCell<Vec<Box<dyn ByRoute>>>,
+}
 
 impl Families<'_> {
     fn add<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> prometheus::Result<C> {
         let collector = made?;
-        self.0.register(Box::new(collector.clone()))?;
+        self.registry.register(Box::new(collector.clone()))?;
         Ok(collector)
     }
 
+    /// A family with labels; one by route loses its series when the route goes.
+    fn labelled<C>(&self, made: prometheus::Result<C>, labels: &[&str]) -> prometheus::Result<C>
+    where
+        C: Collector + ByRoute + Clone + 'static,
+    {
+        let family = self.add(made)?;
+        if labels.contains(&"route") {
+            self.by_route.borrow_mut().push(Box::new(family.clone()));
+        }
+        Ok(family)
+    }
+
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
-        self.add(IntCounterVec::new(opts(name, help), labels))
+        self.labelled(IntCounterVec::new(opts(name, help), labels), labels)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.labelled(IntGaugeVec::new(opts(name, help), labels), labels)
     }
 
     fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
@@ -238,7 +272,7 @@ impl Families<'_> {
     }
 
     fn histograms(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<HistogramVec> {
-        self.add(HistogramVec::new(histogram_opts(name, help, buckets), &["route"]))
+        self.labelled(HistogramVec::new(histogram_opts(name, help, buckets), &["route"]), &["route"])
     }
 }
 
@@ -270,6 +304,12 @@ struct RouteFamilies {
     discarded: IntCounterVec,
     unfinished_answers: IntCounterVec,
     upstream_held_until_s: IntGaugeVec,
+}
+
+/// The series of each rejection, by its reason, which is the last label.
+fn reasons(family: &IntCounterVec, labels: &[&str], rejections: &[Rejection]) -> HashMap<&'static str, IntCounter> {
+    let series = |reason| family.with_label_values(&[labels, &[reason]].concat());
+    rejections.iter().map(|rejection| (rejection.reason(), series(rejection.reason()))).collect()
 }
 
 impl RouteFamilies {
@@ -320,38 +360,32 @@ impl RouteFamilies {
                 "From receipt to the app's 2xx.",
                 &END_TO_END_BUCKETS_S,
             )?,
-            concurrency_limit: add.add(IntGaugeVec::new(
-                opts(
-                    "upstream_concurrency_limit",
-                    "Attempts that may be under way at once, now; at most upstream.max_concurrency.",
-                ),
+            concurrency_limit: add.gauges(
+                "upstream_concurrency_limit",
+                "Attempts that may be under way at once, now; at most upstream.max_concurrency.",
                 &["route"],
-            ))?,
+            )?,
             discarded: add.counters("events_discarded_total", "Events that an operator threw away.", &["route"])?,
-            upstream_held_until_s: add.add(IntGaugeVec::new(
-                opts(
-                    "upstream_held_until_timestamp_seconds",
-                    "Until when the app wants to be left alone (Retry-After), Unix time; 0 if it does not.",
-                ),
+            upstream_held_until_s: add.gauges(
+                "upstream_held_until_timestamp_seconds",
+                "Until when the app wants to be left alone (Retry-After), Unix time; 0 if it does not.",
                 &["route"],
-            ))?,
+            )?,
             unfinished_answers: add.counters(
                 "upstream_unfinished_answers_total",
                 "Answers of the app that counted by their status, though their end did not come.",
                 &["route"],
             )?,
-            upstream_state: add.add(IntGaugeVec::new(
-                opts("upstream_state", "Whether the app is tried: 0 closed (it is), 1 half-open, 2 open."),
+            upstream_state: add.gauges(
+                "upstream_state",
+                "Whether the app is tried: 0 closed (it is), 1 half-open, 2 open.",
                 &["route"],
-            ))?,
+            )?,
         })
     }
 
     fn route(&self, route: &RouteLabels) -> RouteMetrics {
         let name = &*route.name;
-        let reasons = |family: &IntCounterVec, rejections: &[Rejection]| {
-            rejections.iter().map(|r| (r.reason(), family.with_label_values(&[name, r.reason()]))).collect()
-        };
         let outcome = |outcome| self.requests.with_label_values(&[name, outcome]);
         let valid = |key: &Arc<str>| (key.clone(), self.verifications.with_label_values(&[name, key, "valid"]));
         RouteMetrics {
@@ -360,8 +394,8 @@ impl RouteFamilies {
             passed: outcome("passed"),
             rejected: outcome("rejected"),
             failed: outcome("failed"),
-            rejections: reasons(&self.rejections, &Rejection::ALL),
-            would_reject: reasons(&self.would_reject, &Rejection::REPORTABLE),
+            rejections: reasons(&self.rejections, &[name], &Rejection::ALL),
+            would_reject: reasons(&self.would_reject, &[name], &Rejection::REPORTABLE),
             ack_duration_s: self.ack_duration_s.with_label_values(&[name]),
             body_bytes: self.body_bytes.with_label_values(&[name]),
             skew_s: self.skew_s.with_label_values(&[name]),
@@ -396,12 +430,12 @@ impl Metrics {
     /// Two families of one name, which a test rules out.
     pub fn new(routes: &[RouteLabels]) -> prometheus::Result<Metrics> {
         let registry = Registry::new();
-        let add = Families(&registry);
+        let add = Families { registry: &registry, by_route: RefCell::default() };
         registry.register(Box::new(ProcessCollector::for_self()))?;
-        let build = add.add(IntGaugeVec::new(opts("build_info", "The version that runs."), &["version"]))?;
+        let build = add.gauges("build_info", "The version that runs.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let families = RouteFamilies::new(&add)?;
-        let events = add.add(IntGaugeVec::new(opts("buffer_events", "Events in the buffer by state."), &["state"]))?;
+        let events = add.gauges("buffer_events", "Events in the buffer by state.", &["state"])?;
         let errors = add.counters("buffer_errors_total", "Commits that were refused or failed.", &["kind"])?;
         let reloads = add.counters(
             "config_reloads_total",
@@ -425,6 +459,10 @@ impl Metrics {
             last_reload_success_s: add.gauge(
                 "config_last_reload_success_timestamp_seconds",
                 "When the configuration in force was read, Unix time.",
+            )?,
+            last_reload_successful: add.gauge(
+                "config_last_reload_successful",
+                "Whether the configuration as it was read last is in force: 1, or 0 while it is refused.",
             )?,
             requests_in_flight: add.gauge("requests_in_flight", "Requests being handled.")?,
             connections: add.gauge("connections", "Open connections of the public side.")?,
@@ -451,12 +489,27 @@ impl Metrics {
                 "bodies_gave_way_total",
                 "Bodies that made no progress while the memory for bodies was short, answered 503.",
             )?,
+            admin_connections: add.gauge("admin_connections", "Open connections of the admin side.")?,
+            admin_connections_refused: add.counter(
+                "admin_connections_refused_total",
+                "Connections of the admin side that were closed since too many were open.",
+            )?,
+            admin_rejections: reasons(
+                &add.counters(
+                    "admin_rejections_total",
+                    "Requests to the admin side that were no HTTP or broke a bound.",
+                    &["reason"],
+                )?,
+                &[],
+                &Rejection::OF_HEADERS,
+            ),
             tls_handshake_failures: add
                 .counter("tls_handshake_failures_total", "Connections that did not get through the TLS handshake.")?,
-            tls_not_after_s: add.add(IntGaugeVec::new(
-                opts("tls_certificate_not_after_timestamp_seconds", "When the certificate ends, Unix time."),
+            tls_not_after_s: add.gauges(
+                "tls_certificate_not_after_timestamp_seconds",
+                "When the certificate ends, Unix time.",
                 &["listener"],
-            ))?,
+            )?,
             commit_duration_s: add.histogram(
                 "buffer_commit_duration_seconds",
                 "Time of one commit, the sync included.",
@@ -480,6 +533,9 @@ impl Metrics {
                 "buffer_oldest_pending_timestamp_seconds",
                 "When the oldest undelivered event was received, Unix time; 0 if there is none.",
             )?,
+            log_lines_dropped: add
+                .counter("log_lines_dropped_total", "Log lines that stderr took too slowly or not at all.")?,
+            log_lines_dropped_seen: AtomicU64::new(0),
             quarantined: add
                 .counter("buffer_quarantined_events_total", "Rows whose checksum failed; never forwarded.")?,
             quarantined_seen: AtomicU64::new(0),
@@ -488,23 +544,37 @@ impl Metrics {
                 "dedupe_effective_window_seconds",
                 "How far back ids are remembered; shorter than configured when dedupe_entries or max_bytes is reached.",
             )?,
+            by_route: add.by_route.into_inner(),
             registry,
         };
         metrics.set_routes(routes);
         Ok(metrics)
     }
 
-    /// Makes the series of these routes, which go on where they exist. Series of routes that are
-    /// gone stay: their events may still be delivered.
+    /// Makes the series of these routes and removes those of all others. A series goes on where its route
+    /// goes on, and begins at zero where a route comes back. Events and requests of a route that is gone
+    /// cannot bring its series back.
     pub fn set_routes(&self, routes: &[RouteLabels]) {
-        let mut all = HashMap::clone(&self.routes.load());
-        all.extend(routes.iter().map(|route| (route.name.clone(), Arc::new(self.families.route(route)))));
-        self.routes.store(Arc::new(all));
+        let series: HashMap<_, _> =
+            routes.iter().map(|route| (route.name.clone(), Arc::new(self.families.route(route)))).collect();
+        for route in series.values() {
+            // Measured again by the next scrape, if the route stores events still.
+            route.upstream_state.set(0);
+            route.upstream_held_until_s.set(0);
+            route.concurrency_limit.set(0);
+        }
+        self.routes.store(Arc::new(series));
+        self.by_route.iter().for_each(|family| family.retain(routes));
     }
 
-    /// The series of a route; those of `none` for a route that has never been.
+    /// The series of a route; those of `none` for a route that is not configured.
     pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
-        self.routes.load().get(name).unwrap_or(&self.none).clone()
+        self.configured_route(name).unwrap_or_else(|| self.none.clone())
+    }
+
+    /// The series of a route, if it is configured.
+    pub fn configured_route(&self, name: &str) -> Option<Arc<RouteMetrics>> {
+        self.routes.load().get(name).cloned()
     }
 
     /// When the certificate of a listener ends, Unix time; the label is its address as configured.
@@ -540,13 +610,35 @@ impl Metrics {
         self.dedupe_entries.set(signed(stats.dedupe_entries));
     }
 
-    /// The Prometheus text format.
+    /// Counts what the admin side did not take for a request.
+    pub fn reject_admin(&self, rejection: Rejection) {
+        if let Some(counter) = self.admin_rejections.get(rejection.reason()) {
+            counter.inc();
+        }
+    }
+
+    /// Takes over what the log counts itself.
+    pub fn set_log(&self, lines_dropped: u64) {
+        // Never backwards, where two scrapes meet.
+        let seen = self.log_lines_dropped_seen.fetch_max(lines_dropped, Ordering::Relaxed);
+        self.log_lines_dropped.inc_by(lines_dropped.saturating_sub(seen));
+    }
+
+    /// Writes everything in the Prometheus text format.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn write_to(&self, mut out: impl Write) -> prometheus::Result<()> {
+        TextEncoder::new().encode(&self.registry.gather(), &mut out)
+    }
+
+    /// Everything in the Prometheus text format.
     ///
     /// # Errors
     /// None that is known: encoding into memory.
     pub fn encode(&self) -> prometheus::Result<Vec<u8>> {
         let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        self.write_to(&mut text)?;
         Ok(text)
     }
 }
@@ -582,6 +674,68 @@ pub(crate) mod tests {
         ] {
             assert!(text.contains(line), "{line}");
         }
+    }
+
+    fn text_of(metrics: &Metrics) -> String {
+        String::from_utf8(metrics.encode().unwrap()).unwrap()
+    }
+
+    fn routes(names: &[&str]) -> Vec<RouteLabels> {
+        names.iter().map(|name| RouteLabels { name: (*name).into(), keys: vec!["key1".into()] }).collect()
+    }
+
+    #[test]
+    fn thirty_reloads_that_rename_twenty_routes_leave_as_many_series_as_there_were() {
+        let named = |generation: i32| -> Vec<_> {
+            let name = |n: i32| format!("g{generation}-{n}");
+            (0..20).map(|n| RouteLabels { name: name(n).into(), keys: vec![name(n).into()] }).collect()
+        };
+        let metrics = Metrics::new(&named(0)).unwrap();
+        let lines = text_of(&metrics).lines().count();
+        for generation in 1..=30 {
+            metrics.set_routes(&named(generation));
+        }
+        let text = text_of(&metrics);
+        assert_eq!(text.lines().count(), lines);
+        assert!(!text.contains("\"g29-") && text.contains("\"g30-"));
+    }
+
+    #[test]
+    fn a_route_that_goes_on_counts_on_and_one_that_comes_back_begins_at_zero() {
+        let metrics = Metrics::new(&routes(&["stays", "goes"])).unwrap();
+        let (stays, goes) = (metrics.route("stays"), metrics.route("goes"));
+        stays.accepted.inc();
+        goes.accepted.inc();
+        goes.upstream_state.set(2);
+        metrics.set_routes(&routes(&["stays"]));
+        // A request under way, and an event in the buffer.
+        goes.accepted.inc();
+        metrics.route("goes").delivered.inc();
+        let text = text_of(&metrics);
+        assert!(!text.contains("\"goes\""), "{text}");
+        assert!(text.contains(r#"hookward_requests_total{outcome="accepted",route="stays"} 1"#));
+        assert!(text.contains(r#"hookward_delivery_attempts_total{result="delivered",route="none"} 1"#));
+        metrics.set_routes(&routes(&["stays", "goes"]));
+        stays.accepted.inc();
+        let text = text_of(&metrics);
+        assert!(text.contains(r#"hookward_requests_total{outcome="accepted",route="stays"} 2"#));
+        assert!(text.contains(r#"hookward_requests_total{outcome="accepted",route="goes"} 0"#));
+    }
+
+    #[test]
+    fn the_series_of_a_key_go_with_the_key() {
+        let metrics = Metrics::new(&routes(&["a", "b"])).unwrap();
+        metrics.route("a").verified(Some("key1"));
+        metrics.route("a").verified(None);
+        let mut rotated = routes(&["a", "b"]);
+        rotated[0].keys = vec!["key2".into()];
+        metrics.set_routes(&rotated);
+        let text = text_of(&metrics);
+        let series = |key, result, route| {
+            text.contains(&format!(r#"_verifications_total{{key="{key}",result="{result}",route="{route}"}}"#))
+        };
+        assert!(series("key2", "valid", "a") && series("none", "invalid", "a") && series("key1", "valid", "b"));
+        assert!(!series("key1", "valid", "a"), "{text}");
     }
 
     #[test]

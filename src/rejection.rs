@@ -100,6 +100,10 @@ impl Rejection {
         Rejection::TimestampFuture { skew_s: 0 },
     ];
 
+    /// The refusals of a request header as such, of the admin side too.
+    pub const OF_HEADERS: [Rejection; 4] =
+        [Rejection::BadRequest, Rejection::HeaderTimeout, Rejection::UriTooLong, Rejection::HeadersTooLarge];
+
     /// HTTP status and stable reason. Forgeries get 4xx, which a sender gives up on; our own
     /// trouble gets 503, which it retries.
     fn row(self) -> (u16, &'static str) {

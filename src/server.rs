@@ -38,7 +38,7 @@ use crate::forward::client::ClientError;
 use crate::gate::allowlist::Allowlist;
 use crate::gate::forgers::Forgers;
 use crate::http::admin::drain::Drain;
-use crate::http::admin::{Access, AdminApp, AdminState, BufferView, ConfigurationView, Readiness};
+use crate::http::admin::{Access, AdminApp, AdminState, AdminToken, BufferView, ConfigurationView, Readiness};
 use crate::http::body_memory::BodyMemory;
 use crate::http::closing::Closing;
 use crate::http::connection::{PublicApp, PublicSide, REFUSING_MAX};
@@ -47,6 +47,7 @@ use crate::http::listener::Listener;
 use crate::http::open_connections::OpenConnections;
 use crate::http::request_ids::RequestIds;
 use crate::http::tls::Keeper;
+use crate::logging;
 use crate::metrics::Metrics;
 use accept::{Accepting, Backlog, serve};
 use capacity::{Capacity, Memory};
@@ -59,6 +60,9 @@ use upstreams::Upstreams;
 
 /// The admin socket within the data directory.
 pub const ADMIN_SOCKET: &str = "admin.sock";
+
+/// Time for the line of a panic to reach stderr.
+const PANIC_LINE_WITHIN: Duration = Duration::from_millis(100);
 
 /// Why hookward could not start or go on (exit code 1). Texts say where and what to do.
 #[derive(Debug, Error)]
@@ -165,6 +169,7 @@ impl Server {
         let metrics = Arc::new(new_metrics(&config)?);
         count_panics(&metrics);
         metrics.last_reload_success_s.set(clock.unix_ms() / 1000);
+        metrics.last_reload_successful.set(1);
         let upstreams = Upstreams::of(&config, &Upstreams::default())?;
         let capacity = Capacity { memory, connections_max };
         let limits = capacity.tell(&config, needs, &metrics);
@@ -185,11 +190,8 @@ impl Server {
         let (admin_stop, admin_stopped) = watch::channel(false);
         let admin_listener = bind_tcp(config.admin.address)?;
         let admin = local_addr(&admin_listener)?;
-        let access = match &config.admin.token {
-            Some(token) => Access::Token(token.0.clone()),
-            None => Access::Closed,
-        };
-        let admin_app = AdminApp { state: admin_state.clone(), access };
+        let admin_token = Arc::new(AdminToken::new(config.admin.token.clone().map(|token| token.0)));
+        let admin_app = AdminApp::new(admin_state.clone(), Access::Bearer(admin_token.clone()));
         serve("admin", Bound::Tcp(admin_listener), admin_app, admin_stopped.clone(), Backlog::Left)?;
 
         let storage = match config.routes.iter().any(|route| route.ack().is_some()) {
@@ -203,7 +205,7 @@ impl Server {
             storage.deliver(&config, &upstreams);
         }
         if let Some(socket) = admin_socket(&config, storage.is_some())? {
-            let socket_app = AdminApp { state: admin_state.clone(), access: Access::Open };
+            let socket_app = AdminApp::new(admin_state.clone(), Access::Open);
             serve("admin socket", socket, socket_app, admin_stopped, Backlog::Left)?;
         }
 
@@ -251,6 +253,7 @@ impl Server {
             storage: storage.clone(),
             body_memory,
             admin: admin_state.clone(),
+            admin_token,
             tls: public.tls,
             longest_window: storage::longest_window(&config),
             current: Mutex::new((config, upstreams)),
@@ -348,6 +351,8 @@ fn count_panics(metrics: &Arc<Metrics>) {
         panics.inc();
         let place = info.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
         tracing::error!(place, "panic; please report it with this place");
+        // Where one panic meets another, the process is aborted next.
+        logging::flush(PANIC_LINE_WITHIN);
     }));
 }
 

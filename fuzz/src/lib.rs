@@ -16,7 +16,7 @@ pub mod explain;
 pub mod gate;
 #[path = "../../src/http/head.rs"]
 pub mod head;
-#[path = "../../src/logging.rs"]
+#[path = "../../src/logging/mod.rs"]
 pub mod logging;
 #[path = "../../src/http/proxy_protocol.rs"]
 pub mod proxy_protocol;

@@ -64,9 +64,13 @@ impl Reloads {
         notify::reloading();
         let args = self.args.clone();
         let read = tokio::task::spawn_blocking(move || args.resolve_and_watch());
-        if let Ok((resolved, watch)) = read.await {
-            self.watch = watch;
-            self.put_in_force(resolved);
+        match read.await {
+            Ok((resolved, watch)) => {
+                self.watch = watch;
+                self.put_in_force(resolved);
+            }
+            // The panic itself has a line of its own.
+            Err(_) => self.reloader.note_refused("reading it panicked"),
         }
         notify::ready();
     }

@@ -15,6 +15,9 @@ use crate::faults;
 use crate::logging;
 use crate::server::{Passed, Server, ServerError};
 
+/// Time for what the log still has to say at the end; stderr may take nothing.
+const LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
+
 /// Run the sidecar: verify, store, answer, forward
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -39,33 +42,42 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    logging::init(resolved.config.log.format, resolved.config.log.level);
+    if let Err(error) = logging::init(resolved.config.log.format, resolved.config.log.level) {
+        return fail(FAILED, &format!("no thread for the log: {error}"));
+    }
     for warning in &resolved.warnings {
         tracing::warn!("{warning}");
     }
-    let passed = match Passed::from_env() {
-        Ok(passed) => passed,
-        Err(error) => return fail(FAILED, &error),
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(resolved.config.threads)
-        .thread_name("hookward")
-        .enable_all()
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(FAILED, &format!("no threads: {error}")),
-    };
-    let code = match runtime.block_on(serve(resolved.config, passed, args.config, watch)) {
+    let ended = run_with(resolved.config, args.config, watch);
+    let code = match ended {
         Ok(Ended::Drained | Ended::BeforeReady) => ExitCode::SUCCESS,
         Ok(Ended::AtOnce) => {
-            fail(FAILED, &"ended at once by a second signal; what is pending is delivered after the next start")
+            last_word("ended at once by a second signal; what is pending is delivered after the next start")
         }
-        Err(error) => fail(FAILED, &error),
+        Err(error) => last_word(&error.to_string()),
     };
+    logging::flush(LAST_LINES_WITHIN);
+    code
+}
+
+/// Says why the process fails. Queued like every line: stderr may take nothing.
+fn last_word(problem: &str) -> ExitCode {
+    logging::write_last(&format!("hookward: {problem}\n"));
+    ExitCode::from(FAILED)
+}
+
+fn run_with(config: Config, args: ConfigArgs, watch: Watch) -> Result<Ended, ServerError> {
+    let passed = Passed::from_env()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.threads)
+        .thread_name("hookward")
+        .enable_all()
+        .build()
+        .map_err(|error| ServerError::Internal(format!("no threads: {error}")))?;
+    let ended = runtime.block_on(serve(config, passed, args, watch));
     // What still runs is not worth waiting for: everything that counts is on disk.
     runtime.shutdown_background();
-    code
+    ended
 }
 
 /// Signals within this time are one: `timeout`, process groups and supervisors send the same wish twice.
@@ -90,8 +102,9 @@ async fn serve(config: Config, passed: Passed, args: ConfigArgs, watch: Watch) -
     };
     let reloads = Reloads::new(args, watch, server.reloader());
     let listen: Vec<String> = server.listen().iter().map(ToString::to_string).collect();
-    // Nobody may be reading; that is no reason not to serve.
-    let _ = print(&format!("ready listen={} admin={}\n", listen.join(","), server.admin()));
+    let ready = format!("ready listen={} admin={}\n", listen.join(","), server.admin());
+    // Nobody may be reading; that is no reason not to serve. Nothing waits for it: stdout may take nothing.
+    tokio::task::spawn_blocking(move || print(&ready));
     notify::ready();
     let (begin, begun) = tokio::sync::oneshot::channel::<()>();
     let running = server.run_until(async {

@@ -2,10 +2,14 @@
 //! may open the socket in the data directory. Here is what it shows of the process as a whole.
 
 mod app;
+mod connection;
+mod connections;
 pub mod drain;
+mod encoding;
 mod events;
 mod reply;
 mod request;
+mod token;
 
 use std::sync::{Arc, OnceLock};
 
@@ -21,7 +25,9 @@ use crate::clock::{Clock, RunClock, RunMs, duration_ms, rfc3339_ms};
 use crate::forward::upstream::{Condition, Upstream};
 use crate::metrics::Metrics;
 pub use app::{Access, AdminApp};
+pub use connections::CONNECTIONS_MAX;
 use drain::Drain;
+pub use token::AdminToken;
 
 /// Whether events are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,8 +131,9 @@ impl UpstreamView {
     fn measure(&self, metrics: &Metrics, now: RunMs, now_unix_ms: i64) {
         let Condition { state, concurrency, held_for } = self.upstream.condition(now);
         let held_until_s = held_for.map_or(0, |held| (now_unix_ms + duration_ms(held)) / 1000);
-        for (route, _) in self.routes.iter().filter(|(_, is_stored)| *is_stored) {
-            let route = metrics.route(route);
+        let stored = self.routes.iter().filter(|(_, is_stored)| *is_stored);
+        // During a reload a route may be gone here and not there.
+        for route in stored.filter_map(|(route, _)| metrics.configured_route(route)) {
             route.upstream_state.set(state.code());
             route.upstream_held_until_s.set(held_until_s);
             route.concurrency_limit.set(i64::try_from(concurrency).unwrap_or(i64::MAX));

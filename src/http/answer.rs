@@ -27,6 +27,11 @@ const FIELDS_BYTES: usize = 320;
 /// The end of the year 9999: no later one can be written (RFC 9110 §5.6.7), whatever the clock says.
 const LAST_DATE_UNIX_MS: u64 = 253_402_300_799_000;
 
+/// A time of the clock as a `Date` field says it.
+pub(super) fn date(unix_ms: i64) -> HttpDate {
+    HttpDate::from(UNIX_EPOCH + Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0).min(LAST_DATE_UNIX_MS)))
+}
+
 /// What comes behind an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Behind {
@@ -135,8 +140,7 @@ impl Answer {
         if self.retry_after {
             write!(text, "Retry-After: {RETRY_AFTER_S}\r\n")?;
         }
-        let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0).min(LAST_DATE_UNIX_MS));
-        write!(text, "Date: {}\r\n", HttpDate::from(now))?;
+        write!(text, "Date: {}\r\n", date(unix_ms))?;
         text.push_str(match behind {
             Behind::Next => "Connection: keep-alive\r\n",
             Behind::End => "Connection: close\r\n",

@@ -52,12 +52,16 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
-    /// Makes what serves requests.
+    /// Makes what serves requests. Metrics of a configuration that is refused are not touched.
     pub(super) fn live(&self, config: &Config, upstreams: &Upstreams) -> Result<Live, AssembleError> {
+        let handlings: Vec<_> =
+            config.routes.iter().map(|route| self.handling(route, upstreams)).collect::<Result<_, _>>()?;
         self.metrics.set_routes(&labels(config));
         let mut routes = Vec::new();
-        for route in &config.routes {
-            routes.push((route.path.clone(), self.route(route, upstreams)?));
+        for (route, handling) in config.routes.iter().zip(handlings) {
+            let metrics = self.metrics.route(&route.name);
+            let (name, methods) = (route.name.clone(), route.methods.clone());
+            routes.push((route.path.clone(), Route { name, methods, handling, metrics }));
         }
         // The last resort: nothing else takes what it takes.
         if let Some(upstream) = config.unmatched.as_ref().and_then(|settings| upstreams.find(settings)) {
@@ -82,11 +86,11 @@ impl Assembly {
         })
     }
 
-    fn route(&self, route: &config::Route, upstreams: &Upstreams) -> Result<Route, AssembleError> {
+    fn handling(&self, route: &config::Route, upstreams: &Upstreams) -> Result<Handling, AssembleError> {
         let upstream = |settings: &config::Upstream| {
             upstreams.find(settings).ok_or_else(|| AssembleError::NoUpstream { route: route.name.clone() })
         };
-        let handling = match &route.handling {
+        Ok(match &route.handling {
             config::Handling::Passed(settings) => Handling::Passed(upstream(settings)?),
             config::Handling::Verified(checks, end) => {
                 let end = match end {
@@ -99,9 +103,7 @@ impl Assembly {
                 };
                 Handling::Verified(Box::new(gates(checks, route.ack().and_then(|(_, dedupe)| dedupe))), end)
             }
-        };
-        let metrics = self.metrics.route(&route.name);
-        Ok(Route { name: route.name.clone(), methods: route.methods.clone(), handling, metrics })
+        })
     }
 
     fn unmatched(&self, upstream: Arc<Upstream>) -> Route {

@@ -11,9 +11,9 @@ use super::capacity::{self, Capacity};
 use super::live::{AssembleError, Assembly, body_limits};
 use super::storage::{Storage, longest_window};
 use super::upstreams::Upstreams;
-use crate::config::{Config, Listener, Log};
+use crate::config::{Admin, Config, Listener, Log};
 use crate::forward::client::ClientError;
-use crate::http::admin::{AdminState, ConfigurationView};
+use crate::http::admin::{AdminState, AdminToken, ConfigurationView};
 use crate::http::body_memory::BodyMemory;
 use crate::http::connection::Live;
 use crate::http::tls::Keeper;
@@ -44,6 +44,7 @@ pub struct Reloader {
     pub(super) storage: Option<Arc<Storage>>,
     pub(super) body_memory: Arc<BodyMemory>,
     pub(super) admin: Arc<AdminState>,
+    pub(super) admin_token: Arc<AdminToken>,
     /// What the listeners show their clients, in the order of the configuration.
     pub(super) tls: Vec<Option<Arc<Keeper>>>,
     /// Ids are remembered for this long at most, whatever a route asks for later.
@@ -53,7 +54,7 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Puts a configuration in force: routes, keys, allowlists, trusted proxies, limits, upstreams.
+    /// Puts a configuration in force: routes, keys, allowlists, trusted proxies, limits, upstreams, the admin token.
     /// Requests under way are judged by the one that they began with.
     ///
     /// # Errors
@@ -73,6 +74,7 @@ impl Reloader {
                 keeper.swap(identity);
             }
         }
+        self.admin_token.replace(config.admin.token.clone().map(|token| token.0));
         self.admin.upstreams.store(Arc::new(upstreams.views(&config)));
         self.admin.limits.store(Arc::new(self.capacity.tell(&config, needs, &self.assembly.metrics)));
         let needs_restart = needs_restart(&current.0, &config, self.longest_window);
@@ -88,6 +90,7 @@ impl Reloader {
     pub fn note_refused(&self, why: &str) {
         let metrics = &self.assembly.metrics;
         metrics.reloads_failed.inc();
+        metrics.last_reload_successful.set(0);
         tracing::error!(problem = %why, "the configuration was not reloaded; the old one stays in force");
         let view = ConfigurationView {
             refused: Some(why.to_owned()),
@@ -101,6 +104,7 @@ impl Reloader {
         let read_unix_ms = self.assembly.clock.unix_ms();
         metrics.reloads_succeeded.inc();
         metrics.last_reload_success_s.set(read_unix_ms / 1000);
+        metrics.last_reload_successful.set(1);
         tracing::info!("configuration reloaded");
         self.admin.configuration.store(Arc::new(ConfigurationView { read_unix_ms, refused: None, needs_restart }));
     }
@@ -110,7 +114,7 @@ impl Reloader {
 fn needs_restart(old: &Config, new: &Config, longest: Duration) -> Vec<String> {
     let changed = [
         ("listen", !same_listeners(&old.listen, &new.listen)),
-        ("admin", old.admin != new.admin),
+        ("admin.address", old.admin.address != new.admin.address),
         ("data_dir", old.data_dir != new.data_dir),
         ("buffer", old.buffer != new.buffer),
         ("delivery", old.delivery != new.delivery),
@@ -132,7 +136,7 @@ fn same_listeners(old: &[Listener], new: &[Listener]) -> bool {
 fn fixed_as_before(new: Config, old: &Config) -> Config {
     Config {
         listen: old.listen.clone(),
-        admin: old.admin.clone(),
+        admin: Admin { address: old.admin.address, ..new.admin },
         data_dir: old.data_dir.clone(),
         buffer: old.buffer.clone(),
         delivery: old.delivery.clone(),

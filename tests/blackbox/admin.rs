@@ -1,6 +1,7 @@
 //! The admin side: probes, metrics, status.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use super::harness::*;
 
@@ -288,4 +289,106 @@ fn the_socket_is_there_again_after_kill_9() {
     assert!(hookward.setup().admin_socket().exists(), "nobody tidied up");
     hookward.start_again();
     assert_eq!(hookward.admin_socket(&Request::get("/api/v1/status")).status, 200);
+}
+
+/// Connections to the admin side over TCP and over its socket.
+fn doors(hookward: &Hookward) -> [Box<dyn Fn() -> Wire + '_>; 2] {
+    [Box::new(|| Wire::connect(hookward.admin)), Box::new(|| Wire::connect_unix(&hookward.setup().admin_socket()))]
+}
+
+#[test]
+fn a_connection_that_ends_before_a_whole_request_is_no_panic() {
+    let (_sink, hookward) = pair();
+    let many = format!("GET /livez HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(300));
+    for door in doors(&hookward) {
+        for bytes in [
+            &b""[..],
+            b"GET /liv",
+            b"GET /livez HTTP/1.1\r\nHost: a\r\n",
+            b"\x16\x03\x01\0\0",
+            b"\r\n\r\n",
+            b"GET /livez HTTP/1.1\r\n\r\n",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"POST /api/v1/drain HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n{",
+            b"POST /api/v1/drain HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+            many.as_bytes(),
+        ] {
+            for is_half_closed in [false, true] {
+                let mut wire = door();
+                let _ = wire.try_send(bytes);
+                if is_half_closed {
+                    wire.end_of_sending();
+                    let _ = wire.try_answer();
+                }
+            }
+        }
+        assert_eq!(door().ask(&Request::get("/livez")).status, 200);
+    }
+    // The scrape is one.
+    let metrics = hookward.await_metric("hookward_admin_connections", &[], 1.0);
+    assert_eq!(metrics.value("hookward_process_panics_total", &[]), 0.0, "{}", hookward.stderr());
+}
+
+#[test]
+fn an_admin_request_that_is_none_or_breaks_a_bound_is_refused_by_name_and_counted() {
+    let (_sink, hookward) = pair();
+    let fields = "x: y\r\n".repeat(300);
+    for (door, count) in doors(&hookward).iter().zip([1.0, 2.0]) {
+        for (bytes, status, reason) in [
+            ("\x16\x03\x01\0\0".to_owned(), 400, "bad_request"),
+            (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(9_000)), 414, "uri_too_long"),
+            (format!("GET /livez HTTP/1.1\r\nHost: a\r\n{fields}\r\n"), 431, "headers_too_large"),
+            ("GET /livez HT".to_owned(), 408, "header_timeout"),
+        ] {
+            let mut wire = door();
+            wire.send(bytes);
+            let answer = wire.answer();
+            assert_eq!((answer.status, answer.reason().as_str()), (status, reason), "{answer:?}");
+            wire.end_or_reset();
+            hookward.await_metric("hookward_admin_rejections_total", &[("reason", reason)], count);
+        }
+    }
+}
+
+#[test]
+fn silent_connections_keep_nobody_out_and_end_by_themselves() {
+    let (_sink, hookward) = pair();
+    for door in doors(&hookward) {
+        let mut silent: Vec<Wire> = (0..::hookward::http::admin::CONNECTIONS_MAX + 10).map(|_| door()).collect();
+        for target in ["/livez", "/readyz", "/metrics"] {
+            assert_eq!(door().ask(&Request::get(target)).status, 200, "{target}");
+        }
+        // The oldest made room.
+        assert_eq!(silent[0].end_or_reset(), b"");
+    }
+    let metrics = hookward.await_metric("hookward_admin_connections", &[], 1.0);
+    assert!(metrics.value("hookward_admin_connections_refused_total", &[]) >= 20.0, "{metrics}");
+    // One that nobody drives out ends at its deadline.
+    let mut silent = Wire::connect(hookward.admin);
+    poll_within(Duration::from_secs(20), "the end of a silent connection", || {
+        silent.end_or_reset().is_empty().then_some(())
+    });
+}
+
+#[test]
+fn metrics_are_compressed_for_those_who_ask_for_it() {
+    use std::io::Read as _;
+    let (_sink, hookward) = pair();
+    let ask = |accepted: &str| hookward.admin(&Request::get("/metrics").header("Accept-Encoding", accepted));
+    let compressed = ask("br;q=1.0, gzip;q=0.8, *;q=0.1");
+    assert_eq!(compressed.header("content-encoding"), Some("gzip"), "{compressed:?}");
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&compressed.body[..]).read_to_string(&mut text).unwrap();
+    assert!(text.contains("hookward_process_panics_total 0\n") && text.len() > 4 * compressed.body.len());
+    for accepted in ["identity", "gzip;q=0", "deflate"] {
+        let plain = ask(accepted);
+        assert_eq!(plain.header("content-encoding"), None, "{accepted}");
+        assert!(plain.text().contains("hookward_process_panics_total 0\n"));
+    }
+    for answer in [compressed, ask("identity")] {
+        assert_eq!(answer.header("vary"), Some("Accept-Encoding"));
+    }
+    let probe = hookward.admin(&Request::get("/livez").header("Accept-Encoding", "gzip"));
+    assert_eq!((probe.header("content-encoding"), probe.json()["status"].as_str()), (None, Some("alive")));
 }

@@ -127,5 +127,5 @@ fn held_connections_leave_open_files_to_the_admin_side_and_the_app_whatever_the_
     assert_eq!(genuine.answer().status, 200);
     sink.wait_for(2);
     drop(held);
-    assert!(hookward.stderr().contains("fewer open files are allowed than limits.connections needs"));
+    hookward.await_log("fewer open files are allowed than limits.connections needs");
 }

@@ -235,7 +235,7 @@ fn damage_in_the_middle_of_the_log_is_told_at_start_and_what_stands_before_it_is
     assert_eq!(metrics.value("hookward_buffer_errors_total", &[("kind", "damaged")]), 1.0);
     let recovered = metrics.value("hookward_buffer_recovered_events", &[]);
     assert!((1.0..30.0).contains(&recovered), "{recovered}");
-    assert!(hookward.stderr().contains("the medium has damaged the buffer's log"), "{}", hookward.stderr());
+    hookward.await_log("the medium has damaged the buffer's log");
     let copy = hookward.setup().data_dir().join("hookward.db-wal.damaged-1");
     assert!(std::fs::read(copy).unwrap() == bytes, "the log is kept as it was found");
     hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);

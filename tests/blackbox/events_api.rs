@@ -98,7 +98,7 @@ fn a_dead_letter_is_listed_shown_and_sent_again_under_its_old_name() {
         let shown = get(&hookward, &format!("/api/v1/events/{seq}"));
         (shown["state"] == "delivered" && shown["last_attempt"]["status"] == 200).then_some(())
     });
-    assert!(hookward.stderr().contains("an event is delivered again"), "changes are logged");
+    hookward.await_log("an event is delivered again");
 }
 
 #[test]
@@ -151,8 +151,8 @@ fn what_is_discarded_is_counted_logged_with_its_reason_and_never_delivered() {
     refused(&post(&hookward, &format!("/api/v1/events/{seq}/redrive"), &json!({})), 409);
     // The id stays known: a copy that comes now is no news.
     assert_duplicate(&hookward.post(&signed(body(&id))), &id);
-    let log = hookward.stderr();
-    assert!(log.contains("test message, ticket 815") && log.contains("\"by\":\"socket\""), "{log}");
+    let log = hookward.await_log("test message, ticket 815");
+    assert!(log.contains("\"by\":\"socket\""), "{log}");
 }
 
 #[test]
@@ -384,10 +384,7 @@ fn every_change_is_logged_with_who_asked_for_it() {
     hookward.await_metric("hookward_delivery_attempts_total", &[("result", "dead")], 4.0);
     accepted(&post(&hookward, "/api/v1/events/3/redrive", &json!({})));
     by_token("/api/v1/drain", "");
-    let log = poll("all of it is written", || {
-        let log = hookward.stderr();
-        log.contains("asked to drain").then_some(log)
-    });
+    let log = hookward.await_log("asked to drain");
     for (message, by) in [
         ("an event was discarded", "token"),
         ("dead letters are delivered again, the oldest first", "token"),
@@ -418,8 +415,7 @@ fn dead_letters_that_expire_are_counted_and_logged() {
     let (_sink, hookward, _) = dead_letters(yaml, 2);
     hookward.await_metric("hookward_events_expired_total", &[], 2.0);
     hookward.await_metric("hookward_buffer_events", &[("state", "dead")], 0.0);
-    let log = hookward.stderr();
-    assert!(log.contains("dropped at the end of dead_letter.keep"), "{log}");
+    hookward.await_log("dropped at the end of dead_letter.keep");
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn discard_needs_a_reason() {
     assert_eq!(events(&hookward, &["discard", "1"]).code, Some(2));
     assert_eq!(ok(events(&hookward, &["discard", "1", "2", "--reason", "poison"])), "1 discarded\n2 discarded\n");
     hookward.await_metric("hookward_events_discarded_total", &[], 2.0);
-    assert!(hookward.stderr().contains("poison"));
+    hookward.await_log("poison");
     assert_eq!(events(&hookward, &["discard", "1", "--reason", "again"]).code, Some(1));
 }
 

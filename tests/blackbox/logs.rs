@@ -1,5 +1,10 @@
 //! The log: one line a request, and nothing in it that is a secret or a person's.
 
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
+
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::harness::*;
@@ -126,4 +131,100 @@ fn the_clients_address_may_be_left_out_or_cut() {
         assert!(told.is_none_or(|told| logged.is_some_and(|logged| told.starts_with(logged))), "{line}");
         assert!(!line.to_string().contains("127.0.0.1"), "{line}");
     }
+}
+
+/// Nothing is stored, and every request has its line.
+const VERIFY: &str = "routes: [ { mode: verify } ]\nlog: { accepted_per_s: 65535 }\n";
+/// A pipe of the kernel holds less, and so does the queue.
+const PIPE_AND_QUEUE_BYTES: usize = (64 << 10) + (1 << 20);
+
+/// Genuine events with ids as long as a line shows them; the ids.
+fn post_long_ids(wire: &mut Wire, from: usize, count: usize) {
+    for n in from..from + count {
+        let id = format!("{n:0>250}");
+        assert_eq!(wire.ask(&signed(body(&id))).status, 200);
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_neither_senders_nor_probes_nor_a_reload_nor_the_end() {
+    let (unread, stderr) = std::io::pipe().unwrap();
+    let mut hookward = Setup::without_upstream().config(VERIFY).start_with_stderr(stderr);
+    post_long_ids(&mut hookward.connect(), 0, 300);
+    for target in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(hookward.admin(&Request::get(target)).status, 200, "{target}");
+    }
+    hookward.signal(Signal::HUP);
+    hookward.await_metric("hookward_config_reloads_total", &[("result", "success")], 1.0);
+    hookward.sigterm();
+    assert_eq!(hookward.wait_exit(), Some(0));
+    drop(unread);
+}
+
+#[test]
+fn a_log_that_is_read_again_has_its_lines_in_order_and_says_how_many_are_missing() {
+    let (mut unread, stderr) = std::io::pipe().unwrap();
+    let mut hookward = Setup::without_upstream().config(VERIFY).start_with_stderr(stderr);
+    let mut wire = hookward.connect();
+    let mut posted = 0;
+    while hookward.metrics().value("hookward_log_lines_dropped_total", &[]) == 0.0 {
+        post_long_ids(&mut wire, posted, 200);
+        posted += 200;
+        assert!(posted * 250 < 2 * PIPE_AND_QUEUE_BYTES, "there is no bound");
+    }
+    let reading = std::thread::spawn(move || {
+        let mut log = String::new();
+        unread.read_to_string(&mut log).unwrap();
+        log
+    });
+    // It moves again: what comes now is whole.
+    poll("a line gets through again", || {
+        let dropped = || hookward.metrics().value("hookward_log_lines_dropped_total", &[]);
+        let before = dropped();
+        post_long_ids(&mut wire, posted, 1);
+        posted += 1;
+        (dropped() == before).then_some(())
+    });
+    let dropped = hookward.metrics().value("hookward_log_lines_dropped_total", &[]);
+    hookward.stop();
+    let log = reading.join().unwrap();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: f64 = lines.iter().filter_map(|line| line["lines_dropped"].as_f64()).sum();
+    let ids: Vec<&str> =
+        lines.iter().filter(|line| line["msg"] == "request").map(|line| line["event_id"].as_str().unwrap()).collect();
+    assert!(told > 0.0 && (told, ids.len() as f64) == (dropped, posted as f64 - dropped), "{told} {}", ids.len());
+    assert!(ids.is_sorted(), "in their order");
+    assert!(log.contains("stopped; what is pending") || log.contains("stopping"), "the last lines are flushed");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_costs_its_lines_and_nothing_else() {
+    let (closed, pipe) = std::io::pipe().unwrap();
+    drop(closed);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    for stderr in [Stdio::from(pipe), Stdio::from(full)] {
+        let mut hookward = Setup::without_upstream().config(VERIFY).start_with_stderr(stderr);
+        post_long_ids(&mut hookward.connect(), 0, 10);
+        hookward.await_metrics("every line is counted", |metrics| {
+            metrics.value("hookward_log_lines_dropped_total", &[]) >= 10.0
+        });
+        hookward.stop();
+    }
+}
+
+#[test]
+fn a_stdout_that_nobody_reads_holds_nothing_up() {
+    let (_unread, mut stdout) = std::io::pipe().unwrap();
+    stdout.write_all(&[b'x'; 64 << 10]).unwrap();
+    let sink = Sink::start();
+    let setup = Setup::new(&sink);
+    let listen = setup.dir().join("in.sock");
+    let setup = setup.flag("--listen", &format!("unix:{}", listen.display()));
+    let mut process = setup.spawn_with_stdout(stdout);
+    poll("it serves", || std::os::unix::net::UnixStream::connect(&listen).ok());
+    poll("it says so", || process.stderr().contains("\"ready\"").then_some(()));
+    assert_eq!(Wire::connect_unix(&listen).ask(&event()).status, 200);
+    process.signal(Signal::TERM);
+    let code = poll("it ends", || process.try_exit());
+    assert_eq!(code, Some(0), "{}", process.stderr());
 }

@@ -15,11 +15,6 @@ fn status(hookward: &Hookward) -> serde_json::Value {
     hookward.admin_socket(&Request::get("/api/v1/status")).json()["upstream"][0].clone()
 }
 
-/// What is logged may be written after what it tells can be seen.
-fn await_log(hookward: &Hookward, text: &str) {
-    poll(text, || hookward.stderr().contains(text).then_some(()));
-}
-
 fn attempts(hookward: &Hookward) -> f64 {
     hookward.metrics().value("hookward_delivery_attempts_total", &[])
 }
@@ -54,7 +49,7 @@ fn an_app_that_is_down_is_tried_by_a_probe_now_and_then_and_what_waits_is_charge
     let first_attempts = received.iter().filter(|received| received.attempt() == 1).count();
     assert!(first_attempts >= 190, "{first_attempts} of 205 came at their first attempt");
     assert_eq!(status(&hookward)["state"], "closed");
-    await_log(&hookward, "the app takes events again");
+    hookward.await_log("the app takes events again");
     assert_eq!(hookward.stderr().matches("the app is not tried any more").count(), 1, "{}", hookward.stderr());
 }
 
@@ -66,7 +61,7 @@ fn an_app_that_answers_and_fails_is_left_alone_too() {
     for _ in 0..20 {
         post_event(&hookward);
     }
-    await_log(&hookward, "half of what it was sent within 10 s failed");
+    hookward.await_log("half of what it was sent within 10 s failed");
     assert!(attempts(&hookward) >= 20.0, "{}", attempts(&hookward));
     sink.behave(|_| Reply::status(200));
     hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
@@ -163,7 +158,7 @@ fn retry_after_shows_in_the_status_and_in_the_log() {
     post_event(&hookward);
     let left = poll("held", || status(&hookward)["retry_after_s"].as_u64());
     assert!((50..=60).contains(&left), "{left}");
-    await_log(&hookward, "the app asks to be left alone");
+    hookward.await_log("the app asks to be left alone");
     post_event(&hookward);
     hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 2.0);
     assert_eq!(sink.count(), 1);

@@ -246,7 +246,7 @@ fn the_end_of_each_certificate_is_a_metric_by_the_listeners_configured_address()
     assert_eq!(metrics.value(name, &[("listener", "127.0.0.1:0")]), 2_524_608_000.0);
     let expired = start(&sink, &ca.issue_until(NAME, 2020), None, "");
     assert_eq!(expired.metrics().value(name, &[("listener", "127.0.0.1:0")]), 1_577_836_800.0);
-    assert!(expired.stderr().contains("the TLS certificate has expired"), "{}", expired.stderr());
+    expired.await_log("the TLS certificate has expired");
 }
 
 #[test]

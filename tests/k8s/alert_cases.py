@@ -149,9 +149,10 @@ FIRES = {
         "Half of the webhooks at a are 2m 29s or more away from its clock.",
     ),
     "HookwardConfigReloadFailed": (
-        [(f'hookward_config_reloads_total{{{I},result="failure"}}', "0 0 1x20")],
-        5,
-        {**INSTANCE, "result": "failure"},
+        # Hours after the file was broken.
+        [(f"hookward_config_last_reload_successful{{{I}}}", "1 0x300")],
+        280,
+        INSTANCE,
         "a refused a changed configuration and goes on with the old one.",
     ),
     "HookwardCertificateExpiresSoon": (
@@ -260,12 +261,9 @@ QUIET = {
         40,
     ),
     "HookwardConfigReloadFailed": (
-        "reloads succeed",
-        [
-            (f'hookward_config_reloads_total{{{I},result="failure"}}', "0x20"),
-            (f'hookward_config_reloads_total{{{I},result="success"}}', "0+1x20"),
-        ],
-        15,
+        "the broken file was replaced a minute later",
+        [(f"hookward_config_last_reload_successful{{{I}}}", "1 1 1 0 1x20")],
+        5,
     ),
     "HookwardCertificateExpiresSoon": (
         "it ends in a month",

@@ -1,44 +1,37 @@
-//! One admin listener: connection, place, who may ask.
+//! One request of an admin listener: its place, and who may ask.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
 use http::Method;
-use pingora_core::apps::HttpServerApp;
-use pingora_core::apps::ReusedHttpStream;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::server::ShutdownWatch;
 use serde_json::json;
-use tokio::time::timeout;
 
 use super::AdminState;
-use super::reply::Reply;
+use super::connections::Connections;
+use super::encoding::Coding;
+use super::reply::{Allowed, Reply};
 use super::request::Call;
-
-/// Total time of one admin request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+use super::token::{AdminToken, NotAdmitted};
+use crate::http::lingering::Lingering;
+use crate::logging;
 
 /// Who may use the API over this listener.
 #[derive(Clone)]
 pub enum Access {
     /// Whoever can connect: the socket's mode decides.
     Open,
-    /// The bearer of this token.
-    Token(String),
-    /// Nobody.
-    Closed,
+    /// The bearer of the token.
+    Bearer(Arc<AdminToken>),
 }
 
 impl Access {
     /// Lets through who may ask, and says as whom they are logged.
     fn admit(&self, session: &ServerSession) -> Result<&'static str, Reply> {
-        let given = session.get_header_bytes(http::header::AUTHORIZATION);
-        match self {
-            Access::Open => Ok("socket"),
-            Access::Token(token) if is_bearer(given, token) => Ok("token"),
-            Access::Token(_) => Err(Reply::error(401, "unauthorized")),
-            Access::Closed => {
+        let Access::Bearer(token) = self else { return Ok("socket") };
+        match token.admit(session.get_header_bytes(http::header::AUTHORIZATION)) {
+            Ok(()) => Ok("token"),
+            Err(NotAdmitted::WrongToken) => Err(Reply::error(401, "unauthorized")),
+            Err(NotAdmitted::NoToken) => {
                 Err(Reply::error(401, "no admin token is configured; use the socket in the data directory"))
             }
         }
@@ -48,22 +41,22 @@ impl Access {
 /// One admin listener.
 #[derive(Clone)]
 pub struct AdminApp {
-    /// What it shows.
-    pub state: Arc<AdminState>,
-    /// To whom.
-    pub access: Access,
-}
-
-/// What everybody may see.
-#[derive(Clone, Copy)]
-enum Probe {
-    Live,
-    Ready,
-    Metrics,
+    pub(super) state: Arc<AdminState>,
+    access: Access,
+    pub(super) connections: Arc<Connections>,
+    pub(super) lingering: Arc<Lingering>,
 }
 
 impl AdminApp {
-    async fn reply(&self, session: &mut ServerSession) -> Reply {
+    /// Shows the state; who may do more than look is up to `access`.
+    pub fn new(state: Arc<AdminState>, access: Access) -> AdminApp {
+        let connections = Connections::new(state.metrics.clone());
+        let lingering = Arc::new(Lingering::new(state.metrics.refusals_cut.clone()));
+        AdminApp { state, access, connections, lingering }
+    }
+
+    /// The reply to a request whose header is there.
+    pub(super) async fn reply(&self, session: &mut ServerSession) -> Reply {
         let header = session.req_header();
         let method = header.method.clone();
         let target = header.raw_path().to_vec();
@@ -72,9 +65,15 @@ impl AdminApp {
             None => (&target[..], &b""[..]),
         };
         match std::str::from_utf8(path).unwrap_or_default() {
-            "/livez" => self.probe(Probe::Live, &method),
-            "/readyz" => self.probe(Probe::Ready, &method),
-            "/metrics" => self.probe(Probe::Metrics, &method),
+            "/livez" | "/readyz" | "/metrics" if !matches!(method, Method::GET | Method::HEAD) => {
+                Reply::wrong_method(Allowed::Look)
+            }
+            "/livez" => Reply::json(200, &json!({"status": "alive"})),
+            "/readyz" => match self.state.not_ready() {
+                None => Reply::json(200, &json!({"status": "ready"})),
+                Some(reason) => Reply::error(503, reason),
+            },
+            "/metrics" => self.metrics(session).await,
             path if path.starts_with("/api/") => {
                 let served = self.serve(path, query, &method, session).await;
                 served.unwrap_or_else(|refusal| refusal)
@@ -83,29 +82,24 @@ impl AdminApp {
         }
     }
 
-    fn probe(&self, probe: Probe, method: &Method) -> Reply {
-        if !matches!(*method, Method::GET | Method::HEAD) {
-            return Reply::wrong_method("GET, HEAD");
-        }
-        match probe {
-            Probe::Live => Reply::json(200, &json!({"status": "alive"})),
-            Probe::Ready => match self.state.not_ready() {
-                None => Reply::json(200, &json!({"status": "ready"})),
-                Some(reason) => Reply::error(503, reason),
-            },
-            Probe::Metrics => self.metrics(),
-        }
-    }
-
-    fn metrics(&self) -> Reply {
+    async fn metrics(&self, session: &ServerSession) -> Reply {
         if let Some(buffer) = self.state.buffer.get() {
             self.state.metrics.set_buffer(&buffer.committer.stats().borrow());
         }
+        self.state.metrics.set_log(logging::lines_dropped());
         let (now, now_unix_ms) = (self.state.now(), self.state.clock.unix_ms());
         for upstream in self.state.upstreams.load().iter() {
             upstream.measure(&self.state.metrics, now, now_unix_ms);
         }
-        self.state.metrics.encode().map_or_else(|_| Reply::error(500, "metrics could not be encoded"), Reply::text)
+        let accepted = session.req_header().headers.get_all(http::header::ACCEPT_ENCODING);
+        let coding = Coding::preferred(accepted.iter().map(http::HeaderValue::as_bytes));
+        let metrics = self.state.metrics.clone();
+        // Megabytes with hundreds of routes: no worker is held up by them.
+        let encoded = tokio::task::spawn_blocking(move || coding.encode(|out| metrics.write_to(out)));
+        match encoded.await {
+            Ok(Ok(text)) => Reply::metrics(text, coding),
+            _ => Reply::error(500, "metrics could not be encoded"),
+        }
     }
 
     /// A call of the API: who asks, for what, how.
@@ -148,63 +142,3 @@ impl AdminApp {
 #[derive(Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
-
-/// `Bearer <token>`, compared in a time that does not depend on where they differ.
-fn is_bearer(given: &[u8], token: &str) -> bool {
-    const SCHEME: &[u8] = b"bearer ";
-    let Some((scheme, given)) = given.split_at_checked(SCHEME.len()) else { return false };
-    if !scheme.eq_ignore_ascii_case(SCHEME) {
-        return false;
-    }
-    let token = token.as_bytes();
-    let mut different = given.len() ^ token.len();
-    for (n, byte) in given.iter().enumerate() {
-        different |= usize::from(byte ^ token[n % token.len().max(1)]);
-    }
-    different == 0 && !token.is_empty()
-}
-
-#[async_trait]
-impl HttpServerApp for AdminApp {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        mut session: ServerSession,
-        _shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let serve = async {
-            if !matches!(session.read_request().await, Ok(true)) {
-                return;
-            }
-            // One request per connection: scrapes are rare, and nothing is left idle at the end.
-            session.set_keepalive(None);
-            let reply = self.reply(&mut session).await;
-            // A client that has gone has no use for it.
-            let _ = reply.write(&mut session).await;
-        };
-        let _ = timeout(REQUEST_TIMEOUT, serve).await;
-        let _ = timeout(REQUEST_TIMEOUT, session.finish()).await;
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_whole_token_opens() {
-        assert!(is_bearer(b"Bearer secret", "secret") && is_bearer(b"bearer secret", "secret"));
-        for wrong in [
-            &b"Bearer secre"[..],
-            b"Bearer secret2",
-            b"Bearer ",
-            b"secret",
-            b"Basic secret",
-            b"",
-            b"Bearer secretsecret",
-        ] {
-            assert!(!is_bearer(wrong, "secret"));
-        }
-        assert!(!is_bearer(b"Bearer ", ""));
-    }
-}

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-use super::reply::Reply;
+use super::reply::{Allowed, Reply};
 use crate::buffer::event::{Seq, State};
 use crate::buffer::record::Filter;
 
@@ -67,8 +67,8 @@ impl Call {
     pub(super) fn takes(self, method: &Method) -> Result<(), Reply> {
         match (self.changes(), method) {
             (true, &Method::POST) | (false, &Method::GET | &Method::HEAD) => Ok(()),
-            (true, _) => Err(Reply::wrong_method("POST")),
-            (false, _) => Err(Reply::wrong_method("GET, HEAD")),
+            (true, _) => Err(Reply::wrong_method(Allowed::Change)),
+            (false, _) => Err(Reply::wrong_method(Allowed::Look)),
         }
     }
 }

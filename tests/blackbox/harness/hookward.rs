@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -187,6 +187,16 @@ impl Setup {
         self.when_ready(self.spawn())
     }
 
+    /// Starts it with its log going there.
+    pub fn start_with_stderr(&self, stderr: impl Into<Stdio>) -> Hookward {
+        self.when_ready(Process::spawn_with_stderr(&mut self.run_command(), stderr.into()))
+    }
+
+    /// Starts it with its ready line going there, without waiting for it.
+    pub fn spawn_with_stdout(&self, stdout: impl Into<Stdio>) -> Process {
+        Process::spawn_with(&mut self.run_command(), Stdio::piped(), stdout.into(), Stdio::piped())
+    }
+
     /// Starts it where it may refuse to.
     pub fn try_start(&self) -> Result<Hookward, Finished> {
         let mut process = self.spawn();
@@ -329,6 +339,11 @@ impl Hookward {
 
     pub fn stderr(&self) -> String {
         self.process.stderr()
+    }
+
+    /// Waits until the log has this text; lines are written a moment after what they tell of.
+    pub fn await_log(&self, text: &str) -> String {
+        super::poll(text, || Some(self.stderr()).filter(|log| log.contains(text)))
     }
 
     /// The next line that it prints to stdout after the ready line.

@@ -33,25 +33,39 @@ impl Process {
     }
 
     pub fn spawn_with_stdin(command: &mut Command, stdin: Stdio) -> Process {
-        let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Process::spawn_with(command, stdin, Stdio::piped(), Stdio::piped())
+    }
+
+    /// Its log goes there, and is not read here.
+    pub fn spawn_with_stderr(command: &mut Command, stderr: Stdio) -> Process {
+        Process::spawn_with(command, Stdio::piped(), Stdio::piped(), stderr)
+    }
+
+    /// Only what is piped is read here.
+    pub fn spawn_with(command: &mut Command, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Process {
+        let mut child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn().unwrap();
+        // Or the far ends of pipes would stay open here.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let (lines, stdout) = channel();
-        let out = child.stdout.take().unwrap();
+        let out = child.stdout.take();
         std::thread::spawn(move || {
-            let mut out = BufReader::new(out);
+            let mut out = BufReader::new(out?);
             let mut line = String::new();
             while out.read_line(&mut line).is_ok_and(|read| read > 0) {
                 let _ = lines.send(std::mem::take(&mut line));
             }
+            Some(())
         });
         let stderr = Arc::new(Mutex::new(Vec::new()));
         let (err_alive, stderr_end) = channel();
-        let (mut err, sink) = (child.stderr.take().unwrap(), stderr.clone());
+        let (err, sink) = (child.stderr.take(), stderr.clone());
         std::thread::spawn(move || {
             let _held_until_the_end = err_alive;
-            let mut piece = [0; 8192];
+            let (mut err, mut piece) = (err?, [0; 8192]);
             while let Ok(read @ 1..) = err.read(&mut piece) {
                 sink.lock().unwrap().extend_from_slice(&piece[..read]);
             }
+            Some(())
         });
         Process { child, stdout: Mutex::new(stdout), stderr_end: Mutex::new(stderr_end), stderr, exit: None }
     }
