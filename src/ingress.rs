@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Version};
 use ipnet::IpNet;
 use prometheus::IntCounter;
 
@@ -18,6 +18,7 @@ use crate::gate::allowlist::{Admitted, Allowlist};
 use crate::gate::check_share::Turn;
 use crate::gate::delivery::{BodySource, Delivery};
 use crate::gate::forgers::{FailuresPerS, Forgers};
+use crate::gate::hops::Pseudonym;
 use crate::gate::identity::{Facts, Identified, Identity};
 use crate::gate::keys::NamedKey;
 use crate::gate::peer::{ClientAddr, Peer, TrustedProxies};
@@ -123,6 +124,8 @@ pub struct Head<'r> {
     pub method: &'r Method,
     /// Path and query, byte for byte.
     pub target: &'r [u8],
+    /// The version that it was sent in.
+    pub version: Version,
     /// Headers.
     pub headers: &'r HeaderMap,
     /// The other end of the connection.
@@ -185,22 +188,25 @@ pub struct Ingress {
     welcome: Option<Vec<IpNet>>,
     trusted_proxies: TrustedProxies,
     forgery: ForgeryLimit,
+    pseudonym: Pseudonym,
     clock: Arc<dyn Clock>,
     draining: Arc<AtomicBool>,
 }
 
 impl Ingress {
-    /// Routes by their path. `draining` refuses everything once it is true.
+    /// Routes by their path. `pseudonym` is the name of this instance among the hops of a request;
+    /// `draining` refuses everything once it is true.
     pub fn new(
         routes: Vec<(PathPattern, Route)>,
         trusted_proxies: TrustedProxies,
         forgery: ForgeryLimit,
+        pseudonym: Pseudonym,
         clock: Arc<dyn Clock>,
         draining: Arc<AtomicBool>,
     ) -> Ingress {
         let welcome = welcome(routes.iter().map(|(_, route)| route));
         let router = Router::new(routes.into_iter().map(|(path, route)| (path, route.verifies(), route)));
-        Ingress { router, welcome, trusted_proxies, forgery, clock, draining }
+        Ingress { router, welcome, trusted_proxies, forgery, pseudonym, clock, draining }
     }
 
     /// Whether this peer may name the client.
@@ -252,6 +258,9 @@ impl Ingress {
         known: &mut Known,
     ) -> Result<Outcome, Rejection> {
         self.takes(route, head.method)?;
+        // Before the address, which would refuse a hop's own more vaguely, and long before the event
+        // could be taken for a duplicate and so count as delivered.
+        self.pseudonym.refuse_loop(head.headers)?;
         let client = self.trusted_proxies.client_addr(head.peer, head.headers);
         known.client = client.ok().map(ClientAddr::ip);
         let (gates, end) = match &route.handling {
@@ -335,7 +344,8 @@ impl Ingress {
     fn headers(&self, head: &Head<'_>, client: Option<IpAddr>) -> Vec<(Bytes, Bytes)> {
         let peer_is_trusted = self.trusted_proxies.trusts(head.peer);
         let client_ip_header = self.trusted_proxies.header.name();
-        let origin = Origin { peer: head.peer, peer_is_trusted, client, tls: head.tls, client_ip_header };
+        let via = self.pseudonym.via(head.version);
+        let origin = Origin { peer: head.peer, peer_is_trusted, client, tls: head.tls, client_ip_header, via };
         end_to_end(head.headers, &origin)
     }
 }

@@ -164,6 +164,8 @@ pub struct RouteMetrics {
     pub expired: IntCounter,
     /// Events that an operator threw away.
     pub discarded: IntCounter,
+    /// Attempts that came back to hookward.
+    pub loops: IntCounter,
     /// Time of one attempt.
     pub delivery_duration_s: Histogram,
     /// From receipt to the app's 2xx.
@@ -304,6 +306,7 @@ struct RouteFamilies {
     discarded: IntCounterVec,
     unfinished_answers: IntCounterVec,
     upstream_held_until_s: IntGaugeVec,
+    loops: IntCounterVec,
 }
 
 /// The series of each rejection, by its reason, which is the last label.
@@ -365,6 +368,11 @@ impl RouteFamilies {
                 "Attempts that may be under way at once, now; at most upstream.max_concurrency.",
                 &["route"],
             )?,
+            loops: add.counters(
+                "delivery_loops_total",
+                "Attempts refused since the upstream leads back to hookward.",
+                &["route"],
+            )?,
             discarded: add.counters("events_discarded_total", "Events that an operator threw away.", &["route"])?,
             upstream_held_until_s: add.gauges(
                 "upstream_held_until_timestamp_seconds",
@@ -414,6 +422,7 @@ impl RouteFamilies {
             unfinished_answers: self.unfinished_answers.with_label_values(&[name]),
             expired: self.expired.with_label_values(&[name]),
             discarded: self.discarded.with_label_values(&[name]),
+            loops: self.loops.with_label_values(&[name]),
             delivery_duration_s: self.delivery_duration_s.with_label_values(&[name]),
             end_to_end_s: self.end_to_end_s.with_label_values(&[name]),
             concurrency_limit: self.concurrency_limit.with_label_values(&[name]),

@@ -49,6 +49,9 @@ pub enum Rejection {
     UpstreamFailed,
     /// The app did not answer in time (modes that pass its answer on).
     UpstreamTimeout,
+    /// This instance has forwarded the request before, or too many others have: an upstream leads
+    /// back to hookward.
+    LoopDetected,
     /// The buffer has no room for events of this route, or the disk is near its end.
     BufferFull,
     /// The disk refused or failed: what was not answered 200 may or may not be stored.
@@ -61,7 +64,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// One of each, for metrics that exist from the start and for tests.
-    pub const ALL: [Rejection; 23] = [
+    pub const ALL: [Rejection; 24] = [
         Rejection::BadRequest,
         Rejection::IpDenied,
         Rejection::ClientIpUndetermined,
@@ -81,6 +84,7 @@ impl Rejection {
         Rejection::HeadersTooLarge,
         Rejection::UpstreamFailed,
         Rejection::UpstreamTimeout,
+        Rejection::LoopDetected,
         Rejection::BufferFull,
         Rejection::BufferFailed,
         Rejection::Draining,
@@ -127,6 +131,7 @@ impl Rejection {
             Rejection::HeadersTooLarge => (431, "headers_too_large"),
             Rejection::UpstreamFailed => (502, "upstream_failed"),
             Rejection::UpstreamTimeout => (504, "upstream_timeout"),
+            Rejection::LoopDetected => (508, "loop_detected"),
             Rejection::BufferFull => (503, "buffer_full"),
             Rejection::BufferFailed => (503, "buffer_failed"),
             Rejection::Draining => (503, "draining"),
@@ -202,6 +207,9 @@ impl Rejection {
             Rejection::HeadersTooLarge => "the header is beyond limits.header_bytes or limits.header_count",
             Rejection::UpstreamFailed => "the app could not be reached or broke off its answer (upstream.url)",
             Rejection::UpstreamTimeout => "the app did not answer within upstream.timeout",
+            Rejection::LoopDetected => {
+                "hookward has forwarded this request before: an upstream leads back to it; name the app's own address"
+            }
             Rejection::BufferFull => {
                 "the buffer has no room for this route, or the disk is nearly full: is the app taking events?"
             }
@@ -233,8 +241,12 @@ mod tests {
     }
 
     #[test]
-    fn forgeries_are_4xx_our_own_trouble_is_503_and_the_apps_is_502_or_504() {
+    fn forgeries_are_4xx_our_own_trouble_is_503_the_apps_is_502_or_504_and_a_loop_508() {
         for rejection in Rejection::ALL {
+            if rejection == Rejection::LoopDetected {
+                assert_eq!(rejection.status(), 508);
+                continue;
+            }
             let app = matches!(rejection, Rejection::UpstreamFailed | Rejection::UpstreamTimeout);
             let status = rejection.status();
             assert!((400..500).contains(&status) || (status == 503 && !app) || (app && [502, 504].contains(&status)));

@@ -37,6 +37,7 @@ use crate::config::{self, Config, ListenAddress};
 use crate::forward::client::ClientError;
 use crate::gate::allowlist::Allowlist;
 use crate::gate::forgers::Forgers;
+use crate::gate::hops::Pseudonym;
 use crate::http::admin::drain::Drain;
 use crate::http::admin::{Access, AdminApp, AdminState, AdminToken, BufferView, ConfigurationView, Readiness};
 use crate::http::body_memory::BodyMemory;
@@ -214,6 +215,10 @@ impl Server {
             metrics: metrics.clone(),
             clock: clock.clone(),
             forgers: Arc::new(Forgers::new(config.threads)),
+            pseudonym: match &storage {
+                Some(storage) => storage.pseudonym(),
+                None => Pseudonym::new(fastrand::u64(..)),
+            },
             draining: admin_state.drain.refusing(),
         };
         let live = assembly.live(&config, &upstreams).map_err(|error| ServerError::Internal(error.to_string()))?;

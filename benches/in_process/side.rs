@@ -9,6 +9,7 @@ use hookward::clock::{Clock, ManualClock};
 use hookward::gate::Enforcement;
 use hookward::gate::allowlist::{Allowlist, parse_source};
 use hookward::gate::forgers::Forgers;
+use hookward::gate::hops::Pseudonym;
 use hookward::gate::identity::{DedupeScope, Identity};
 use hookward::gate::keys::NamedKey;
 use hookward::gate::peer::TrustedProxies;
@@ -96,6 +97,7 @@ pub fn public_app(key: NamedKey, end: End, clock: &Arc<dyn Clock>, metrics: &Arc
             per_s: failures_per_s,
             checked_in_turn: metrics.signature_checks_in_turn.clone(),
         },
+        Pseudonym::new(0),
         clock.clone(),
         drain.refusing(),
     );

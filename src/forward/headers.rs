@@ -36,7 +36,7 @@ const OVERRIDES: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-http-method-
 const FORWARDING: [&str; 2] = ["forwarded", "x-real-ip"];
 const FORWARDING_PREFIX: &str = "x-forwarded-";
 /// Names that a `Connection` header cannot take away.
-const PROTECTED: [&str; 4] = ["host", "content-type", SIGNATURE_HEADER, TIMESTAMP_HEADER];
+const PROTECTED: [&str; 5] = ["host", "content-type", "via", SIGNATURE_HEADER, TIMESTAMP_HEADER];
 /// Everything under it is hookward's own.
 const OWN_PREFIX: &str = "hookward-";
 
@@ -53,6 +53,8 @@ pub struct Origin<'a> {
     pub tls: bool,
     /// The header in which trusted proxies name the client.
     pub client_ip_header: &'a str,
+    /// What `Via` gets, so that a request that comes back is known (RFC 9110 §7.6.3).
+    pub via: &'a [u8],
 }
 
 impl Origin<'_> {
@@ -77,6 +79,8 @@ pub fn end_to_end(headers: &HeaderMap, origin: &Origin<'_>) -> Vec<(Bytes, Bytes
         }
         kept.put(name, value.as_bytes());
     }
+    // A line of its own is one more member of the list (§5.3), whatever the lines before hold.
+    kept.put("via", origin.via);
     add_forwarding(headers, origin, &mut kept);
     kept.finish()
 }
@@ -90,9 +94,9 @@ struct Fields {
 }
 
 impl Fields {
-    /// Room for these and for what [`add_forwarding`] adds to them.
+    /// Room for these and for what is added to them.
     fn with_room_for(headers: &HeaderMap) -> Fields {
-        const ADDED_FIELDS: usize = 6;
+        const ADDED_FIELDS: usize = 7;
         const ADDED_BYTES: usize = 256;
         let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         Fields {
@@ -289,6 +293,7 @@ mod tests {
             client: Some("192.76.120.200".parse().unwrap()),
             tls: false,
             client_ip_header,
+            via: b"1.1 hookward-1",
         };
         let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         end_to_end(&headers(lines), &origin).into_iter().map(|(name, value)| (text(name), text(value))).collect()

@@ -14,6 +14,7 @@ mod idle_connections;
 pub mod kind;
 pub mod lane;
 pub mod latency;
+pub mod loop_watch;
 pub mod order;
 pub mod order_key;
 pub mod scheduler;
@@ -289,6 +290,9 @@ impl UnderWay {
         metrics.delivery_duration_s.observe(took.as_secs_f64());
         if outcome == Outcome::Delivered {
             metrics.end_to_end_s.observe(now.since(claimed.stored_at).as_secs_f64());
+        }
+        if answer.signal == Signal::Loop {
+            metrics.loops.inc();
         }
         log_attempt(claimed, *attempts, &answer.verdict, &outcome);
         self.settle(outcome, answer.status);

@@ -210,7 +210,7 @@ impl Shares {
                     self.share(kind).window.cut_busy(began.own);
                 }
             }
-            Signal::Failed | Signal::Unreachable | Signal::Cut => self.find_quickest(),
+            Signal::Failed | Signal::Loop | Signal::Unreachable | Signal::Cut => self.find_quickest(),
         }
         Advice::None
     }

@@ -11,6 +11,8 @@ pub enum Signal {
     Busy,
     /// Another answer that means "again later", or half of one.
     Failed,
+    /// 508 of a hookward that has had the event: this is no app.
+    Loop,
     /// No answer in time, or that of a hop between which had none (504).
     Timeout,
     /// No connection.

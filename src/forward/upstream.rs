@@ -14,11 +14,13 @@ use super::breaker::{Change, State};
 use super::client::{Client, Destination, ExchangeError, Over, Reply, Timeouts};
 use super::headers::for_attempt;
 use super::hold::Asks;
+use super::loop_watch::LoopWatch;
 use super::scheduler::{LaneId, Scheduler, Slot, Wake};
 use super::sign::Signer;
 use super::signal::Signal;
 use crate::buffer::event::{Claimed, Event, Outcome, Seq};
 use crate::clock::RunMs;
+use crate::rejection::Rejection;
 
 /// How long an unused connection is kept: below the 5 s after which Node closes one, the shortest
 /// of the common app servers.
@@ -29,6 +31,10 @@ const SDK_TOLERANCE: Duration = Duration::from_secs(240);
 const SIGNED_ANEW: &str = "it was signed anew: does the app verify with what `hookward pubkey` prints?";
 /// and of what it never signs.
 const UNSIGNED: &str = "the event is unverified (a check in report mode), so it was not signed";
+
+/// Said of an event that has come back to hookward.
+const LEADS_BACK: &str =
+    "the upstream leads back to hookward (508 loop_detected): set upstream.url to the app's own address";
 
 /// Where an app is and how it is treated.
 #[derive(Debug, Clone)]
@@ -62,6 +68,7 @@ pub struct Upstream {
 
 struct Turns {
     scheduler: Scheduler,
+    loops: LoopWatch,
     /// How to wake the lanes that go here.
     lanes: Vec<(LaneId, Arc<Notify>)>,
 }
@@ -86,6 +93,8 @@ pub struct Condition {
     pub concurrency: usize,
     /// How long it still wants to be left alone (`Retry-After`).
     pub held_for: Option<Duration>,
+    /// Whether its address leads back to hookward.
+    pub leads_back: bool,
 }
 
 impl Upstream {
@@ -100,7 +109,11 @@ impl Upstream {
             host: settings.host,
             signer: settings.signer,
             max_concurrency: settings.max_concurrency,
-            turns: Mutex::new(Turns { scheduler: Scheduler::new(settings.max_concurrency), lanes: Vec::new() }),
+            turns: Mutex::new(Turns {
+                scheduler: Scheduler::new(settings.max_concurrency),
+                loops: LoopWatch::default(),
+                lanes: Vec::new(),
+            }),
             is_stopped: AtomicBool::new(false),
             takes_probes: AtomicBool::new(false),
         })
@@ -156,11 +169,12 @@ impl Upstream {
 
     /// How the app is doing.
     pub fn condition(&self, now: RunMs) -> Condition {
-        let scheduler = &self.turns.lock().scheduler;
+        let Turns { scheduler, loops, .. } = &*self.turns.lock();
         Condition {
             state: scheduler.state(),
             concurrency: scheduler.limit(),
             held_for: scheduler.held(now).map(|until| until.since(now)),
+            leads_back: loops.leads_back(),
         }
     }
 
@@ -169,14 +183,18 @@ impl Upstream {
         let mut turns = self.turns.lock();
         let held = hold.and_then(|(asks, wait)| turns.scheduler.hold(asks, wait, now));
         let ended = turns.scheduler.end(slot, signal, latency, now);
+        let is_loop_due = turns.loops.note(signal, now);
         self.note_stop(&turns.scheduler, now);
         turns.wake(if held.is_some() { Wake::All } else { ended.wake });
         drop(turns);
-        self.log(ended.change, held);
+        self.log(ended.change, held, is_loop_due);
     }
 
-    fn log(&self, change: Option<Change>, hold: Option<Duration>) {
+    fn log(&self, change: Option<Change>, hold: Option<Duration>, is_loop_due: bool) {
         let upstream = self.client.destination();
+        if is_loop_due {
+            tracing::error!(%upstream, reason = Rejection::LoopDetected.reason(), "{LEADS_BACK}; its events wait");
+        }
         match change {
             Some(Change::Opened(why)) => tracing::warn!(
                 %upstream,
@@ -248,6 +266,13 @@ impl Upstream {
     }
 }
 
+/// Whether a hookward has answered that it has had the event. The status alone does not say so:
+/// web hosts answer 508 where an account is at its limits.
+fn is_loop(reply: &Reply) -> bool {
+    let refusal = Rejection::LoopDetected;
+    reply.status == refusal.status() && reply.body == refusal.body()
+}
+
 /// Why an app may refuse an event that is genuine, as far as that can be guessed.
 fn why_refused(is_signer: bool, event: &Event, now_unix_ms: i64) -> Option<String> {
     let age = Duration::from_millis(u64::try_from(now_unix_ms - event.received_unix_ms).unwrap_or(0));
@@ -299,6 +324,11 @@ impl Answer {
             retry_after(value, now_unix_ms)
         };
         let hold = if matches!(reply.status, 429 | 503) { retry_after() } else { None };
+        if is_loop(reply) {
+            let verdict = Verdict::Later(LEADS_BACK.to_owned());
+            let is_unfinished = !reply.has_ended;
+            return Answer { status: Some(reply.status), verdict, signal: Signal::Loop, hold: None, is_unfinished };
+        }
         let verdict = Verdict::of_status(reply.status, why_refused);
         let signal = match (&verdict, reply.status) {
             (Verdict::Delivered, _) => Signal::Good,
@@ -474,6 +504,19 @@ mod tests {
         }
         assert!(!told(404, 241).contains("old"));
         assert!(!told(403, -3600).contains("old"), "a clock that was set back");
+    }
+
+    #[test]
+    fn a_loop_is_what_a_hookward_says_it_is_and_comes_again_later() {
+        let answer = |body: &'static str| {
+            let reply = Reply { body: bytes::Bytes::from_static(body.as_bytes()), ..reply(508, None) };
+            Answer::of_reply(&reply, || None, 0)
+        };
+        let back = answer(r#"{"error":"loop_detected"}"#);
+        assert_eq!((back.signal, back.verdict), (Signal::Loop, Verdict::Later(LEADS_BACK.into())));
+        let host = answer("Resource Limit Is Reached");
+        assert_eq!((host.signal, host.status), (Signal::Failed, Some(508)));
+        assert_eq!(host.verdict, Verdict::Later("the app answered 508 Loop Detected".into()));
     }
 
     #[test]

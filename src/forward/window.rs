@@ -145,7 +145,7 @@ mod tests {
                     self.window.note_answer(begun, slowness, is_alone);
                 }
                 Signal::Busy | Signal::Timeout => self.window.cut_busy(begun),
-                Signal::Failed | Signal::Unreachable | Signal::Cut => {}
+                Signal::Failed | Signal::Loop | Signal::Unreachable | Signal::Cut => {}
             }
         }
     }

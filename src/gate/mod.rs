@@ -3,6 +3,7 @@
 //!
 //! | gate | makes | which says |
 //! |---|---|---|
+//! | [`hops`] | | it has not been here before |
 //! | [`peer`] | `ClientAddr` | who the sender is, through trusted proxies only |
 //! | [`allowlist`] | `Admitted` | the sender's address is on the list; only now is more looked at |
 //! | [`signature`] (header) | `Claimed` | the two Telnyx headers are there once and well formed |
@@ -20,6 +21,7 @@ pub mod check_share;
 pub mod client_key;
 pub mod delivery;
 pub mod forgers;
+pub mod hops;
 pub mod identity;
 pub mod keys;
 pub mod peer;

@@ -24,6 +24,7 @@ use crate::buffer::redrive::Redrives;
 use crate::clock::{Clock, RunClock, RunMs, duration_ms, rfc3339_ms};
 use crate::forward::upstream::{Condition, Upstream};
 use crate::metrics::Metrics;
+use crate::rejection::Rejection;
 pub use app::{Access, AdminApp};
 pub use connections::CONNECTIONS_MAX;
 use drain::Drain;
@@ -119,12 +120,13 @@ pub struct UpstreamView {
 impl UpstreamView {
     fn status(&self, now: RunMs) -> serde_json::Value {
         let routes: Vec<_> = self.routes.iter().map(|(route, _)| &**route).collect();
-        let Condition { state, concurrency, held_for } = self.upstream.condition(now);
+        let Condition { state, concurrency, held_for, leads_back } = self.upstream.condition(now);
         json!({
             "routes": routes,
             "state": state.name(),
             "concurrency": concurrency,
             "retry_after_s": held_for.map(|held| held.as_secs()),
+            "problem": leads_back.then(|| Rejection::LoopDetected.reason()),
         })
     }
 

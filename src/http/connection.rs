@@ -269,8 +269,9 @@ impl PublicSide {
         // The session is needed while these are: not the whole of its header.
         let (method, headers) = (header.method.clone(), header.headers.clone());
         let target = Bytes::copy_from_slice(header.raw_path());
+        let version = header.version;
         let id = self.new_id();
-        let head = Head { method: &method, target: &target, headers: &headers, peer: remote.peer, tls, id };
+        let head = Head { method: &method, target: &target, version, headers: &headers, peer: remote.peer, tls, id };
         let mut known = Known { client: peer_ip(remote.peer), ..Known::default() };
         let mut body = SessionBody::new(&mut session, live.limits.body_timeout, &self.body_memory);
         let request = Request { live: &live, admin: &self.admin, clock: &*self.clock, head: &head };

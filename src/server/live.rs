@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::forward::upstream::Upstream;
 use crate::gate::forgers::Forgers;
+use crate::gate::hops::Pseudonym;
 use crate::gate::identity::{DedupeScope, Identity};
 use crate::gate::signature::Verifier;
 use crate::http::body_memory::BodyLimits;
@@ -47,6 +48,8 @@ pub(super) struct Assembly {
     pub(super) clock: Arc<dyn Clock>,
     /// Clients whose signatures fail.
     pub(super) forgers: Arc<Forgers>,
+    /// The name of this instance among the hops of a request, over reloads too.
+    pub(super) pseudonym: Pseudonym,
     /// True once everything is refused.
     pub(super) draining: Arc<AtomicBool>,
 }
@@ -77,6 +80,7 @@ impl Assembly {
                 routes,
                 config.trusted_proxies.clone(),
                 forgery,
+                self.pseudonym.clone(),
                 self.clock.clone(),
                 self.draining.clone(),
             ),

@@ -1,5 +1,6 @@
 //! The buffer and the deliveries from it: there only where a route stores events.
 
+use std::hash::Hasher as _;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use siphasher::sip::SipHasher13;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -20,6 +22,7 @@ use crate::buffer::sqlite::{InstanceLock, Settings, SqliteBuffer};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::forward::{Forwarder, Lane, Lanes};
+use crate::gate::hops::Pseudonym;
 use crate::metrics::Metrics;
 
 /// How long another instance may take to let go of the data directory.
@@ -88,6 +91,15 @@ impl Storage {
             thread: Mutex::new(Some(thread)),
             _lock: lock,
         })
+    }
+
+    /// The name of this instance among the hops of a request, from the key of the buffer's
+    /// fingerprints: it has to last as long as the duplicates that the buffer knows. With another
+    /// name after a restart, an event that comes back would be a duplicate, and count as delivered.
+    pub(super) fn pseudonym(&self) -> Pseudonym {
+        let mut hasher = SipHasher13::new_with_key(&self.recovery.fingerprint_key);
+        hasher.write(b"pseudonym in Via");
+        Pseudonym::new(hasher.finish())
     }
 
     /// Lets the events of every route go where the configuration says. What a route has left behind

@@ -31,6 +31,7 @@ mod harness;
 mod headers;
 mod limits;
 mod logs;
+mod loops;
 mod modes;
 mod ordering;
 mod protocol;

@@ -5,6 +5,7 @@ mod admin;
 mod flags;
 mod keys;
 mod listen;
+mod loops;
 mod routes;
 mod secret;
 mod settings;
@@ -207,6 +208,8 @@ fn read(sources: &Sources<'_>, warnings: &mut Vec<String>) -> Option<Config> {
     let mut checks = routes.iter().filter_map(Route::checks);
     let addresses_matter = checks.any(|checks| !matches!(checks.allowlist, Allowlist::Off));
     listen::judge_trust(&root, &listen, &trusted_proxies, addresses_matter, warnings);
+    let upstreams = routes.iter().filter_map(Route::upstream).chain(&unmatched).map(|upstream| &**upstream);
+    loops::judge(&listen, upstreams, warnings);
     let is_admin = |listener: &Listener| listener.address == ListenAddress::Tcp(admin.address);
     if admin.address.port() != 0 && listen.iter().any(is_admin) {
         root.fault("admin", Fault::new("has the address of a public listener", "give it another port"));
