@@ -54,7 +54,7 @@ const OTHER: &str = "other";
 
 const ACK_BUCKETS_S: [f64; 12] = [0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0];
 const BODY_BUCKETS_BYTES: [f64; 8] = [256.0, 512.0, 1024.0, 2048.0, 4096.0, 16_384.0, 65_536.0, 1_048_576.0];
-const SKEW_BUCKETS_S: [f64; 12] = [-300.0, -60.0, -10.0, -2.0, 0.0, 1.0, 2.0, 5.0, 10.0, 60.0, 180.0, 300.0];
+const SKEW_BUCKETS_S: [f64; 9] = [0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 180.0, 300.0];
 const COMMIT_BUCKETS_S: [f64; 10] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0];
 const GROUP_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 const DELIVERY_BUCKETS_S: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0];
@@ -146,8 +146,8 @@ pub struct RouteMetrics {
     pub ack_duration_s: Histogram,
     /// Sizes of bodies read.
     pub body_bytes: Histogram,
-    /// Now minus the signed timestamp of verified events.
-    pub skew_s: Histogram,
+    /// How far the signed timestamps of verified events lie in the past and in the future.
+    skew_s: [Histogram; 2],
     verified_by: HashMap<Arc<str>, IntCounter>,
     unverified: IntCounter,
     events: HashMap<&'static str, IntCounter>,
@@ -192,6 +192,12 @@ impl RouteMetrics {
         if let Some(counter) = self.would_reject.get(rejection.reason()) {
             counter.inc();
         }
+    }
+
+    /// Counts how far from now a signed timestamp lies: `skew_s` is now minus the timestamp.
+    pub fn skew(&self, skew_s: i64) {
+        #[allow(clippy::cast_precision_loss, reason = "for a histogram")]
+        self.skew_s[usize::from(skew_s < 0)].observe(skew_s.unsigned_abs() as f64);
     }
 
     /// Counts the outcome of trying the keys.
@@ -331,11 +337,14 @@ impl RouteFamilies {
                 &ACK_BUCKETS_S,
             )?,
             body_bytes: add.histograms("request_body_bytes", "Sizes of the bodies read.", &BODY_BUCKETS_BYTES)?,
-            skew_s: add.histograms(
-                "timestamp_skew_seconds",
-                "Now minus the timestamp, of requests whose signature is genuine.",
-                &SKEW_BUCKETS_S,
-            )?,
+            skew_s: add.add(HistogramVec::new(
+                histogram_opts(
+                    "timestamp_skew_seconds",
+                    "How far the timestamp lies from now, of requests whose signature is genuine.",
+                    &SKEW_BUCKETS_S,
+                ),
+                &["route", "side"],
+            ))?,
             verifications: add.counters(
                 "signature_verifications_total",
                 "Signature checks by the key that matched (valid) or none (invalid).",
@@ -406,7 +415,7 @@ impl RouteFamilies {
             would_reject: reasons(&self.would_reject, &[name], &Rejection::REPORTABLE),
             ack_duration_s: self.ack_duration_s.with_label_values(&[name]),
             body_bytes: self.body_bytes.with_label_values(&[name]),
-            skew_s: self.skew_s.with_label_values(&[name]),
+            skew_s: ["past", "future"].map(|side| self.skew_s.with_label_values(&[name, side])),
             verified_by: route.keys.iter().map(valid).collect(),
             unverified: self.verifications.with_label_values(&[name, NO_ROUTE, "invalid"]),
             events: EVENT_TYPES

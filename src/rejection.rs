@@ -149,9 +149,10 @@ impl Rejection {
         self.row().1
     }
 
-    /// Whether the fault is ours (5xx): outcome `failed` rather than `rejected`.
+    /// Whether the fault is ours (5xx): outcome `failed` rather than `rejected`. Anybody can write a
+    /// `Via` that looks like a loop, and must not be able to raise an alert on failures.
     pub fn is_ours(self) -> bool {
-        self.status() >= 500
+        self.status() >= 500 && self != Rejection::LoopDetected
     }
 
     /// Whether the sender is told to come back soon.
@@ -244,7 +245,7 @@ mod tests {
     fn forgeries_are_4xx_our_own_trouble_is_503_the_apps_is_502_or_504_and_a_loop_508() {
         for rejection in Rejection::ALL {
             if rejection == Rejection::LoopDetected {
-                assert_eq!(rejection.status(), 508);
+                assert_eq!((rejection.status(), rejection.is_ours()), (508, false));
                 continue;
             }
             let app = matches!(rejection, Rejection::UpstreamFailed | Rejection::UpstreamTimeout);

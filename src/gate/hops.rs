@@ -78,7 +78,8 @@ mod tests {
     fn what_has_been_here_is_refused_however_the_hops_between_write_via() {
         let ours = Pseudonym::new(u64::MAX);
         let name = ours.name.as_bytes();
-        for before in [&b""[..], b"1.1 Caddy, ", b"1.1 varnish (Varnish/7.1),", b"1.0 a (x, y),\t", b"HTTP/1.1 b:80 ,"] {
+        for before in [&b""[..], b"1.1 Caddy, ", b"1.1 varnish (Varnish/7.1),", b"1.0 a (x, y),\t", b"HTTP/1.1 b:80 ,"]
+        {
             for after in [&b""[..], b", 1.1 Caddy", b",1.1 squid (squid/5.7)", b" (comment)"] {
                 let line = [before, b"1.1 ", name, after].concat();
                 assert_eq!(judged(&ours, &[&line]), Err(Rejection::LoopDetected), "{}", line.escape_ascii());
@@ -95,7 +96,8 @@ mod tests {
         assert_eq!(judged(&ours, &lines[..8]), Ok(()));
         assert_eq!(judged(&ours, &lines), Err(Rejection::LoopDetected));
         assert_eq!(judged(&ours, &[&lines.join(&b", "[..])]), Err(Rejection::LoopDetected), "in one line");
-        let near = [&ours.name.as_bytes()[..20], b", 1.1 x", ours.name.as_bytes(), b", 1.1 ", ours.name.as_bytes(), b"0"];
+        let near =
+            [&ours.name.as_bytes()[..20], b", 1.1 x", ours.name.as_bytes(), b", 1.1 ", ours.name.as_bytes(), b"0"];
         assert_eq!(judged(&ours, &[&near.concat()]), Ok(()));
     }
 

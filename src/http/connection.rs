@@ -362,7 +362,7 @@ impl PublicSide {
                 metrics.body_bytes.observe(bytes as f64);
             }
             if let Some(skew_s) = known.skew_s.or(decided.skew_s()) {
-                metrics.skew_s.observe(skew_s as f64);
+                metrics.skew(skew_s);
             }
         }
     }

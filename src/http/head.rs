@@ -82,15 +82,16 @@ pub async fn read(
     limits: &HeadLimits,
 ) -> Result<Head, NoHead> {
     let deadline = Instant::now() + limits.timeout;
-    let mut searched = 0;
+    let (mut searched, mut looked_at) = (0, 0);
     loop {
         if let Some(end) = find_end(buffer, searched) {
             let judged = judge(&buffer[..end], limits).map_err(NoHead::Refused)?;
             let cut = cut_authority(buffer, judged.authority);
             return Ok(Head { bytes: end - cut, is_chunked: judged.is_chunked });
         }
-        refuse_early(buffer, limits).map_err(NoHead::Refused)?;
+        refuse_early(buffer, looked_at, limits).map_err(NoHead::Refused)?;
         searched = buffer.len().saturating_sub(HEADER_END.len() - 1);
+        looked_at = buffer.len();
         buffer.reserve(READ_BYTES);
         match timeout_at(deadline, io.read_buf(buffer)).await {
             Ok(Ok(n)) if n > 0 => {}
@@ -122,25 +123,23 @@ fn cut_authority(buffer: &mut BytesMut, authority: Range<usize>) -> usize {
     keep - authority.start
 }
 
-/// Refuses what cannot become a good header, without waiting for its end.
-fn refuse_early(buffer: &[u8], limits: &HeadLimits) -> Result<(), Rejection> {
-    // TLS to a plain port, an empty line, white space: no method begins so.
-    if buffer.first().is_some_and(|byte| !is_token(*byte)) {
-        return Err(Rejection::BadRequest);
+/// Refuses what cannot become a good header, without waiting for its end: lines that are complete and
+/// wrong, and a request line that is wrong so far. Lines up to `looked_at` have been judged before.
+fn refuse_early(buffer: &[u8], looked_at: usize, limits: &HeadLimits) -> Result<(), Rejection> {
+    let mut start = buffer[..looked_at].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    while let Some(length) = memchr(b'\n', &buffer[start..]) {
+        // A header whose lines end with a bare LF never gets the end that is waited for.
+        let line = buffer[start..start + length].strip_suffix(b"\r").ok_or(Rejection::BadRequest)?;
+        match start {
+            0 => drop(RequestLine::judge(line, limits)?),
+            _ => Framing::default().take(line)?,
+        }
+        start += length + 1;
     }
-    let target_bytes = match buffer.iter().position(|byte| *byte == b'\n') {
-        Some(_) => 0,
-        None => buffer.iter().skip_while(|byte| **byte != b' ').skip(1).take_while(|byte| **byte != b' ').count(),
-    };
-    if target_bytes > limits.uri_bytes {
-        return Err(Rejection::UriTooLong);
+    if start == 0 {
+        RequestLine::judge_begun(buffer, limits)?;
     }
-    if buffer.len() > limits.header_bytes {
-        return Err(Rejection::HeadersTooLarge);
-    }
-    // A header whose lines end with a bare LF never gets the end that is waited for.
-    let bare = buffer.windows(2).any(|pair| pair[1] == b'\n' && pair[0] != b'\r');
-    if bare { Err(Rejection::BadRequest) } else { Ok(()) }
+    if buffer.len() > limits.header_bytes { Err(Rejection::HeadersTooLarge) } else { Ok(()) }
 }
 
 /// What judging a header found.
@@ -198,6 +197,27 @@ struct RequestLine<'h> {
 }
 
 impl<'h> RequestLine<'h> {
+    /// Judges the beginning of a line that has not come to its end.
+    fn judge_begun(line: &[u8], limits: &HeadLimits) -> Result<(), Rejection> {
+        let mut parts = line.split(|byte| *byte == b' ');
+        let method = parts.next().unwrap_or_default();
+        let (target, version) = (parts.next(), parts.next());
+        if target.is_some_and(|target| target.len() > limits.uri_bytes) {
+            return Err(Rejection::UriTooLong);
+        }
+        // TLS to a plain port, an empty line, white space: no method begins so.
+        let is_method = method.iter().all(|byte| is_token(*byte)) && !(method.is_empty() && target.is_some());
+        let is_connect = target.is_some() && method.eq_ignore_ascii_case(b"CONNECT");
+        let is_version =
+            |version: &[u8]| [&b"HTTP/1.1\r"[..], b"HTTP/1.0\r"].iter().any(|one| one.starts_with(version));
+        let may_be = is_method
+            && !is_connect
+            && target.is_none_or(|target| is_target_begun(target, version.is_some(), limits.tls))
+            && version.is_none_or(is_version)
+            && parts.next().is_none();
+        if may_be { Ok(()) } else { Err(Rejection::BadRequest) }
+    }
+
     fn judge(line: &'h [u8], limits: &HeadLimits) -> Result<RequestLine<'h>, Rejection> {
         let bad = Rejection::BadRequest;
         let mut parts = line.split(|byte| *byte == b' ');
@@ -228,7 +248,7 @@ impl<'h> RequestLine<'h> {
             return Ok(RequestLine { is_1_1, scheme_and_authority: 0..0, authority: None });
         }
         // RFC 9112 §3.2.2. What is left, such as `*`, is for no route.
-        let scheme = if limits.tls { "https://" } else { "http://" };
+        let scheme = scheme(limits.tls);
         let (found, rest) = target.split_at_checked(scheme.len()).ok_or(bad)?;
         if !found.eq_ignore_ascii_case(scheme.as_bytes()) {
             return Err(bad);
@@ -238,6 +258,19 @@ impl<'h> RequestLine<'h> {
         let scheme_and_authority = start..start + scheme.len() + authority.len();
         Ok(RequestLine { is_1_1, scheme_and_authority, authority: Some(authority) })
     }
+}
+
+/// What an absolute target begins with.
+fn scheme(tls: bool) -> &'static str {
+    if tls { "https://" } else { "http://" }
+}
+
+/// Whether this may be (the beginning of) a target: in origin-form, or absolute.
+fn is_target_begun(target: &[u8], is_whole: bool, tls: bool) -> bool {
+    let scheme = scheme(tls).as_bytes();
+    let common = target.len().min(scheme.len());
+    let is_absolute = (!is_whole || common == scheme.len()) && target[..common].eq_ignore_ascii_case(&scheme[..common]);
+    (target.first() == Some(&b'/') || is_absolute) && target.iter().all(|byte| is_target(*byte))
 }
 
 /// RFC 9110 §5.6.2.
@@ -320,7 +353,9 @@ impl<'h> Framing<'h> {
             }
         } else if name.eq_ignore_ascii_case(b"content-length") {
             self.content_lengths += 1;
-            if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+            // A zero before other digits makes it octal to some.
+            let is_padded = value.len() > 1 && value[0] == b'0';
+            if value.is_empty() || is_padded || !value.iter().all(u8::is_ascii_digit) {
                 return Err(bad);
             }
             // 18 digits fit any integer that will hold it; what only a larger one holds is beyond
@@ -406,6 +441,8 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 010\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 00\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nX: a\r\n folded\r\n\r\n",
             "POST / HTTP/1.1\r\nHost : a\r\n\r\n",
             "POST / HTTP/1.1\r\nHost:\r\n\r\n",
@@ -507,8 +544,34 @@ mod tests {
             ("POST / HTTP/1.1\nHost: a\n\n", Rejection::BadRequest),
             ("\u{16}\u{3}\u{1}", Rejection::BadRequest),
             ("\r", Rejection::BadRequest),
+            ("hello world\r\n", Rejection::BadRequest),
+            ("GET / HTTP/2.0\r\nHost: a\r\n", Rejection::BadRequest),
+            ("POST / HTTP/1.1\r\nHost : a\r\n", Rejection::BadRequest),
+            ("POST  /", Rejection::BadRequest),
+            ("POST /\r", Rejection::BadRequest),
+            ("POST / HTTP/1.1 ", Rejection::BadRequest),
+            ("POST / HTTP/2", Rejection::BadRequest),
+            ("POST / http", Rejection::BadRequest),
+            ("POST *", Rejection::BadRequest),
+            ("POST https", Rejection::BadRequest),
+            ("POST http ", Rejection::BadRequest),
+            ("CONNECT a", Rejection::BadRequest),
+            ("POST /\u{e9}", Rejection::BadRequest),
         ] {
             assert_eq!(read_from(bytes.as_bytes()).await.0, Err(NoHead::Refused(reason)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_good_header_passes_however_it_is_cut_into_pieces() {
+        for wire in [
+            &b"POST /hooks?a=b HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"[..],
+            b"POST hTTp://a/ HTTP/1.0\r\nHost: a\r\n\r\n",
+        ] {
+            for cut in 1..wire.len() {
+                assert_eq!(refuse_early(&wire[..cut], 0, &limits()), Ok(()), "{}", wire[..cut].escape_ascii());
+                assert_eq!(refuse_early(&wire[..cut], cut - 1, &limits()), Ok(()), "{}", wire[..cut].escape_ascii());
+            }
         }
     }
 
@@ -524,8 +587,19 @@ mod tests {
 
     proptest! {
         #[test]
+        fn what_is_refused_early_is_refused_at_its_end_too(
+            header in "(POST|GET|CONNECT)? ?(/[a-z#]{0,4}|\\*|https?://a)? ?(HTTP/1.[012])?\r?\n(Host: a\r\n|[a-z]{0,3}:? ?[a-z]{0,3}\r?\n){0,3}",
+            cut in 0usize..60,
+        ) {
+            let begun = &header.as_bytes()[..cut.min(header.len())];
+            let whole = [header.as_bytes(), b"\r\n"].concat();
+            prop_assert!(judge(&whole, &limits()).is_err() || refuse_early(begun, 0, &limits()).is_ok());
+        }
+
+        #[test]
         fn no_bytes_can_make_judging_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut header = bytes;
+            let _ = refuse_early(&header, header.len() / 2, &limits());
             header.extend_from_slice(HEADER_END);
             let _ = judge(&header, &limits());
         }

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod answer;
+mod app_answer;
 pub mod body;
 pub mod body_memory;
 pub mod chunk_framing;

@@ -12,12 +12,11 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::answer::REQUEST_ID;
+use super::app_answer::for_client;
 use super::body::SessionBody;
 use super::connection::WRITE_TIMEOUT;
 use crate::buffer::event::DeliveryId;
 use crate::forward::client::{Exchange, ExchangeError, Framing, Over};
-use crate::forward::headers::{is_hop_by_hop, nominated_by_connection};
 use crate::forward::upstream::Upstream;
 use crate::gate::delivery::BodySource as _;
 use crate::rejection::Rejection;
@@ -87,7 +86,7 @@ impl Relay<'_> {
         answered(body.session());
         let status = header.status.as_u16();
         let switched = header.status == StatusCode::SWITCHING_PROTOCOLS;
-        let header = self.for_client(header, body.session());
+        let header = for_client(header, self.request_id, body.session());
         let written = timeout(WRITE_TIMEOUT, body.session().write_response_header(Box::new(header)));
         let cut_off = RelayError::CutOff(Rejection::BadRequest);
         written.await.map_err(|_| cut_off)?.map_err(|_| cut_off)?;
@@ -221,37 +220,6 @@ impl Relay<'_> {
                 () = tokio::time::sleep(self.tunnel_idle) => return,
             }
         }
-    }
-
-    /// The app's header without what concerned only its connection to us.
-    fn for_client(&self, mut header: ResponseHeader, session: &ServerSession) -> ResponseHeader {
-        let upgrade = header.headers.get(http::header::UPGRADE).cloned();
-        let dropped: Vec<HeaderName> = {
-            let nominated: Vec<_> = nominated_by_connection(&header.headers).collect();
-            let is_dropped = |name: &str| {
-                let is_length = name == "content-length";
-                !is_length && (is_hop_by_hop(name) || name == REQUEST_ID || nominated.iter().any(|one| one == name))
-            };
-            header.headers.keys().filter(|name| is_dropped(name.as_str())).cloned().collect()
-        };
-        for name in &dropped {
-            header.remove_header(name);
-        }
-        let _ = header.insert_header(REQUEST_ID, self.request_id.to_string());
-        if header.status == StatusCode::SWITCHING_PROTOCOLS {
-            let _ = header.insert_header(http::header::CONNECTION, "upgrade");
-            if let Some(upgrade) = upgrade {
-                let _ = header.insert_header(http::header::UPGRADE, upgrade);
-            }
-            return header;
-        }
-        let request = session.req_header();
-        let has_body = request.method != Method::HEAD && !matches!(header.status.as_u16(), 204 | 304);
-        let counted = header.headers.contains_key(http::header::CONTENT_LENGTH);
-        if has_body && !counted && request.version == http::Version::HTTP_11 {
-            let _ = header.insert_header(http::header::TRANSFER_ENCODING, "chunked");
-        }
-        header
     }
 }
 

@@ -207,6 +207,19 @@ fn every_reason_and_outcome_is_counted_from_zero() {
 }
 
 #[test]
+fn the_skew_of_timestamps_is_counted_by_its_side_and_never_falls() {
+    let (_sink, hookward) = pair();
+    for offset_s in [-120, -60, 60] {
+        assert_eq!(hookward.post(&signed_at(now_s() + offset_s, body(&new_id()))).status, 200);
+    }
+    let series = "hookward_timestamp_skew_seconds";
+    let metrics = hookward.await_metric(&format!("{series}_count"), &[("side", "past")], 2.0);
+    assert_eq!(metrics.value(&format!("{series}_count"), &[("side", "future")]), 1.0);
+    assert!((180.0..240.0).contains(&metrics.value(&format!("{series}_sum"), &[("side", "past")])));
+    assert!((1.0..61.0).contains(&metrics.value(&format!("{series}_sum"), &[("side", "future")])));
+}
+
+#[test]
 fn every_other_series_exists_from_the_start() {
     let (_sink, hookward) = pair();
     let metrics = hookward.metrics();

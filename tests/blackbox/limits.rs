@@ -93,6 +93,26 @@ fn a_header_that_is_not_complete_in_time_is_header_timeout() {
 }
 
 #[test]
+fn a_request_that_is_wrong_already_is_not_waited_for() {
+    let (_sink, hookward) = pair();
+    let lines: [&[u8]; 7] = [
+        b"hello world\r\n",
+        b"POST /webhooks HTTP/2.0\r\nHost: a\r\n",
+        b"POST /webhooks HTTP/3",
+        b"POST  /webhooks",
+        b"POST /web hooks HTTP",
+        b"CONNECT a:443",
+        b"POST /webhooks HTTP/1.1\r\nHost: a\r\nContent-Length: 010\r\n",
+    ];
+    for line in lines {
+        let mut wire = hookward.connect();
+        wire.send(line);
+        assert_refused(&wire.answer(), 400, "bad_request");
+    }
+    assert_eq!(hookward.metrics().value("hookward_rejections_total", &[("reason", "header_timeout")]), 0.0);
+}
+
+#[test]
 fn an_idle_connection_is_closed_without_a_word() {
     let (_sink, hookward) = pair_with(SHORT);
     let mut wire = hookward.connect();

@@ -123,6 +123,70 @@ fn an_answer_is_streamed_back_whatever_its_size_and_framing() {
 }
 
 #[test]
+fn an_answer_goes_on_in_our_version_whatever_the_app_speaks() {
+    let app = RawApp::start(|request, socket| {
+        let target = request.head.split(' ').nth(1).unwrap();
+        match target {
+            // As Python's `BaseHTTPRequestHandler` answers.
+            "/length" => write(socket, b"HTTP/1.0 200 OK\r\nServer: BaseHTTP/0.6\r\nContent-Length: 2\r\n\r\nok"),
+            _ => write(socket, b"HTTP/1.0 200 OK\r\nServer: BaseHTTP/0.6\r\n\r\nok"),
+        };
+        false
+    });
+    for hookward in [proxy_to(&app, ""), pass_to(&app)] {
+        for target in ["/length", "/end"] {
+            let mut wire = hookward.connect();
+            for _ in 0..2 {
+                wire.send(event().target(target).bytes());
+                let head = String::from_utf8(wire.read_until(b"\r\n\r\n")).unwrap();
+                assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{target}: {head}");
+                let chunked =
+                    head.contains("Transfer-Encoding: chunked") || head.contains("transfer-encoding: chunked");
+                assert_eq!(chunked, target == "/end", "{head}");
+                wire.read_until(if chunked { b"0\r\n\r\n" } else { b"ok" });
+            }
+            let old = String::from_utf8(event().target(target).bytes()).unwrap();
+            let old = old.replacen("HTTP/1.1\r\n", "HTTP/1.0\r\nConnection: keep-alive\r\n", 1);
+            let mut wire = hookward.connect();
+            wire.send(old);
+            let head = String::from_utf8(wire.read_until(b"\r\n\r\n")).unwrap().to_ascii_lowercase();
+            assert!(head.starts_with("http/1.1 200 ok\r\n") && !head.contains("chunked"), "{head}");
+            assert!(target == "/length" || head.contains("connection: close"), "only its end ends it: {head}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_tells_its_length_once_in_plain_digits_and_a_204_tells_none() {
+    let app = RawApp::start(|request, socket| {
+        let fields = match request.head.split(' ').nth(1).unwrap() {
+            "/twice" => "200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+            "/list" => "200 OK\r\nContent-Length: 2, 2\r\n\r\nok",
+            "/zeros" => "200 OK\r\nContent-Length: 002\r\n\r\nok",
+            "/coded" => "200 OK\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            "/204" => "204 No Content\r\nContent-Length: 0\r\n\r\n",
+            _ => "200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+        };
+        write(socket, format!("HTTP/1.1 {fields}").as_bytes())
+    });
+    for hookward in [proxy_to(&app, ""), pass_to(&app)] {
+        for (target, length, text) in [
+            ("/twice", vec!["2"], "ok"),
+            ("/list", vec!["2"], "ok"),
+            ("/zeros", vec!["2"], "ok"),
+            ("/coded", vec![], "ok"),
+            ("/204", vec![], ""),
+        ] {
+            let got = hookward.post(&event().target(target));
+            let is_length = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("content-length");
+            let lengths: Vec<_> = got.headers.iter().filter(is_length).map(|(_, value)| &**value).collect();
+            assert_eq!((lengths, got.text().as_str()), (length, text), "{target}: {got:?}");
+        }
+        assert_refused(&hookward.post(&event().target("/differ")), 502, "upstream_failed");
+    }
+}
+
+#[test]
 fn an_app_that_fails_costs_a_502_or_504_with_its_reason() {
     let app = RawApp::serve(|socket, _| {
         let mut seen = [0; 64 * 1024];
