@@ -14,12 +14,12 @@ build: tools
 test: test-tools lint
 	$(CARGO) test --lib --bins --tests
 
-# The official Telnyx SDKs and libraries of Standard Webhooks against the real binary: the only tests
-# that install packages of theirs (pinned, below target/sdk).
+# Apps as others write them against the real binary: the official Telnyx SDKs and libraries of Standard Webhooks
+# (pinned, below target/sdk), and sites of four ecosystems on their own servers.
 test-sdk: tools
 	@./.ci/tools sdk
 	./tests/sdk/install
-	$(CARGO) test --test blackbox -- --ignored sdk::
+	$(CARGO) test --test blackbox -- --ignored sdk:: sites::
 
 # Charts, alerts, dashboard and image: rendered, judged, built and run. As root, for dockerd; its tools
 # (helm, kustomize; pinned, below target/k8s-tools) take some minutes the first time.

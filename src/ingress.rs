@@ -12,7 +12,7 @@ use prometheus::IntCounter;
 use crate::buffer::committer::{Accepted, Committer, Receipt};
 use crate::buffer::event::{DeliveryId, Event};
 use crate::clock::Clock;
-use crate::forward::headers::{Origin, end_to_end};
+use crate::forward::headers::{Origin, end_to_end, moves_path};
 use crate::forward::upstream::Upstream;
 use crate::gate::allowlist::{Admitted, Allowlist};
 use crate::gate::check_share::Turn;
@@ -27,7 +27,7 @@ use crate::gate::timestamp::Tolerance;
 use crate::gate::{Enforcement, Reports};
 use crate::metrics::RouteMetrics;
 use crate::rejection::Rejection;
-use crate::router::{Found, PathPattern, Router};
+use crate::router::{Found, Guard, Miss, PathPattern, Router};
 
 /// What happens to the requests of one path.
 pub struct Route {
@@ -61,6 +61,8 @@ pub struct Gates {
     pub identity: Identity,
     /// Largest body.
     pub max_body_bytes: usize,
+    /// Whether other paths that end in the route's may be passed unverified.
+    pub passes_ends: bool,
 }
 
 /// Where a verified request ends.
@@ -74,9 +76,13 @@ pub enum End {
 }
 
 impl Route {
-    /// Whether its requests are verified before anything is done with them.
-    pub fn verifies(&self) -> bool {
-        matches!(self.handling, Handling::Verified(..))
+    /// What it means for paths that are passed unverified.
+    fn guard(&self) -> Guard {
+        match &self.handling {
+            Handling::Passed(_) => Guard::Open,
+            Handling::Verified(gates, _) if gates.passes_ends => Guard::Path,
+            Handling::Verified(..) => Guard::Ends,
+        }
     }
 
     /// Whose signature counts; nobody's where nothing is verified.
@@ -150,6 +156,10 @@ pub struct Known {
     pub client: Option<IpAddr>,
     /// Whether a key has signed it in time, and no check had anything to report.
     pub is_verified: bool,
+    /// The other end of the connection, where it does not say who did.
+    pub nameless_peer: Option<IpAddr>,
+    /// The path of a request without a route, for a log at level debug.
+    pub path: Option<String>,
     /// What the body says of itself, once it is signed.
     pub facts: Facts,
     /// Length of the body, once read.
@@ -205,7 +215,7 @@ impl Ingress {
         draining: Arc<AtomicBool>,
     ) -> Ingress {
         let welcome = welcome(routes.iter().map(|(_, route)| route));
-        let router = Router::new(routes.into_iter().map(|(path, route)| (path, route.verifies(), route)));
+        let router = Router::new(routes.into_iter().map(|(path, route)| (path, route.guard(), route)));
         Ingress { router, welcome, trusted_proxies, forgery, pseudonym, clock, draining }
     }
 
@@ -238,11 +248,24 @@ impl Ingress {
         }
     }
 
-    /// Why a request has no route, where it is not just that none has its path.
-    pub fn path_hint(&self, head: &Head<'_>) -> Option<&'static str> {
-        matches!(self.router.find(head.path()), Found::Confusable).then_some(
-            "an app may take this path for one that is verified, so it is not passed; send to the path as it is configured",
-        )
+    /// Why a request has no route, where more can be said than that none has its path.
+    pub fn path_hint(&self, head: &Head<'_>) -> Option<String> {
+        if matches!(self.router.find(head.path()), Found::Confusable) {
+            return Some(
+                "an app may take this path for one that is verified, so it is not passed; send to the path as it is configured, or see path_ends"
+                    .to_owned(),
+            );
+        }
+        let (route, miss) = self.router.near_miss(head.path())?;
+        let name = &route.name;
+        Some(match miss {
+            Miss::Spelling => format!(
+                "no route has this path, but that of the route {name} differs from it only in a slash, the case of letters or an escape"
+            ),
+            Miss::Before => format!(
+                "no route has this path, but that of the route {name} has the same end: does a proxy add or take away what stands before it?"
+            ),
+        })
     }
 
     /// Takes a request through every gate in their order; the types see to it that none is left
@@ -262,10 +285,17 @@ impl Ingress {
         // could be taken for a duplicate and so count as delivered.
         self.pseudonym.refuse_loop(head.headers)?;
         let client = self.trusted_proxies.client_addr(head.peer, head.headers);
-        known.client = client.ok().map(ClientAddr::ip);
+        match client {
+            Ok(client) => known.client = Some(client.ip()),
+            Err(_) => known.nameless_peer = known.client.take(),
+        }
         let (gates, end) = match &route.handling {
             Handling::Verified(gates, end) => (gates, end),
-            Handling::Passed(upstream) => return Ok(Outcome::Pass(self.headers(head, known.client), upstream.clone())),
+            Handling::Passed(upstream) => {
+                let mut headers = self.headers(head, known.client);
+                headers.retain(|(name, _)| !moves_path(name));
+                return Ok(Outcome::Pass(headers, upstream.clone()));
+            }
         };
         let admitted = gates.allowlist.admit(client, &mut known.reports)?;
         end.takes(head.headers)?;

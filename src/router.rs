@@ -5,7 +5,8 @@
 //! `//webhooks`, `/%77ebhooks` and `/x/../webhooks` reach the handler of `/webhooks` in one
 //! framework or another. So a request that is about to be passed on unverified is also routed by
 //! every reading that an app may come to, and if one of them belongs to a verifying route, it is
-//! passed nowhere. There is no single most lenient reading: to an app that takes `\` for a slash,
+//! passed nowhere. Nor is one with a verified path at its end (`/index.php/webhooks`): front controllers and
+//! mount points put something before it. There is no single most lenient reading: to an app that takes `\` for a slash,
 //! `/webhooks;\..` is the root; to one that only cuts parameters, it is `/webhooks`.
 
 /// Which paths a route takes.
@@ -40,6 +41,11 @@ impl PathPattern {
         }
     }
 
+    /// Whether it takes every path.
+    fn is_root(&self) -> bool {
+        matches!(self.path(), "" | "/") && !matches!(self, PathPattern::Exact(_))
+    }
+
     /// Exact before the others, long before short.
     fn rank(&self) -> (bool, usize) {
         (matches!(self, PathPattern::Exact(_)), self.path().len())
@@ -60,14 +66,35 @@ impl PathPattern {
     }
 }
 
+/// What a route means for the paths that are passed unverified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Guard {
+    /// It passes without verifying.
+    Open,
+    /// It verifies: what an app may take for its path is not passed.
+    Path,
+    /// The same, and no path is passed that ends in its own by whole segments.
+    Ends,
+}
+
 /// A route by its path.
 #[derive(Debug)]
 struct Entry {
     pattern: PathPattern,
-    /// Whether its requests are verified before anything is passed on.
-    verifies: bool,
+    /// Its path as a reading of it would be.
+    folded: Vec<u8>,
+    guard: Guard,
     /// Its place among the targets.
     target: usize,
+}
+
+impl Entry {
+    /// The same for each reading of its path.
+    fn as_read(&self) -> Vec<Entry> {
+        let &Entry { guard, target, .. } = self;
+        let patterns = self.pattern.readings().into_iter();
+        patterns.map(|pattern| Entry { pattern, folded: Vec::new(), guard, target }).collect()
+    }
 }
 
 /// Routes by path.
@@ -78,6 +105,15 @@ pub struct Router<T> {
     as_sent: Vec<Entry>,
     /// Tried in this order against each reading; empty where nothing is passed unverified.
     as_read: Vec<Entry>,
+}
+
+/// In what a path differs from that of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Miss {
+    /// In slashes, the case of letters or escapes.
+    Spelling,
+    /// In segments before it, as a proxy adds or takes them away.
+    Before,
 }
 
 /// Where a path leads.
@@ -93,25 +129,22 @@ pub enum Found<T> {
 }
 
 impl<T> Router<T> {
-    /// Routes with their pattern and whether they verify; no two of one pattern.
-    pub fn new(routes: impl IntoIterator<Item = (PathPattern, bool, T)>) -> Router<T> {
+    /// Routes with their pattern and what they mean for others; no two of one pattern.
+    pub fn new(routes: impl IntoIterator<Item = (PathPattern, Guard, T)>) -> Router<T> {
         let mut targets = Vec::new();
         let mut as_sent = Vec::new();
-        for (pattern, verifies, target) in routes {
-            as_sent.push(Entry { pattern, verifies, target: targets.len() });
+        for (pattern, guard, target) in routes {
+            let folded = folded(pattern.path().as_bytes());
+            as_sent.push(Entry { pattern, folded, guard, target: targets.len() });
             targets.push(target);
         }
         let mut as_read = Vec::new();
-        if as_sent.iter().any(|entry| !entry.verifies) {
-            as_read.extend(
-                as_sent
-                    .iter()
-                    .flat_map(|entry| entry.pattern.readings().into_iter().map(|pattern| Entry { pattern, ..*entry })),
-            );
+        if as_sent.iter().any(|entry| entry.guard == Guard::Open) {
+            as_read.extend(as_sent.iter().flat_map(Entry::as_read));
         }
         as_sent.sort_by_key(|entry| std::cmp::Reverse(entry.pattern.rank()));
         // Of two that become one, the one that verifies stands first.
-        as_read.sort_by_key(|entry| std::cmp::Reverse((entry.pattern.rank(), entry.verifies)));
+        as_read.sort_by_key(|entry| std::cmp::Reverse((entry.pattern.rank(), entry.guard)));
         Router { targets, as_sent, as_read }
     }
 
@@ -120,17 +153,56 @@ impl<T> Router<T> {
         let Some(entry) = self.as_sent.iter().find(|entry| entry.pattern.matches(path)) else {
             return Found::Nowhere;
         };
-        if !entry.verifies && self.is_confusable(path) {
+        if entry.guard == Guard::Open && self.is_confusable(path, &entry.pattern) {
             return Found::Confusable;
         }
         Found::Route(&self.targets[entry.target])
     }
 
-    fn is_confusable(&self, path: &[u8]) -> bool {
+    /// Whether an app may take a path for a verified one, where this pattern would let it pass.
+    fn is_confusable(&self, path: &[u8], passing: &PathPattern) -> bool {
+        // A path that the configuration names as a whole is meant, whatever it ends in.
+        let is_named = matches!(passing, PathPattern::Exact(_));
         let Some(readings) = readings(path) else { return true };
         readings.iter().any(|path| {
-            self.as_read.iter().find(|entry| entry.pattern.matches(path)).is_some_and(|entry| entry.verifies)
+            !is_plain_text(path)
+                || self.read_as(path).is_some_and(|entry| entry.guard != Guard::Open)
+                || (!is_named && self.ends_in_verified(path))
         })
+    }
+
+    /// Whether a path ends in the path of a route that guards such ends.
+    fn ends_in_verified(&self, path: &[u8]) -> bool {
+        if self.as_read.iter().all(|entry| entry.guard != Guard::Ends || entry.pattern.is_root()) {
+            return false;
+        }
+        let slashes = path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/');
+        let mut ends = slashes.map(|(at, _)| &path[at..]);
+        let leads_to_verified =
+            |end: &[u8]| self.read_as(end).is_some_and(|entry| entry.guard == Guard::Ends && !entry.pattern.is_root());
+        ends.by_ref().take(SEGMENTS_MAX).any(leads_to_verified) || ends.next().is_some()
+    }
+
+    fn read_as(&self, path: &[u8]) -> Option<&Entry> {
+        self.as_read.iter().find(|entry| entry.pattern.matches(path))
+    }
+
+    /// The route that a path without one nearly has, and in what they differ.
+    pub fn near_miss(&self, path: &[u8]) -> Option<(&T, Miss)> {
+        let readings = readings(path)?;
+        let miss = |entry: &Entry| {
+            let own = &entry.folded;
+            if own == b"/" {
+                return None;
+            }
+            if readings.contains(own) {
+                return Some(Miss::Spelling);
+            }
+            let is_end = |path: &[u8], end: &[u8]| end.len() > 1 && path.ends_with(end);
+            readings.iter().any(|path| is_end(path, own) || is_end(own, path)).then_some(Miss::Before)
+        };
+        let near = self.as_sent.iter().filter_map(|entry| Some((&self.targets[entry.target], miss(entry)?)));
+        near.min_by_key(|(_, miss)| *miss)
     }
 
     /// Every route.
@@ -142,6 +214,9 @@ impl<T> Router<T> {
 /// Most readings of one path. Each liberty at most doubles them, and nobody honest writes a path
 /// that gives room for six.
 const READINGS_MAX: usize = 64;
+
+/// Most segments of a path that is passed where ends are guarded: each is looked at.
+const SEGMENTS_MAX: usize = 64;
 
 /// What an app may do to a path before it looks for a handler; `None` if that changes nothing.
 type Liberty = fn(&[u8]) -> Option<Vec<u8>>;
@@ -171,12 +246,24 @@ fn readings(path: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(readings.iter().map(|reading| folded(reading)).collect())
 }
 
-/// Without regard to case, and without slashes at the end.
+/// Without regard to case, and without slashes, dots and white space at the end.
 fn folded(path: &[u8]) -> Vec<u8> {
-    let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
-    match &path[..end] {
+    let path = match std::str::from_utf8(path) {
+        Ok(text) => text.trim_end_matches(|end: char| matches!(end, '/' | '.') || end.is_whitespace()).as_bytes(),
+        Err(_) => path,
+    };
+    match path {
         b"" => vec![b'/'],
         path => case_folded(path.to_vec()),
+    }
+}
+
+/// Whether a path is text without control characters. Apps ignore, cut off or replace anything else.
+fn is_plain_text(path: &[u8]) -> bool {
+    match std::str::from_utf8(path) {
+        Ok(text) if text.is_ascii() => !text.bytes().any(|byte| byte.is_ascii_control()),
+        Ok(text) => !text.contains(char::is_control),
+        Err(_) => false,
     }
 }
 
@@ -285,10 +372,10 @@ mod tests {
     #[test]
     fn the_longest_match_wins_and_exact_before_prefix() {
         let router = Router::new([
-            (prefix("/"), true, "all"),
-            (prefix("/a/"), true, "inner"),
-            (exact("/a/b"), true, "exact"),
-            (PathPattern::Tree("/verify".into()), true, "tree"),
+            (prefix("/"), Guard::Ends, "all"),
+            (prefix("/a/"), Guard::Ends, "inner"),
+            (exact("/a/b"), Guard::Ends, "exact"),
+            (PathPattern::Tree("/verify".into()), Guard::Ends, "tree"),
         ]);
         for (path, route) in [
             ("/", "all"),
@@ -303,7 +390,7 @@ mod tests {
         ] {
             assert_eq!(router.find(path.as_bytes()), Found::Route(&route), "{path}");
         }
-        assert_eq!(Router::new([(exact("/a"), true, ())]).find(b"/b"), Found::Nowhere);
+        assert_eq!(Router::new([(exact("/a"), Guard::Ends, ())]).find(b"/b"), Found::Nowhere);
     }
 
     #[test]
@@ -353,10 +440,10 @@ mod tests {
     #[test]
     fn what_an_app_could_take_for_a_verified_path_is_not_passed() {
         let router = Router::new([
-            (prefix("/"), false, "pass"),
-            (exact("/webhooks"), true, "exact"),
-            (prefix("/hooks/"), true, "below"),
-            (prefix("/public/"), false, "public"),
+            (prefix("/"), Guard::Open, "pass"),
+            (exact("/webhooks"), Guard::Ends, "exact"),
+            (prefix("/hooks/"), Guard::Ends, "below"),
+            (prefix("/public/"), Guard::Open, "public"),
         ]);
         for path in [
             "//webhooks",
@@ -384,15 +471,101 @@ mod tests {
             ("/webhooks/below", "pass"),
             ("/hooksx", "pass"),
             ("/public/a", "public"),
-            ("/public/webhooks", "public"),
+            ("/public/webhooksx", "public"),
         ] {
             assert_eq!(router.find(path.as_bytes()), Found::Route(&route), "{path}");
         }
     }
 
     #[test]
+    fn what_is_no_plain_text_is_not_passed() {
+        let router = Router::new([(prefix("/"), Guard::Open, "pass"), (exact("/webhooks"), Guard::Ends, "exact")]);
+        for path in [
+            "/webhooks%00",
+            "/webhooks%0a",
+            "/webhooks%09",
+            "/webhooks%7f",
+            "/webhooks%C2%85",
+            "/webhooks%ff",
+            "/%c0%af",
+            "/webhooks%2500",
+            "/webhooks%25ff",
+            "/a%00/b",
+            "/caf%E9",
+            "/webhooks%20",
+            "/webhooks%C2%A0",
+            "/webhooks.",
+            "/webhooks%20/",
+            "/webhooks%2e%2e%2f.",
+        ] {
+            assert_eq!(router.find(path.as_bytes()), Found::Confusable, "{path}");
+        }
+        for path in ["/caf%C3%A9", "/a%20b", "/a.b", "/%F0%9F%93%9E", "/webhooks%20x"] {
+            assert_eq!(router.find(path.as_bytes()), Found::Route(&"pass"), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_ends_in_a_verified_path_is_not_passed_unless_that_route_or_the_configuration_says_so() {
+        let router = |guard| {
+            Router::new([
+                (prefix("/"), Guard::Open, "pass"),
+                (prefix("/hooks/"), guard, "below"),
+                (exact("/webhooks/telnyx"), guard, "exact"),
+                (exact("/docs/hooks/a"), Guard::Open, "named"),
+            ])
+        };
+        for path in [
+            "/index.php/webhooks/telnyx",
+            "/app/v1/webhooks/telnyx",
+            "/app/WebHooks%2ftelnyx/",
+            "/app//webhooks;a/telnyx",
+            "/index.php/hooks/a/b",
+            "/index.php/hooks",
+        ] {
+            assert_eq!(router(Guard::Ends).find(path.as_bytes()), Found::Confusable, "{path}");
+            assert_eq!(router(Guard::Path).find(path.as_bytes()), Found::Route(&"pass"), "{path}");
+        }
+        for (path, route) in [
+            ("/mywebhooks/telnyx", "pass"),
+            ("/telnyx", "pass"),
+            ("/webhooks/telnyx/settings", "pass"),
+            ("/a/webhooks/telnyxx", "pass"),
+            ("/docs/hooks/a", "named"),
+        ] {
+            assert_eq!(router(Guard::Ends).find(path.as_bytes()), Found::Route(&route), "{path}");
+        }
+        let segments = |count: usize| "/a".repeat(count);
+        assert_eq!(router(Guard::Ends).find(segments(65).as_bytes()), Found::Route(&"pass"));
+        assert_eq!(router(Guard::Ends).find(segments(66).as_bytes()), Found::Confusable, "too many to look at");
+        assert_eq!(router(Guard::Path).find(segments(66).as_bytes()), Found::Route(&"pass"));
+    }
+
+    #[test]
+    fn a_path_that_nearly_is_a_routes_is_told() {
+        let router = Router::new([
+            (exact("/webhooks"), Guard::Ends, "exact"),
+            (prefix("/hooks/"), Guard::Ends, "below"),
+            (exact("/api/telnyx/voice"), Guard::Ends, "deep"),
+        ]);
+        for (path, near) in [
+            ("/webhooks/", Some((&"exact", Miss::Spelling))),
+            ("/WebHooks", Some((&"exact", Miss::Spelling))),
+            ("//webhooks", Some((&"exact", Miss::Spelling))),
+            ("/%77ebhooks", Some((&"exact", Miss::Spelling))),
+            ("/hooks", Some((&"below", Miss::Spelling))),
+            ("/api/webhooks", Some((&"exact", Miss::Before))),
+            ("/telnyx/voice", Some((&"deep", Miss::Before))),
+            ("/", None),
+            ("/favicon.ico", None),
+        ] {
+            assert_eq!(router.near_miss(path.as_bytes()), near, "{path}");
+        }
+    }
+
+    #[test]
     fn a_pass_route_within_a_verifying_one_passes_itself_and_nothing_else() {
-        let router = Router::new([(prefix("/"), true, "all"), (prefix("/public/"), false, "public")]);
+        let router = Router::new([(prefix("/"), Guard::Ends, "all"), (prefix("/public/"), Guard::Open, "public")]);
         assert_eq!(router.find(b"/public/a"), Found::Route(&"public"));
         assert_eq!(router.find(b"/public/../a"), Found::Confusable);
         assert_eq!(router.find(b"/Public/a"), Found::Route(&"all"));
@@ -400,7 +573,7 @@ mod tests {
 
     #[test]
     fn of_two_patterns_with_one_canonical_form_the_verifying_one_counts() {
-        let router = Router::new([(exact("/Hooks"), false, "pass"), (exact("/hooks"), true, "verified")]);
+        let router = Router::new([(exact("/Hooks"), Guard::Open, "pass"), (exact("/hooks"), Guard::Ends, "verified")]);
         assert_eq!(router.find(b"/Hooks"), Found::Confusable);
     }
 
@@ -410,13 +583,13 @@ mod tests {
             path in "/(/|[wW]ebhooks|[x;]|\\.\\.?/|%77ebhooks|%2[ef]|%3[bf]|%5c|%25|\\\\){0,12}",
             order in prop::collection::vec(0..LIBERTIES.len(), 0..12),
         ) {
-            let router = Router::new([(prefix("/"), false, false), (exact("/webhooks"), true, true)]);
+            let router = Router::new([(prefix("/"), Guard::Open, false), (exact("/webhooks"), Guard::Ends, true)]);
             let mut read = path.clone().into_bytes();
             for liberty in order {
                 read = LIBERTIES[liberty](&read).unwrap_or(read);
             }
             let is_found = router.find(path.as_bytes());
-            prop_assert!(folded(&read) != b"/webhooks" || is_found != Found::Route(&false), "{}", path);
+            prop_assert!(!folded(&read).ends_with(b"/webhooks") || is_found != Found::Route(&false), "{}", path);
         }
     }
 }

@@ -205,6 +205,10 @@ fn the_operators_page_says_what_to_do_about_every_last_error() {
     for (path, text) in [
         ("src/forward/mod.rs", "the attempt was cut off"),
         ("src/forward/upstream.rs", "max_age is over"),
+        (
+            "src/forward/upstream.rs",
+            "the upstream leads back to hookward (508 loop_detected): set upstream.url to the app's own address",
+        ),
         ("src/forward/upstream.rs", "it was signed anew: "),
         ("src/forward/upstream.rs", "the event is unverified (a check in report mode), so it was not signed"),
         ("src/forward/upstream.rs", "s old, and an SDK that checks "),

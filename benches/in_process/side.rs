@@ -81,6 +81,7 @@ pub fn public_app(key: NamedKey, end: End, clock: &Arc<dyn Clock>, metrics: &Arc
         tolerance: tolerance(),
         identity: Identity { dedupe },
         max_body_bytes: 1 << 20,
+        passes_ends: false,
     };
     let route = Route {
         name: "default".into(),

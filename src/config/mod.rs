@@ -185,6 +185,8 @@ pub struct Checks {
     pub tolerance: Tolerance,
     /// Largest body, bytes.
     pub max_body_bytes: usize,
+    /// Whether other paths that end in the route's may be passed unverified.
+    pub passes_ends: bool,
 }
 
 /// Where a verified request ends.

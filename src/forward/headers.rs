@@ -32,6 +32,24 @@ const HOP_BY_HOP: [&str; 12] = [
 ];
 /// With these an outsider could make an app route or act by something that was not verified.
 const OVERRIDES: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-http-method-override"];
+/// With these an app is told that a path lies elsewhere than it says: below a mount point, before a
+/// rewrite. Whoever sends one, a path that passed as another may become a verified one by it.
+/// gunicorn takes the first two from any peer on its own machine.
+const MOVE_PATHS: [&str; 13] = [
+    "script-name",
+    "path-info",
+    "x-script-name",
+    "x-forwarded-prefix",
+    "x-forwarded-path",
+    "x-forwarded-uri",
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
+    "x-envoy-original-path",
+    "x-replaced-path",
+    "x-ingress-path",
+    "x-waws-unencoded-url",
+];
 /// Say where a request came from, as everything under the prefix does; only trusted proxies may.
 const FORWARDING: [&str; 2] = ["forwarded", "x-real-ip"];
 const FORWARDING_PREFIX: &str = "x-forwarded-";
@@ -138,6 +156,13 @@ fn is_dropped(name: &str, origin: &Origin<'_>) -> bool {
         || [SIGNATURE_HEADER, TIMESTAMP_HEADER].contains(&alias.as_str())
         || origin.is_told_by(&alias)
         || OVERRIDES.contains(&alias.as_str())
+}
+
+/// Whether a field moves a path, with hyphens or underscores.
+pub fn moves_path(name: &[u8]) -> bool {
+    let letters = |name: &[u8]| name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect::<Vec<_>>();
+    let is_known = |name: &[u8]| MOVE_PATHS.iter().any(|known| known.as_bytes() == name);
+    if name.contains(&b'_') { is_known(&letters(name)) } else { is_known(name) }
 }
 
 /// Whether a field concerns one connection or its framing only (RFC 9110 §7.6.1).

@@ -131,7 +131,7 @@ impl UpstreamView {
     }
 
     fn measure(&self, metrics: &Metrics, now: RunMs, now_unix_ms: i64) {
-        let Condition { state, concurrency, held_for } = self.upstream.condition(now);
+        let Condition { state, concurrency, held_for, leads_back: _ } = self.upstream.condition(now);
         let held_until_s = held_for.map_or(0, |held| (now_unix_ms + duration_ms(held)) / 1000);
         let stored = self.routes.iter().filter(|(_, is_stored)| *is_stored);
         // During a reload a route may be gone here and not there.

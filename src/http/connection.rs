@@ -179,7 +179,7 @@ impl ServerApp for PublicApp {
             side.serve(stream, remote, &mut open, closing).await;
         } else {
             side.metrics.connections_refused.inc();
-            side.refuse_head(stream, Rejection::Overloaded, remote).await;
+            side.refuse_head(stream, Rejection::Overloaded, None, remote).await;
         }
         None
     }
@@ -242,13 +242,15 @@ impl PublicSide {
                     let _ = timeout(CLOSE_TIMEOUT, AsyncWriteExt::shutdown(&mut stream)).await;
                     return;
                 }
-                Err(NoHead::Refused(rejection)) => return self.refuse_head(stream, rejection, remote).await,
+                Err(NoHead::Refused(rejection)) => {
+                    return self.refuse_head(stream, rejection, head::hint(&buffer), remote).await;
+                }
             };
             let session = match session::open(stream, &mut buffer, head).await {
                 Ok(session) => session,
                 Err(session) => {
                     let Some(stream) = session::abandon(session) else { return };
-                    return self.refuse_head(stream, Rejection::BadRequest, remote).await;
+                    return self.refuse_head(stream, Rejection::BadRequest, None, remote).await;
                 }
             };
             let Some((next, leftover)) = self.serve_request(session, remote, tls).await else { return };
@@ -377,17 +379,17 @@ impl PublicSide {
     }
 
     /// Counts and logs a refusal of what never became a request, and makes its answer.
-    fn refusal_outside(&self, rejection: Rejection, peer: Peer) -> Answer {
+    fn refusal_outside(&self, rejection: Rejection, hint: Option<&str>, peer: Peer) -> Answer {
         let id = self.new_id();
         let answer = Answer::refused(rejection, None, id);
         self.metrics.no_route().reject(rejection);
-        let known = Known { client: peer_ip(peer), ..Known::default() };
+        let known = Known { client: peer_ip(peer), hint: hint.map(str::to_owned), ..Known::default() };
         self.live.load().log.write(None, Decided::Refused(rejection), &known, id, 0);
         answer
     }
 
-    async fn refuse_head(&self, mut stream: Stream, rejection: Rejection, remote: Remote) {
-        let answer = self.refusal_outside(rejection, remote.peer);
+    async fn refuse_head(&self, mut stream: Stream, rejection: Rejection, hint: Option<&str>, remote: Remote) {
+        let answer = self.refusal_outside(rejection, hint, remote.peer);
         if let Ok(Ok(())) = timeout(WRITE_TIMEOUT, self.write_last(&mut stream, &answer)).await {
             self.close(stream, remote).await;
         }
@@ -395,7 +397,7 @@ impl PublicSide {
 
     /// A connection over the cap; over TLS a 503 would cost a handshake, so it is closed.
     async fn refuse_connection(&self, listener: &Listener, mut stream: Stream, peer: Peer) {
-        let answer = self.refusal_outside(Rejection::Overloaded, peer);
+        let answer = self.refusal_outside(Rejection::Overloaded, None, peer);
         if listener.speaks_plain()
             && let Ok(_turn) = self.refusing.try_acquire()
             && let Ok(Ok(())) = timeout(REFUSE_TIMEOUT, self.write_last(&mut stream, &answer)).await
@@ -407,9 +409,9 @@ impl PublicSide {
     /// A connection that did not begin as its listener demands.
     async fn refuse_unopened(&self, listener: &Listener, stream: Stream, rejection: Rejection, remote: Remote) {
         if listener.speaks_plain() {
-            self.refuse_head(stream, rejection, remote).await;
+            self.refuse_head(stream, rejection, None, remote).await;
         } else {
-            self.refusal_outside(rejection, remote.peer);
+            self.refusal_outside(rejection, None, remote.peer);
         }
     }
 

@@ -131,7 +131,7 @@ fn refuse_early(buffer: &[u8], looked_at: usize, limits: &HeadLimits) -> Result<
         // A header whose lines end with a bare LF never gets the end that is waited for.
         let line = buffer[start..start + length].strip_suffix(b"\r").ok_or(Rejection::BadRequest)?;
         match start {
-            0 => drop(RequestLine::judge(line, limits)?),
+            0 => _ = RequestLine::judge(line, limits)?,
             _ => Framing::default().take(line)?,
         }
         start += length + 1;
@@ -140,6 +140,19 @@ fn refuse_early(buffer: &[u8], looked_at: usize, limits: &HeadLimits) -> Result<
         RequestLine::judge_begun(buffer, limits)?;
     }
     if buffer.len() > limits.header_bytes { Err(Rejection::HeadersTooLarge) } else { Ok(()) }
+}
+
+/// What an operator should know of bytes that are no request, where they say what they are.
+pub fn hint(buffer: &[u8]) -> Option<&'static str> {
+    if buffer.starts_with(b"PRI * HTTP/2") {
+        return Some(
+            "HTTP/2 without TLS (h2c), which is not spoken here: let the proxy before hookward speak HTTP/1.1 to it",
+        );
+    }
+    // A TLS record with a handshake.
+    buffer.starts_with(&[0x16, 0x03]).then_some(
+        "TLS, to a listener that speaks none: send http:// there, or give the listener a certificate (listen[].tls)",
+    )
 }
 
 /// What judging a header found.

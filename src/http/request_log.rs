@@ -122,6 +122,8 @@ impl RequestLog {
             reason = rejection.map(Rejection::reason),
             status = decided.status(),
             client_ip,
+            peer = known.nameless_peer.and_then(|ip| self.client_ip.show(ip)),
+            path = known.path,
             event_id = known.facts.event_id,
             event_type = known.facts.event_type,
             body_bytes = known.body_bytes.map(|bytes| bytes as u64),

@@ -16,6 +16,9 @@ use crate::forward::upstream::Upstream;
 use crate::ingress::{Head, Known, Outcome, Route};
 use crate::rejection::Rejection;
 
+/// Most of a path that is logged.
+const LOGGED_PATH_BYTES: usize = 200;
+
 /// A request whose header is there.
 pub(super) struct Request<'r> {
     /// The configuration that judges it.
@@ -48,7 +51,10 @@ impl<'r> Request<'r> {
         let ingress = &self.live.ingress;
         let (route, outcome) = match ingress.route(self.head) {
             Ok(route) => (Some(route), ingress.accept(route, self.head, body, known).await),
-            Err(rejection) => (None, Err(rejection)),
+            Err(rejection) => {
+                known.path = tracing::enabled!(tracing::Level::DEBUG).then(|| shown(self.head.path()));
+                (None, Err(rejection))
+            }
         };
         let id = self.head.id;
         let (decided, answer) = match outcome {
@@ -120,11 +126,16 @@ impl<'r> Request<'r> {
 
     /// What led to a refusal, where more is known than its reason says.
     fn hint(&self, route: Option<&Route>, rejection: Rejection, known: &Known) -> Option<String> {
-        let Some(route) = route else { return self.live.ingress.path_hint(self.head).map(str::to_owned) };
+        let Some(route) = route else { return self.live.ingress.path_hint(self.head) };
         let body = known.unsigned_body.as_deref();
         let refused = Refused { rejection, headers: self.head.headers, body, keys: route.keys() };
         self.live.log.hints.of(refused, self.live.ingress.keys())
     }
+}
+
+/// A path for a log line, cut.
+fn shown(path: &[u8]) -> String {
+    path[..path.len().min(LOGGED_PATH_BYTES)].escape_ascii().to_string()
 }
 
 fn refusal(rejection: Rejection, route: Option<&Route>, head: &Head<'_>) -> Answer {

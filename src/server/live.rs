@@ -134,6 +134,7 @@ fn gates(checks: &config::Checks, dedupe: Option<&config::Dedupe>) -> Gates {
         tolerance: checks.tolerance,
         identity: Identity { dedupe: dedupe.map(scope) },
         max_body_bytes: checks.max_body_bytes,
+        passes_ends: checks.passes_ends,
     }
 }
 

@@ -57,6 +57,52 @@ fn each_request_has_one_line_that_its_answer_names() {
 }
 
 #[test]
+fn a_path_that_is_nearly_a_routes_is_told_and_at_debug_the_path_that_came() {
+    let sink = Sink::start();
+    let yaml = "routes: [ { name: hooks, path: /webhooks } ]\n";
+    let hint_of = |hookward: &Hookward, target: &str| {
+        let line = line_of(hookward, &hookward.post(&event().target(target)));
+        (line["hint"].as_str().unwrap().to_owned(), line["path"].clone())
+    };
+    let hookward = Setup::new(&sink).config(yaml).start();
+    for target in ["/webhooks/", "/Webhooks", "//webhooks"] {
+        let (hint, path) = hint_of(&hookward, target);
+        assert!(hint.contains("the route hooks differs from it only in a slash"), "{target}: {hint}");
+        assert_eq!(path, Value::Null, "a path may hold what is nobody's business");
+    }
+    let (hint, _) = hint_of(&hookward, "/api/webhooks");
+    assert!(hint.contains("the route hooks has the same end"), "{hint}");
+    let (hint, _) = hint_of(&hookward, "/elsewhere");
+    assert_eq!(hint, ::hookward::rejection::Rejection::NoRoute.hint());
+
+    let hookward = Setup::new(&sink).config(yaml).flag("--log-level", "debug").start();
+    let (_, path) = hint_of(&hookward, "/webhooks/?token=secret");
+    assert_eq!(path, "/webhooks/");
+}
+
+#[test]
+fn who_did_not_name_a_client_is_told_and_what_came_instead_of_http_1() {
+    let sink = Sink::start();
+    let yaml = "client_ip: { trusted_proxies: [127.0.0.1] }\n";
+    let hookward = Setup::new(&sink).without_flag("--ip-allowlist").config(yaml).start();
+    let line = line_of(&hookward, &hookward.post(&event()));
+    assert_eq!(line["reason"], "client_ip_undetermined", "{line}");
+    assert_eq!((line["peer"].as_str(), &line["client_ip"]), (Some("127.0.0.1"), &Value::Null), "{line}");
+    let named = hookward.post(&event().header("X-Forwarded-For", "192.76.120.200"));
+    assert_eq!(line_of(&hookward, &named)["peer"], Value::Null);
+
+    for (bytes, told) in [
+        (&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], "HTTP/2 without TLS"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "TLS, to a listener that speaks none"),
+    ] {
+        let mut wire = hookward.connect();
+        wire.send(bytes);
+        let line = line_of(&hookward, &wire.answer());
+        assert!(line["hint"].as_str().unwrap().contains(told), "{line}");
+    }
+}
+
+#[test]
 fn a_refusals_line_says_what_explain_would_say() {
     let (_sink, hookward) = pair();
     let genuine = event();

@@ -45,6 +45,7 @@ mod routing;
 mod scheduler;
 mod sdk;
 mod sign;
+mod sites;
 mod smuggling;
 mod sockets;
 mod startup;

@@ -2,7 +2,7 @@
 //! twice, merge slashes, resolve dots, cut parameters before or after, fold case, in any combination.
 #![no_main]
 
-use hookward_fuzz::router::{Found, PathPattern, Router};
+use hookward_fuzz::router::{Found, Guard, PathPattern, Router};
 use libfuzzer_sys::fuzz_target;
 
 const VERIFIED: &str = "/webhooks";
@@ -84,8 +84,8 @@ fuzz_target!(|path: &[u8]| {
         return;
     }
     let router = Router::new([
-        (PathPattern::Prefix("/".into()), false, false),
-        (PathPattern::Exact(VERIFIED.into()), true, true),
+        (PathPattern::Prefix("/".into()), Guard::Open, false),
+        (PathPattern::Exact(VERIFIED.into()), Guard::Ends, true),
     ]);
     if router.find(path) != Found::Route(&false) {
         return;

@@ -192,7 +192,7 @@ impl Reading<'_> {
 
     /// A check that is written and not made would be a false comfort.
     fn refuse_checks(&self) {
-        for key in ["keys", "ip_allowlist", "signature", "timestamp", "max_body", "dedupe"] {
+        for key in ["keys", "ip_allowlist", "signature", "timestamp", "max_body", "path_ends", "dedupe"] {
             if self.section.has(key) && !self.section.is_off(key) {
                 let mend = "leave it out, or choose a mode that verifies (ack, proxy, verify)";
                 self.section.fault(key, Fault::new("is not looked at in mode pass", mend));
@@ -240,7 +240,13 @@ impl Reading<'_> {
                 Fault::new("is larger than limits.body_memory", "make it smaller, or limits.body_memory larger"),
             );
         }
-        Checks { keys, allowlist, signature, tolerance, max_body_bytes }
+        let passes_ends = section.choice(
+            "path_ends",
+            false,
+            &[("refuse", false), ("pass", true)],
+            "What happens to other paths that end in this one by whole segments, where they would be passed unverified (`/index.php/webhooks`): an app may take them for it, so they are answered 404; `pass` passes them.",
+        );
+        Checks { keys, allowlist, signature, tolerance, max_body_bytes, passes_ends }
     }
 
     /// `None` is any method.
