@@ -273,6 +273,6 @@ fn an_app_that_is_back_and_refuses_what_is_old_gets_what_is_new() {
     sink.start_again();
     let new = post_type(&hookward, "fax.received");
     sink.wait_until(|all| has_come(all, &new));
-    await_log(&hookward, "the app takes events again");
+    hookward.await_log("the app takes events again");
     hookward.await_metric("hookward_upstream_state", &[], 0.0);
 }
