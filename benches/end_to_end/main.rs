@@ -3,8 +3,8 @@
 //!
 //! `cargo bench --bench end_to_end -- [section…]` runs these sections, or all. Results are kept in
 //! `target/end_to_end/`; with `HOOKWARD_BENCH_REPORT=1` tables and plots of `docs/` are made of them.
-//! `HOOKWARD_BENCH_SCALE=0.1` runs with a tenth of the events, to see whether it works. `compare` and `full`
-//! are sections only for who asks.
+//! `HOOKWARD_BENCH_SCALE=0.1` runs with a tenth of the events, to see whether it works. `compare`, `full` and `strangers`
+//! run only where they are named.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -33,6 +33,7 @@ mod scale;
 mod sender;
 mod signed;
 mod stage;
+mod strangers;
 mod subject;
 
 use std::time::Instant;
@@ -40,7 +41,7 @@ use std::time::Instant;
 use machine::Cpus;
 use signed::{Routes, Telnyx};
 use stage::Stage;
-use subject::Bench;
+use subject::{Bench, NO_ALLOWLIST};
 
 type Section = (&'static str, fn(&mut Bench));
 
@@ -53,7 +54,7 @@ const SECTIONS: [Section; 6] = [
     ("connections", scale::connections),
     ("drain", drain::run),
 ];
-const ON_REQUEST: [Section; 2] = [("compare", compare::run), ("full", full::run)];
+const ON_REQUEST: [Section; 3] = [("compare", compare::run), ("full", full::run), ("strangers", strangers::run)];
 
 fn main() {
     // cargo adds `--bench`.
@@ -75,7 +76,8 @@ fn main() {
             machine::measure(&mut telnyx, &Routes::new(1), &cpus, command.trim_end_matches([' ', '-']).to_owned());
         println!("{}", report::base(&base));
         let binary = rig::hookward::BINARY.into();
-        let mut bench = Bench { stage: Stage::new(), telnyx, cpus, base, scale, binary, buffer_max_bytes: 16 << 30 };
+        let (buffer_max_bytes, allowlist) = (16 << 30, NO_ALLOWLIST);
+        let mut bench = Bench { stage: Stage::new(), telnyx, cpus, base, scale, binary, buffer_max_bytes, allowlist };
         for (name, run) in sections() {
             let by_default = wanted.is_empty() && SECTIONS.iter().any(|(section, _)| section == name);
             if by_default || wanted.iter().any(|section| section == name) {

@@ -35,7 +35,12 @@ pub struct Bench {
     pub binary: PathBuf,
     /// Bound of its buffer.
     pub buffer_max_bytes: u64,
+    /// `ip_allowlist` of each of its routes, in YAML.
+    pub allowlist: &'static str,
 }
+
+/// Anybody may send.
+pub const NO_ALLOWLIST: &str = "{ mode: off }";
 
 impl Bench {
     pub fn scaled(&self, count: f64) -> usize {
@@ -108,7 +113,7 @@ impl Subject {
         let server = match kind {
             Kind::Hookward { mode } => {
                 let file = dir.path().join("hookward.yaml");
-                let text = config(mode, routes, app, bench.stage.held_app.address(), bench.buffer_max_bytes);
+                let text = config(mode, bench, routes);
                 std::fs::write(&file, format!("{text}{more}")).unwrap();
                 let arguments = ["--config", file.to_str().unwrap()];
                 Server::Hookward(Hookward::start_build(&bench.binary, dir.path(), &arguments, cpus))
@@ -122,6 +127,13 @@ impl Subject {
         match &self.server {
             Server::Hookward(hookward) => hookward.listen,
             Server::Nginx(nginx) => nginx.listen,
+        }
+    }
+
+    pub fn admin(&self) -> SocketAddr {
+        match &self.server {
+            Server::Hookward(hookward) => hookward.admin,
+            Server::Nginx(_) => panic!("nginx has no admin side"),
         }
     }
 
@@ -268,10 +280,12 @@ impl Taken {
 }
 
 /// Every route on one app, and one more, `held`, on the app that takes nothing.
-fn config(mode: &str, routes: &Routes, app: SocketAddr, held_app: SocketAddr, max_bytes: u64) -> String {
-    let mut text = format!("upstream: {{ url: 'http://{app}' }}\nbuffer: {{ max_bytes: {max_bytes} }}\nroutes:\n");
+fn config(mode: &str, bench: &Bench, routes: &Routes) -> String {
+    let Bench { stage, allowlist, buffer_max_bytes, .. } = bench;
+    let (app, held_app) = (stage.app.address(), stage.held_app.address());
+    let mut text = format!("upstream: {{ url: 'http://{app}' }}\nbuffer: {{ max_bytes: {buffer_max_bytes} }}\nroutes:\n");
     let mut route = |name: &str, path: &str, mode: &str, public: &str, rest: &str| {
-        writeln!(text, "  - name: {name}\n    path: {path}\n    mode: {mode}\n    ip_allowlist: {{ mode: off }}")
+        writeln!(text, "  - name: {name}\n    path: {path}\n    mode: {mode}\n    ip_allowlist: {allowlist}")
             .unwrap();
         writeln!(text, "    keys: [{{ name: {name}, value: '{public}' }}]\n{rest}").unwrap();
     };

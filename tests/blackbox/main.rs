@@ -50,4 +50,5 @@ mod smuggling;
 mod sockets;
 mod startup;
 mod stop;
+mod strangers;
 mod tls;
