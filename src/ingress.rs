@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Version};
 use ipnet::IpNet;
-use prometheus::IntCounter;
 
 use crate::buffer::committer::{Accepted, Committer, Receipt};
 use crate::buffer::event::{DeliveryId, Event};
@@ -25,7 +24,7 @@ use crate::gate::peer::{ClientAddr, Peer, TrustedProxies};
 use crate::gate::signature::{Signed, Verifier};
 use crate::gate::timestamp::Tolerance;
 use crate::gate::{Enforcement, Reports};
-use crate::metrics::RouteMetrics;
+use crate::metrics::{IntCounter, RouteMetrics};
 use crate::rejection::Rejection;
 use crate::router::{Found, Guard, Miss, PathPattern, Router};
 

@@ -283,10 +283,10 @@ impl Taken {
 fn config(mode: &str, bench: &Bench, routes: &Routes) -> String {
     let Bench { stage, allowlist, buffer_max_bytes, .. } = bench;
     let (app, held_app) = (stage.app.address(), stage.held_app.address());
-    let mut text = format!("upstream: {{ url: 'http://{app}' }}\nbuffer: {{ max_bytes: {buffer_max_bytes} }}\nroutes:\n");
+    let mut text =
+        format!("upstream: {{ url: 'http://{app}' }}\nbuffer: {{ max_bytes: {buffer_max_bytes} }}\nroutes:\n");
     let mut route = |name: &str, path: &str, mode: &str, public: &str, rest: &str| {
-        writeln!(text, "  - name: {name}\n    path: {path}\n    mode: {mode}\n    ip_allowlist: {allowlist}")
-            .unwrap();
+        writeln!(text, "  - name: {name}\n    path: {path}\n    mode: {mode}\n    ip_allowlist: {allowlist}").unwrap();
         writeln!(text, "    keys: [{{ name: {name}, value: '{public}' }}]\n{rest}").unwrap();
     };
     for (n, path) in routes.paths.iter().enumerate() {

@@ -50,5 +50,4 @@ mod smuggling;
 mod sockets;
 mod startup;
 mod stop;
-mod strangers;
 mod tls;

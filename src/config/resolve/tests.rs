@@ -576,7 +576,7 @@ fn a_mode_takes_the_keys_that_mean_something_in_it() {
     assert!(off.limits.failed_signatures_per_client.is_none());
     let refusal_bytes = |text: &str| resolved(text, &keyed()).config.limits.refusals.bounds.bytes;
     assert_eq!(refusal_bytes(""), 2 << 20);
-    assert_eq!(refusal_bytes("routes: [{ path: /a, max_body: 3MiB }, { path: /b }]"), 6 << 20);
+    assert_eq!(refusal_bytes("routes: [{ name: a, path: /a, max_body: 3MiB }, { name: b, path: /b }]"), 6 << 20);
     assert_eq!(refusal_bytes("limits: { refusal_bytes: 64KiB }"), 64 << 10);
     let warnings = resolved("routes: [{ mode: proxy, dedupe: { window: 24h } }]", &keyed()).warnings;
     assert!(warnings[0].contains("is not looked at in mode proxy"), "{warnings:?}");

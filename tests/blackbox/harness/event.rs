@@ -97,9 +97,5 @@ pub fn event() -> Request {
 
 /// The same, from somebody without the key.
 pub fn forged() -> Request {
-    forged_with(body(&new_id()))
-}
-
-pub fn forged_with(body: impl Into<Vec<u8>>) -> Request {
-    signed_by(&SigningKey::from_bytes(&FORGER), now_s(), body)
+    signed_by(&SigningKey::from_bytes(&FORGER), now_s(), body(&new_id()))
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-pub use event::{body, event, forged, forged_with, new_id, now_s, signed, signed_at};
+pub use event::{body, event, forged, new_id, now_s, signed, signed_at};
 pub use hookward::{At, Hookward, Setup, command, run_to_end};
 pub use nginx::{Nginx, installed};
 pub use process::{Process, allow_open_files};

@@ -218,14 +218,11 @@ impl Wire {
 
     /// From an address of the sender's own, within 127.0.0.0/8.
     pub fn connect_from(from: Ipv4Addr, address: SocketAddr) -> Wire {
-        Wire::try_connect_from(from, address).unwrap_or_else(|error| panic!("{address}: {error}"))
-    }
-
-    pub fn try_connect_from(from: Ipv4Addr, address: SocketAddr) -> std::io::Result<Wire> {
-        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        rustix::net::bind(&socket, &SocketAddr::from((from, 0)))?;
-        rustix::net::connect(&socket, &address)?;
-        Ok(Wire::over(with_deadlines(TcpStream::from(socket))?))
+        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+        let socket = socket.unwrap();
+        rustix::net::bind(&socket, &SocketAddr::from((from, 0))).unwrap();
+        rustix::net::connect(&socket, &address).unwrap_or_else(|error| panic!("{address}: {error}"));
+        Wire::over(with_deadlines(TcpStream::from(socket)).unwrap())
     }
 
     pub fn try_connect(address: SocketAddr) -> std::io::Result<Wire> {
