@@ -280,8 +280,8 @@ impl Families<'_> {
         self.add(Histogram::with_opts(histogram_opts(name, help, buckets)))
     }
 
-    fn histograms(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<HistogramVec> {
-        self.labelled(HistogramVec::new(histogram_opts(name, help, buckets), &["route"]), &["route"])
+    fn histograms(&self, name: &str, help: &str, buckets: &[f64], labels: &[&str]) -> prometheus::Result<HistogramVec> {
+        self.labelled(HistogramVec::new(histogram_opts(name, help, buckets), labels), labels)
     }
 }
 
@@ -336,16 +336,20 @@ impl RouteFamilies {
                 "ack_duration_seconds",
                 "From the complete request header to the answer.",
                 &ACK_BUCKETS_S,
+                &["route"],
             )?,
-            body_bytes: add.histograms("request_body_bytes", "Sizes of the bodies read.", &BODY_BUCKETS_BYTES)?,
-            skew_s: add.add(HistogramVec::new(
-                histogram_opts(
-                    "timestamp_skew_seconds",
-                    "How far the timestamp lies from now, of requests whose signature is genuine.",
-                    &SKEW_BUCKETS_S,
-                ),
+            body_bytes: add.histograms(
+                "request_body_bytes",
+                "Sizes of the bodies read.",
+                &BODY_BUCKETS_BYTES,
+                &["route"],
+            )?,
+            skew_s: add.histograms(
+                "timestamp_skew_seconds",
+                "How far the timestamp lies from now, of requests whose signature is genuine.",
+                &SKEW_BUCKETS_S,
                 &["route", "side"],
-            ))?,
+            )?,
             verifications: add.counters(
                 "signature_verifications_total",
                 "Signature checks by the key that matched (valid) or none (invalid).",
@@ -367,11 +371,13 @@ impl RouteFamilies {
                 "delivery_duration_seconds",
                 "Time of one attempt at the app.",
                 &DELIVERY_BUCKETS_S,
+                &["route"],
             )?,
             end_to_end_s: add.histograms(
                 "end_to_end_seconds",
                 "From receipt to the app's 2xx.",
                 &END_TO_END_BUCKETS_S,
+                &["route"],
             )?,
             concurrency_limit: add.gauges(
                 "upstream_concurrency_limit",
