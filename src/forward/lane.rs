@@ -464,6 +464,31 @@ mod tests {
     }
 
     #[test]
+    fn a_full_window_sends_nothing_back_to_the_buffer() {
+        let mut lane = Lane::new(LaneId(1), None);
+        let mut scheduler = Scheduler::new(8);
+        let quick = Duration::from_millis(1);
+        let mut under_way = Vec::new();
+        for round in 0..50 {
+            // Two types, far more of them than there are slots.
+            let mut other = claimed(round * 100);
+            Arc::get_mut(&mut other.event).unwrap().event_type = Some("call.hangup".to_owned());
+            lane.add_fresh(&mut (1..60).map(|n| claimed(round * 100 + n)).chain([other]).collect());
+            loop {
+                match lane.step(&mut scheduler, NOW) {
+                    Step::Begin(_, slot) => under_way.push(slot),
+                    Step::PutBack(back, ..) => panic!("{:?} had room", back.seq),
+                    Step::Claim(_) => lane.claimed(vec![], None),
+                    Step::Rest { .. } => break,
+                }
+            }
+            for slot in under_way.drain(..) {
+                scheduler.end(&slot, Signal::Good, quick, NOW);
+            }
+        }
+    }
+
+    #[test]
     fn while_the_app_is_down_the_newest_event_of_each_type_stays_as_a_probe() {
         let mut lane = Lane::new(LaneId(1), None);
         let mut scheduler = Scheduler::new(16);

@@ -210,7 +210,7 @@ impl Scheduler {
     /// Whether this kind has more under way than its share allows, so that its events have to wait
     /// though others may begin.
     pub fn is_crowded(&self, kind: Kind, class: Class, now: RunMs) -> bool {
-        !self.shares.has_room(kind, class, self.window.limit(), now)
+        self.shares.is_crowded(kind, class, self.window.limit(), now)
     }
 
     /// When an event of a crowded kind is to come back.

@@ -101,21 +101,27 @@ impl Shares {
     /// Whether another attempt of this kind may begin, as far as its kind decides, in a window of
     /// so many.
     pub fn has_room(&self, kind: Kind, class: Class, limit: usize, now: RunMs) -> bool {
-        let Some(share) = self.shares.get(kind.index()) else { return true };
-        let leaves_one = self.known > 1 && limit >= LEAVES_ONE_FROM;
-        let most = if leaves_one { limit - 1 } else { limit };
-        if share.under_way >= share.window.limit().min(most) {
-            return false;
+        let under_way = self.shares.get(kind.index()).map_or(0, |share| share.under_way);
+        let most = if self.known > 1 && limit >= LEAVES_ONE_FROM { limit - 1 } else { limit };
+        under_way < most && !self.is_crowded(kind, class, limit, now)
+    }
+
+    /// Whether this kind has all that it may have for longer than an attempt of a quick kind takes.
+    pub fn is_crowded(&self, kind: Kind, class: Class, limit: usize, now: RunMs) -> bool {
+        let Some(share) = self.shares.get(kind.index()) else { return false };
+        if share.under_way >= share.window.limit() {
+            // A window of its own that nothing has cut is as wide as the app's can be.
+            return share.window.limit() < self.max;
         }
         // The first of a kind of which nothing is known takes the way of the quick ones.
         let is_new = share.under_way == 0 && share.latency.slot_us().is_none();
         if is_new || !self.is_slow(share, now) {
-            return true;
+            return false;
         }
         let slow = || self.shares.iter().filter(move |share: &&Share| self.is_slow(share, now));
-        slow().map(|share| share.under_way).sum::<usize>() < slow_share(limit)
-            && (class == Class::Fresh
-                || slow().map(|share| share.backlog).sum::<usize>() < slow_share((limit / 2).max(1)))
+        slow().map(|share| share.under_way).sum::<usize>() >= slow_share(limit)
+            || (class == Class::Backlog
+                && slow().map(|share| share.backlog).sum::<usize>() >= slow_share((limit / 2).max(1)))
     }
 
     /// When an event of this kind is to come back that finds no room: one after the other, about as
