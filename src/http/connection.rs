@@ -168,7 +168,7 @@ impl ServerApp for PublicApp {
             Err(NotOpened::Closed) => return None,
             Err(NotOpened::Refused(stream, rejection)) => {
                 let remote = Remote { peer, is_proxy, is_stranger: open.is_of_strangers() };
-                side.refuse_unopened(listener, stream, rejection, remote).await;
+                open.end(side.refuse_unopened(listener, stream, rejection, remote)).await;
                 return None;
             }
         };
@@ -179,7 +179,7 @@ impl ServerApp for PublicApp {
             side.serve(stream, remote, &mut open, closing).await;
         } else {
             side.metrics.connections_refused.inc();
-            side.refuse_head(stream, Rejection::Overloaded, None, remote).await;
+            open.end(side.refuse_head(stream, Rejection::Overloaded, None, remote)).await;
         }
         None
     }

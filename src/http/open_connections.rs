@@ -6,6 +6,7 @@
 
 mod table;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -170,6 +171,17 @@ impl OpenConnection {
     /// Ends when the connection has to give way.
     pub async fn evicted(&self) {
         self.slot.wake.notified().await;
+    }
+
+    /// Ends a connection that will get no request of its own: it gives way before those that wait for one, and at once.
+    pub async fn end(&mut self, ending: impl Future<Output = ()>) {
+        self.waiting_since_us = 0;
+        self.table.table.lock().list_first(&self.slot, self.party);
+        tokio::select! {
+            biased;
+            () = ending => {}
+            () = self.evicted() => {}
+        }
     }
 
     /// The client has turned out to be this one: the connection counts for it from now on. `false` where

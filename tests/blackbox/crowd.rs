@@ -134,6 +134,43 @@ fn a_full_table_has_room_for_one_more_while_anybody_in_it_only_waits() {
 }
 
 #[test]
+fn who_is_refused_before_its_first_request_holds_nobody_else_up() {
+    const PROXIED: &str = "\
+listen: [ { address: \"127.0.0.1:0\", proxy_protocol: required } ]
+client_ip: { trusted_proxies: [127.0.0.1] }
+limits: { connections: 200, connections_per_client: 4 }
+routes: [ { name: hooks, path: \"/*\", ip_allowlist: { sources: [10.9.9.0/24] } } ]
+";
+    let sink = Sink::start();
+    let setup = Setup::new(&sink).without_flag("--ip-allowlist").without_flag("--listen").config(PROXIED);
+    let hookward = setup.start();
+    let named = |header: &str, opening: &str| {
+        let mut wire = Wire::connect_from(Ipv4Addr::LOCALHOST, hookward.listen());
+        let _ = wire.try_send(format!("PROXY TCP4 {header} 10.0.0.1 1000 80\r\n{opening}"));
+        wire
+    };
+    let genuine = || named("10.9.9.9", "");
+    let mut idle = Vec::new();
+    let mut ask_over_another = || {
+        let mut wire = genuine();
+        let status = wire.try_ask(&event()).map_or(0, |answer| answer.status);
+        idle.push(wire);
+        status
+    };
+    for _ in 0..4 {
+        assert_eq!(ask_over_another(), 200);
+    }
+    // Past the load balancer, and through it with a header that does not end: more than may be on their way out.
+    let direct = hold(&hookward, STRANGER, 150, b"");
+    let unfinished: Vec<_> = (0..150).map(|_| named("10.8.8.8", "POST / HTTP/1.1\r\nHost: a\r\nX:")).collect();
+    for n in 0..20 {
+        assert_eq!(ask_over_another(), 200, "{n}");
+    }
+    sink.wait_for(24);
+    drop((direct, unfinished));
+}
+
+#[test]
 fn behind_proxy_protocol_the_client_is_whom_the_header_names() {
     let sink = Sink::start();
     let setup = Setup::new(&sink).without_flag("--listen").without_flag("--ip-allowlist");

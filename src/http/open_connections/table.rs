@@ -85,6 +85,14 @@ impl Table {
         self.list(slot, party, since_us);
     }
 
+    /// It gives way before all others, unless it has already. It is in no request.
+    pub(super) fn list_first(&mut self, slot: &Arc<Slot>, party: Party) {
+        if !slot.has_given_way() {
+            self.unlist(slot, party);
+            self.list_again(slot, party, 0);
+        }
+    }
+
     /// Lets the connection go that has waited longest, of this party or of all; `false` if none waits.
     pub(super) fn give_way(&mut self, among: Option<Party>) -> bool {
         for _ in 0..LOOKED_AT_MAX {
