@@ -62,7 +62,7 @@ const LOG_FILE: &str = "hookward.db-wal";
 const CHECKPOINT_WAL_BYTES: u64 = 8 << 20;
 /// Running time between looks at the free space.
 const SPACE_CHECK_EVERY: Duration = Duration::from_secs(1);
-/// Running time between looks at how much the file system gives.
+/// Running time between looks at how much the file system gives, while that is no less than what is configured.
 const CAPACITY_CHECK_EVERY: Duration = Duration::from_secs(60);
 /// Running time between notes of the running time.
 const RUN_NOTE_EVERY: Duration = Duration::from_secs(1);
@@ -551,7 +551,9 @@ impl SqliteBuffer {
             // A kernel that cannot say is no reason to refuse; SQLITE_FULL still is.
             let space = Space::of(self.place.dir()).ok();
             self.space_low = space.is_some_and(Space::is_low);
-            if self.capacity_checked.is_none_or(|at| now.since(at) >= CAPACITY_CHECK_EVERY) {
+            // Whoever is refused for want of room is let in as soon as there is some.
+            let check_every = if self.capacity.is_limited() { SPACE_CHECK_EVERY } else { CAPACITY_CHECK_EVERY };
+            if self.capacity_checked.is_none_or(|at| now.since(at) >= check_every) {
                 self.look_at_capacity(space);
                 self.capacity_checked = Some(now);
             }
