@@ -165,8 +165,9 @@ impl Server {
         pingora_timeout::fast_timeout::set_fast_timeout_to_tokio_threshold(Some(Duration::ZERO));
         pingora_rustls::install_default_crypto_provider();
         let memory = Memory::find();
-        let needs = capacity::fit(&mut config, &memory);
+        capacity::fit(&mut config, &memory, usize::MAX);
         let connections_max = open_files::raise(config.limits.connections);
+        let needs = capacity::fit(&mut config, &memory, connections_max);
         let metrics = Arc::new(new_metrics(&config)?);
         count_panics(&metrics);
         metrics.last_reload_success_s.set(clock.unix_ms() / 1000);
@@ -331,9 +332,14 @@ impl Server {
     async fn close(self) {
         drop(self.socket_files);
         if let Some(storage) = &self.storage {
+            let has_failed = *storage.committer.health().borrow() != Health::Good;
             storage.close().await;
             let pending = storage.committer.stats().borrow().of(State::Pending);
-            tracing::info!(pending, "stopped; what is pending is delivered after the next start");
+            if has_failed {
+                tracing::warn!(pending, "stopped while the buffer had failed: what its files do not hold is gone");
+            } else {
+                tracing::info!(pending, "stopped; what is pending is delivered after the next start");
+            }
         }
         self.admin_stop.send_replace(true);
     }

@@ -80,9 +80,11 @@ impl Needs {
 }
 
 /// Fills in what is `auto`: what is set is taken from the memory first, then remembered ids get a quarter of the
-/// rest, connections a half of what is left, and bodies the other half.
-pub(super) fn fit(config: &mut Config, memory: &Memory) -> Needs {
+/// rest, connections a half of what is left, and bodies the other half. Set or not, connections are no more than the
+/// open files allow.
+pub(super) fn fit(config: &mut Config, memory: &Memory, connections_max: usize) -> Needs {
     let Auto { connections, body_memory, dedupe_entries } = config.auto;
+    config.limits.connections = config.limits.connections.min(connections_max);
     let set = Needs::of(config);
     let mut left = memory.bytes - memory.bytes / LEFT_ALONE;
     let mut take = |bytes: u64| left = left.saturating_sub(bytes);
@@ -101,7 +103,7 @@ pub(super) fn fit(config: &mut Config, memory: &Memory) -> Needs {
     if connections {
         let share = if body_memory { left / 2 } else { left };
         let each = connection_bytes(config);
-        let fitting = (share / each).clamp(CONNECTIONS_MIN, as_u64(Auto::CONNECTIONS_MAX));
+        let fitting = (share / each).clamp(CONNECTIONS_MIN, as_u64(Auto::CONNECTIONS_MAX)).min(as_u64(connections_max));
         config.limits.connections = as_usize(fitting);
         left = left.saturating_sub(fitting * each);
     }
@@ -159,10 +161,10 @@ impl Capacity {
     fn view(&self, config: &Config, needs: Needs) -> LimitsView {
         let Auto { connections, body_memory, dedupe_entries } = config.auto;
         let from = |is_auto| if is_auto { "auto" } else { "configured" };
-        let allowed = config.limits.connections <= self.connections_max;
+        let is_bounded = config.limits.connections == self.connections_max;
         LimitsView {
-            connections: config.limits.connections.min(self.connections_max),
-            connections_from: if allowed { from(connections) } else { "open files" },
+            connections: config.limits.connections,
+            connections_from: if is_bounded { "open files" } else { from(connections) },
             connections_per_client: config.limits.of_connections().per_client,
             body_memory_bytes: config.limits.body_memory_bytes,
             body_memory_from: from(body_memory),

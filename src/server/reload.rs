@@ -60,7 +60,7 @@ impl Reloader {
     /// # Errors
     /// [`ReloadError`]; then everything stays as it is.
     pub fn reload(&self, mut config: Config) -> Result<(), ReloadError> {
-        let needs = capacity::fit(&mut config, &self.capacity.memory);
+        let needs = capacity::fit(&mut config, &self.capacity.memory, self.capacity.connections_max);
         let mut current = self.current.lock();
         let upstreams = Upstreams::of(&config, &current.1)?;
         let live = self.assembly.live(&config, &upstreams)?;

@@ -577,7 +577,13 @@ impl SqliteBuffer {
         let before = self.capacity;
         self.capacity = Capacity::of(self.settings.max_bytes, space, own_bytes, ballast_bytes);
         let Capacity { configured_bytes, given_bytes } = self.capacity;
-        if self.capacity.is_limited() && !before.is_limited() {
+        if self.settings.max_bytes == MaxBytes::Auto && self.capacity_checked.is_none() {
+            let capacity_bytes = self.capacity.bytes();
+            tracing::info!(
+                capacity_bytes,
+                "buffer.max_bytes is auto: 80 % of the file system, or what is free on it if that is less"
+            );
+        } else if self.capacity.is_limited() && !before.is_limited() {
             tracing::warn!(
                 configured_bytes,
                 file_system_bytes = given_bytes,

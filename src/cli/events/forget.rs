@@ -82,7 +82,12 @@ async fn with_id(admin: &Admin, id: &str, route: Option<&str>) -> Result<Vec<i64
         seqs.extend(page.iter().filter_map(|event| event["seq"].as_i64()));
     }
     match seqs.is_empty() {
-        true => Err(Trouble::Failed("no event with this id is in the buffer: a repeat is let through as it is".into())),
+        true => Err(Trouble::Failed(match route {
+            Some(route) => {
+                format!("no event of the route {route} has this id; leave --route out to look in all routes")
+            }
+            None => "no event with this id is in the buffer: a repeat is let through as it is".into(),
+        })),
         false => Ok(seqs),
     }
 }

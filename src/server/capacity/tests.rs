@@ -22,7 +22,7 @@ fn memory(mib: u64) -> Memory {
 /// Fitted, and what that comes to.
 fn fitted(yaml: &str, mib: u64) -> (Config, Needs) {
     let mut config = config(yaml);
-    let needs = fit(&mut config, &memory(mib));
+    let needs = fit(&mut config, &memory(mib), usize::MAX);
     (config, needs)
 }
 
@@ -41,6 +41,17 @@ fn what_is_auto_fits_from_the_memory_of_a_small_sidecar_on() {
             }
             assert!(config.limits.connections >= 64 && config.limits.body_memory_bytes >= 1 << 20);
         }
+    }
+}
+
+#[test]
+fn connections_that_the_open_files_do_not_allow_are_not_reckoned_with() {
+    for yaml in ["limits: { connections: 50000 }", ""] {
+        let mut config = config(yaml);
+        let needs = fit(&mut config, &memory(1024), 744);
+        assert_eq!(config.limits.connections, 744);
+        assert_eq!(config.limits.of_connections().per_client, 186);
+        assert!(needs.sum() < 1024 * MIB && config.buffer.dedupe_entries == 1_000_000, "{}", needs.terms());
     }
 }
 
