@@ -212,7 +212,7 @@ impl<T> Router<T> {
 }
 
 /// Most readings of one path. Each liberty at most doubles them, and nobody honest writes a path
-/// that gives room for six.
+/// that gives room for seven.
 const READINGS_MAX: usize = 64;
 
 /// Most segments of a path that is passed where ends are guarded: each is looked at.
@@ -222,8 +222,8 @@ const SEGMENTS_MAX: usize = 64;
 type Liberty = fn(&[u8]) -> Option<Vec<u8>>;
 
 /// Apps take any of these, in any order.
-const LIBERTIES: [Liberty; 6] =
-    [percent_decoded, slashes_turned, parameters_cut, slashes_merged, dots_resolved, query_cut];
+const LIBERTIES: [Liberty; 7] =
+    [percent_decoded, slashes_turned, parameters_cut, slashes_merged, dots_resolved, query_cut, format_cut];
 
 /// Every path that an app could take this one for, each without regard to case and without a slash
 /// at its end. `None` if there are more than [`READINGS_MAX`].
@@ -311,6 +311,14 @@ fn dots_resolved(path: &[u8]) -> Option<Vec<u8>> {
 fn query_cut(path: &[u8]) -> Option<Vec<u8>> {
     let is_end = |byte: u8| matches!(byte, b'?' | b'#');
     path.iter().any(|byte| is_end(*byte)).then(|| before(path, is_end).to_vec())
+}
+
+/// Without the name of a format at the end (`.json`), which routers of frameworks take for no part of the path.
+fn format_cut(path: &[u8]) -> Option<Vec<u8>> {
+    let dot = path.iter().rposition(|byte| *byte == b'.')?;
+    let (name, format) = (&path[..dot], &path[dot + 1..]);
+    let is_format = !format.is_empty() && format.iter().all(u8::is_ascii_alphanumeric);
+    (is_format && !name.ends_with(b"/")).then(|| name.to_vec())
 }
 
 fn before(text: &[u8], is_end: impl Fn(u8) -> bool) -> &[u8] {
@@ -461,6 +469,8 @@ mod tests {
             "/webhooks;%2f..",
             "/webhooks//..",
             "/;/webhooks/;9\\3",
+            "/webhooks.json",
+            "/Webhooks%2Exml",
         ] {
             assert_eq!(router.find(path.as_bytes()), Found::Confusable, "{path}");
         }

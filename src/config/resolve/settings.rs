@@ -86,7 +86,7 @@ pub(super) fn limits(root: &Section<'_>, auto: &mut Auto) -> Limits {
                 "failed_signatures_per_client",
                 Kind::RateOrOff,
                 Some("50/s".into()),
-                "Signatures of one client that may fail per second before its further ones are checked in turn, within a quarter of the time of the workers; nobody is refused for it; `off` is any number.",
+                "Signatures of one client that may fail per second before its further ones are checked in turn, within a quarter of the time of the workers; nobody is refused for it; `off`: no bound.",
                 |text| parse_rate_per_s(text, &(1..=1_000_000)),
             )
             .unwrap_or(NonZeroU32::new(50)),
@@ -111,7 +111,7 @@ fn refusals(section: &Section<'_>) -> ProxyLinger {
         "refusal_connections",
         256,
         0..=1_000_000,
-        "Trusted proxies that are read on from so at once; any more are for 256KiB and 1s, as everybody else is.",
+        "Trusted proxies that are read on from at once; further ones get 256KiB and 1s, as everybody else.",
     );
     let bytes = bytes.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     ProxyLinger { bounds: LingerBounds { bytes, time }, connections }
