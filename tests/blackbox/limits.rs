@@ -223,10 +223,13 @@ fn limits_fit_the_memory_and_the_status_says_where_they_come_from() {
 
 #[test]
 fn limits_that_do_not_fit_the_memory_are_warned_of_with_their_sum() {
-    let (sink, hookward) = pair_with("limits: { connections: 1000000, header_bytes: 1MiB }\n");
+    let too_much = "limits: { connections: 1000000, header_bytes: 1MiB, body_memory: 4000MiB }\nbuffer: { dedupe_entries: 100000000 }\n";
+    let sink = Sink::start();
+    let hookward = Setup::new(&sink).config(too_much).open_files(19_000).start();
     assert!(hookward.stderr().contains("limits want"), "{}", hookward.stderr());
-    let status = hookward.admin_socket(&Request::get("/api/v1/status")).json();
-    assert_ne!(status["limits"]["connections_from"], "auto", "{status}");
+    let limits = hookward.admin_socket(&Request::get("/api/v1/status")).json()["limits"].clone();
+    assert_eq!(limits["connections_from"], "open files", "{limits}");
+    assert!(limits["connections_per_client"].as_u64() <= limits["connections"].as_u64(), "{limits}");
     assert_eq!(hookward.post(&event()).status, 200, "it serves all the same");
     sink.first();
 }

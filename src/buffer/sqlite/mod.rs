@@ -580,6 +580,7 @@ impl SqliteBuffer {
         if self.settings.max_bytes == MaxBytes::Auto && self.capacity_checked.is_none() {
             let capacity_bytes = self.capacity.bytes();
             tracing::info!(
+                configured_bytes,
                 capacity_bytes,
                 "buffer.max_bytes is auto: 80 % of the file system, or what is free on it if that is less"
             );
