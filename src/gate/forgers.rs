@@ -3,13 +3,14 @@
 //! away. Its further signatures are checked in turn, in a share of the time.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
 use super::check_share::{CheckShare, Turn};
+use super::client_key::ClientKey;
 use super::peer::ClientAddr;
 use crate::rejection::Rejection;
 
@@ -32,7 +33,7 @@ pub struct Forgers {
 #[derive(Debug, Default)]
 struct Clients {
     /// Until when the failures so far are paid for, microseconds of the caller's clock.
-    paid_until_us: HashMap<IpAddr, i64>,
+    paid_until_us: HashMap<ClientKey, i64>,
     swept_at_us: i64,
 }
 
@@ -99,16 +100,9 @@ fn cost_us(rate: NonZeroU32) -> i64 {
     1_000_000 / i64::from(rate.get())
 }
 
-/// One IPv6 customer has at least a /64. Clients without an address are one.
-fn key(client: Option<ClientAddr>) -> IpAddr {
-    match client.map(ClientAddr::ip) {
-        Some(IpAddr::V6(ip)) => {
-            let [a, b, c, d, ..] = ip.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        Some(ip) => ip,
-        None => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-    }
+/// Clients without an address are one.
+fn key(client: Option<ClientAddr>) -> ClientKey {
+    client.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), ClientAddr::ip).into()
 }
 
 #[cfg(test)]
