@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hookward::forward::client::{Client, Destination, Timeouts};
+use hookward::client::{Client, Destination, Timeouts};
 use hookward::forward::upstream::{Upstream, UpstreamSettings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};

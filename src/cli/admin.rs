@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::instance::{Instance, InstanceArgs, TOKEN_ENV};
 use super::output::{FAILED, USAGE, fail};
+use crate::client::{Client, Destination, ExchangeError, Framing, Over, Timeouts};
 use crate::config::Secret;
-use crate::forward::client::{Client, Destination, ExchangeError, Framing, Over, Timeouts};
 use crate::http::answer::REQUEST_ID;
 
 /// A question that takes longer is not answered.

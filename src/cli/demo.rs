@@ -22,10 +22,10 @@ use self::sink::Sink;
 use self::tour::Tour;
 use super::keygen;
 use super::output::{FAILED, fail, is_reader_gone, print};
+use crate::client::ClientError;
 use crate::clock::SystemClock;
 use crate::config::ListenAddress;
 use crate::config::reader::problem::Problems;
-use crate::forward::client::ClientError;
 use crate::server::{Passed, Server, ServerError};
 
 /// Show hookward at work: an app, hookward in front of it, genuine and forged traffic

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use super::admin::Trouble;
 use super::output::warn;
 use super::variable;
+use crate::client::Destination;
 use crate::config::Secret;
 use crate::config::files::FilesRead;
 use crate::config::reader::problem::Problems;
 use crate::config::reader::value::parse_listen;
 use crate::config::resolve::{DATA_DIR, SourceFile, Whereabouts};
-use crate::forward::client::Destination;
 use crate::server::ADMIN_SOCKET;
 
 /// The token itself.

@@ -147,7 +147,7 @@ pub struct Upstream {
     pub max_concurrency: usize,
 }
 
-pub use crate::forward::client::Destination;
+pub use crate::client::Destination;
 pub use crate::forward::sign::Signer;
 
 /// What happens to the requests of one path.

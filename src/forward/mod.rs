@@ -7,10 +7,8 @@
 
 pub mod backoff;
 pub mod breaker;
-pub mod client;
 pub mod headers;
 pub mod hold;
-mod idle_connections;
 pub mod kind;
 pub mod lane;
 pub mod latency;

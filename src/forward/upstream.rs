@@ -11,7 +11,6 @@ use tokio::sync::Notify;
 
 use super::backoff::{Retry, retry_after};
 use super::breaker::{Change, State};
-use super::client::{Client, Destination, ExchangeError, Over, Reply, Timeouts};
 use super::headers::for_attempt;
 use super::hold::Asks;
 use super::loop_watch::LoopWatch;
@@ -19,6 +18,7 @@ use super::scheduler::{LaneId, Scheduler, Slot, Wake};
 use super::sign::Signer;
 use super::signal::Signal;
 use crate::buffer::event::{Claimed, Event, Outcome, Seq};
+use crate::client::{Client, ClientError, Destination, ExchangeError, Over, Reply, Timeouts};
 use crate::clock::RunMs;
 use crate::rejection::Rejection;
 
@@ -102,7 +102,7 @@ impl Upstream {
     ///
     /// # Errors
     /// See [`Client::new`].
-    pub fn new(settings: UpstreamSettings) -> Result<Upstream, super::client::ClientError> {
+    pub fn new(settings: UpstreamSettings) -> Result<Upstream, ClientError> {
         let timeouts = Timeouts { connect: settings.connect_timeout, total: settings.timeout, idle: IDLE_CONNECTION };
         Ok(Upstream {
             client: Client::new(settings.destination, timeouts)?,

@@ -12,7 +12,7 @@ use pingora_core::protocols::http::ServerSession;
 use tokio::time::{Instant, timeout_at};
 
 use super::body_memory::{BodyMemory, Share};
-use crate::forward::client::Framing;
+use crate::client::Framing;
 use crate::gate::client_key::ClientKey;
 use crate::gate::delivery::BodySource;
 use crate::rejection::Rejection;

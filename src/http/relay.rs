@@ -16,7 +16,7 @@ use super::app_answer::for_client;
 use super::body::SessionBody;
 use super::connection::WRITE_TIMEOUT;
 use crate::buffer::event::DeliveryId;
-use crate::forward::client::{Exchange, ExchangeError, Framing, Over};
+use crate::client::{Exchange, ExchangeError, Framing, Over};
 use crate::forward::upstream::Upstream;
 use crate::gate::delivery::BodySource as _;
 use crate::rejection::Rejection;

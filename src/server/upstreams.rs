@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::client::ClientError;
 use crate::config::{self, Config};
-use crate::forward::client::ClientError;
 use crate::forward::upstream::{Upstream, UpstreamSettings};
 use crate::http::admin::UpstreamView;
 

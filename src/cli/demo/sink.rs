@@ -194,7 +194,7 @@ async fn read_request(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> std::io::R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forward::client::{Client, Destination, Timeouts};
+    use crate::client::{Client, Destination, Timeouts};
     use http::Method;
 
     fn client(sink: &Sink) -> Client {

@@ -16,8 +16,8 @@ use crate::cli::keygen;
 use crate::cli::sample::{EventType, MessageType, Sample};
 use crate::cli::send::plan::{Expected, Seen};
 use crate::cli::send::player::signed_headers;
+use crate::client::{Client, Destination, Timeouts};
 use crate::clock::{Clock as _, SystemClock};
-use crate::forward::client::{Client, Destination, Timeouts};
 use crate::rejection::Rejection;
 
 const PATH: &str = "/webhooks";

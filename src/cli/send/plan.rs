@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use http::StatusCode;
 
-use crate::forward::client::{ExchangeError, Reply};
+use crate::client::{ExchangeError, Reply};
 use crate::rejection::Rejection;
 
 /// What `--scenario` names.

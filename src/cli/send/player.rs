@@ -192,10 +192,7 @@ impl Player {
             answer = Some(Answer { seen, exchanges });
         }
         // There is always a target, so always an answer.
-        answer.unwrap_or(Answer {
-            seen: Seen::NoAnswer(crate::forward::client::ExchangeError::Connect),
-            exchanges: Vec::new(),
-        })
+        answer.unwrap_or(Answer { seen: Seen::NoAnswer(crate::client::ExchangeError::Connect), exchanges: Vec::new() })
     }
 
     async fn post(

@@ -228,7 +228,7 @@ mod tests {
     use super::*;
     use crate::cli::send::plan::Case;
     use crate::cli::send::player::Answer;
-    use crate::forward::client::ExchangeError;
+    use crate::client::ExchangeError;
 
     fn answer(seen: Seen, latencies_ms: &[u64]) -> Answer {
         let exchange = |ms: &u64| Exchange { latency: Duration::from_millis(*ms), lag: Duration::ZERO };

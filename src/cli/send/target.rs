@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use crate::forward::client::{Client, Destination, Timeouts};
+use crate::client::{Client, Destination, Timeouts};
 
 /// How long an unused connection is kept: less than servers usually do.
 const IDLE: Duration = Duration::from_secs(30);

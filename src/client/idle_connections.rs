@@ -5,7 +5,6 @@
 //! let go of it is thrown away: some 180 in a second while a backlog drained at 1,600 events/s.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -16,11 +15,10 @@ use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::time::Instant;
 
+use super::connection::Address;
+
 /// Between two looks at what the other side has closed, or what has waited long enough.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-
-/// Where a connection leads; `None` is the one unix socket of a client.
-pub(super) type Address = Option<SocketAddr>;
 
 /// The connections of one client. Bounded; the one that has waited longest gives way.
 pub(super) struct IdleConnections {

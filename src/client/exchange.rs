@@ -1,0 +1,133 @@
+//! One request and its answer over a connection.
+
+use bytes::{Bytes, BytesMut};
+use pingora_core::protocols::http::v1::client::HttpSession;
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::connection::{Address, Connection};
+use super::error::ExchangeError;
+use super::idle_connections::IdleConnections;
+use super::reply::{REPLY_BODY_MAX_BYTES, Reply};
+
+/// Most informational (1xx) answers that are skipped.
+const INFORMATIONAL_MAX: usize = 8;
+
+/// One request and its answer, step by step. Dropped before [`Exchange::release`], it takes its
+/// connection along.
+pub struct Exchange<'c> {
+    idle: &'c IdleConnections,
+    session: HttpSession,
+    address: Address,
+    reused: bool,
+    /// Whether a byte of an answer has come.
+    answered: bool,
+}
+
+impl<'c> Exchange<'c> {
+    /// Over this connection, which `idle` gets for the next one.
+    pub(super) fn over(connection: Connection, idle: &'c IdleConnections) -> Exchange<'c> {
+        let Connection { stream, address, reused } = connection;
+        Exchange { idle, session: HttpSession::new(stream), address, reused, answered: false }
+    }
+
+    /// Sends the header of the request.
+    pub(super) async fn send_header(&mut self, header: RequestHeader) -> Result<(), ExchangeError> {
+        match self.session.write_request_header(Box::new(header)).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.broken()),
+        }
+    }
+
+    /// Sends a piece of the body. Not cancel-safe.
+    ///
+    /// # Errors
+    /// [`ExchangeError::Broken`]; the answer may still be read.
+    pub async fn send(&mut self, piece: &[u8]) -> Result<(), ExchangeError> {
+        // An empty chunk is the last one: what comes behind it would be a request of its own to the app.
+        if piece.is_empty() {
+            return Ok(());
+        }
+        self.session.write_body(piece).await.map_err(|_| ExchangeError::Broken)?;
+        Ok(())
+    }
+
+    /// Ends the body. Not cancel-safe.
+    ///
+    /// # Errors
+    /// [`ExchangeError::Broken`]; the answer may still be read.
+    pub async fn finish(&mut self) -> Result<(), ExchangeError> {
+        self.session.finish_body().await.map_err(|_| ExchangeError::Broken)?;
+        Ok(())
+    }
+
+    /// Reads the header of the answer, informational ones (1xx) but 101 skipped. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ExchangeError::Broken`], or [`ExchangeError::Stale`] over a pooled connection.
+    pub async fn read_answer(&mut self) -> Result<&ResponseHeader, ExchangeError> {
+        for _ in 0..=INFORMATIONAL_MAX {
+            if self.session.read_response().await.is_err() {
+                return Err(self.broken());
+            }
+            self.answered = true;
+            let status = self.session.get_status().map_or(0, |status| status.as_u16());
+            if status >= 200 || (status == 101 && self.session.was_upgraded()) {
+                return self.session.resp_header().ok_or(ExchangeError::Broken);
+            }
+            if status == 101 {
+                break;
+            }
+        }
+        Err(ExchangeError::Broken)
+    }
+
+    /// The next piece of the answer's body; `None` at its end. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ExchangeError::Broken`].
+    pub async fn read_piece(&mut self) -> Result<Option<Bytes>, ExchangeError> {
+        self.session.read_body_bytes().await.map_err(|_| ExchangeError::Broken)
+    }
+
+    /// After a 101: what is sent from now on is no body, but the other protocol's bytes.
+    pub fn switch_protocols(&mut self) {
+        self.session.maybe_upgrade_body_writer();
+    }
+
+    /// Keeps the connection for the next exchange. To be called after the whole of request and
+    /// answer, and only then.
+    pub async fn release(mut self) {
+        self.session.respect_keepalive();
+        if let Some(stream) = self.session.reuse().await {
+            self.idle.keep(stream, self.address);
+        }
+    }
+
+    /// The body up to the bound, and whether that was all of it.
+    pub(super) async fn read_reply_body(&mut self) -> Result<(Bytes, bool), ExchangeError> {
+        let mut body = BytesMut::new();
+        while let Some(piece) = self.session.read_body_ref().await.map_err(|_| ExchangeError::Broken)? {
+            let room = REPLY_BODY_MAX_BYTES - body.len();
+            body.extend_from_slice(&piece[..piece.len().min(room)]);
+            if piece.len() > room {
+                return Ok((body.freeze(), false));
+            }
+        }
+        Ok((body.freeze(), true))
+    }
+
+    /// The answer whose header has been read, without its body.
+    pub(super) fn reply(&self) -> Reply {
+        let header = self.session.resp_header();
+        Reply {
+            status: header.map_or(0, |header| header.status.as_u16()),
+            retry_after: self.session.get_header(http::header::RETRY_AFTER).cloned(),
+            body: Bytes::new(),
+            has_ended: false,
+        }
+    }
+
+    fn broken(&self) -> ExchangeError {
+        if self.reused && !self.answered { ExchangeError::Stale } else { ExchangeError::Broken }
+    }
+}

@@ -1,0 +1,191 @@
+//! One HTTP/1.1 exchange over a pooled connection. The forwarder, the modes that pass an app's answer
+//! on, and the commands talk through this; it knows none of them.
+
+mod connection;
+mod destination;
+mod error;
+mod exchange;
+mod idle_connections;
+mod reply;
+mod request;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use self::connection::{Connection, Connector};
+pub use self::destination::{Destination, Tls};
+pub use self::error::ExchangeError;
+pub use self::exchange::Exchange;
+use self::idle_connections::IdleConnections;
+pub use self::reply::{REPLY_BODY_MAX_BYTES, Reply};
+pub use self::request::Framing;
+use self::request::Request;
+pub use self::tls::ClientError;
+
+/// Longest time for the rest of an answer whose status is there: the status decides, and what waits
+/// for the rest holds up what comes next.
+const REST_WITHIN: Duration = Duration::from_secs(5);
+/// Idle connections kept per client, at most.
+const POOL_CONNECTIONS: usize = 128;
+
+/// Bounds of one exchange.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// To connect, name resolution and TLS included.
+    pub connect: Duration,
+    /// The whole exchange, connecting included.
+    pub total: Duration,
+    /// How long an unused connection is kept for the next exchange.
+    pub idle: Duration,
+}
+
+/// Which connection carries an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// An idle one if there is any.
+    Pool,
+    /// A new one.
+    Fresh,
+}
+
+/// A connection pool to one destination.
+pub struct Client {
+    connector: Connector,
+    idle: IdleConnections,
+    timeouts: Timeouts,
+}
+
+impl Client {
+    /// A client without any connection yet.
+    ///
+    /// # Errors
+    /// A CA file that cannot be read, or no CA certificates on this system where TLS needs them.
+    pub fn new(destination: Destination, timeouts: Timeouts) -> Result<Client, ClientError> {
+        let connector = Connector::new(destination, timeouts.connect)?;
+        Ok(Client { connector, idle: IdleConnections::new(timeouts.idle, POOL_CONNECTIONS), timeouts })
+    }
+
+    /// Where it talks to.
+    pub fn destination(&self) -> &Destination {
+        self.connector.destination()
+    }
+
+    /// The bounds of its exchanges.
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    /// Sends a request with a body of known length and reads the answer. `headers` go out as they
+    /// are; Content-Length is set here, Host if it is missing. A request whose pooled connection
+    /// turns out closed is sent once more over a fresh one; the receiver may then see it twice.
+    ///
+    /// # Errors
+    /// See [`ExchangeError`].
+    pub async fn exchange(
+        &self,
+        method: &Method,
+        target: &[u8],
+        headers: &[(HeaderName, HeaderValue)],
+        body: &[u8],
+    ) -> Result<Reply, ExchangeError> {
+        match self.exchange_once(Over::Pool, method, target, headers, body).await {
+            Err(ExchangeError::Stale) => self.exchange_once(Over::Fresh, method, target, headers, body).await,
+            done => done,
+        }
+    }
+
+    /// The same, once, within the total timeout. An answer counts by its status: one that does not
+    /// end costs the connection.
+    ///
+    /// # Errors
+    /// See [`ExchangeError`]; [`ExchangeError::Stale`] over the pool only.
+    pub async fn exchange_once(
+        &self,
+        over: Over,
+        method: &Method,
+        target: &[u8],
+        headers: &[(HeaderName, HeaderValue)],
+        body: &[u8],
+    ) -> Result<Reply, ExchangeError> {
+        let request = Request { method, target, headers, framing: Framing::Length(body.len() as u64) };
+        let mut reply = None;
+        let exchange = async {
+            let (mut exchange, sent) = self.send_whole(over, &request, body).await?;
+            // A receiver may answer and close before it has read everything (413, 401): its answer
+            // counts more than our failed write.
+            exchange.read_answer().await?;
+            let reply = reply.insert(exchange.reply());
+            let rest = tokio::time::timeout(REST_WITHIN, exchange.read_reply_body());
+            let (body, whole) = rest.await.map_err(|_| ExchangeError::Timeout)??;
+            (reply.body, reply.has_ended) = (body, true);
+            if sent && whole {
+                exchange.release().await;
+            }
+            Ok(())
+        };
+        let ended = tokio::time::timeout(self.timeouts.total, exchange).await;
+        match (reply, ended) {
+            (Some(reply), _) => Ok(reply),
+            (None, Ok(Err(error))) => Err(error),
+            (None, _) => Err(ExchangeError::Timeout),
+        }
+    }
+
+    /// Connects and sends the header of a request whose body follows piece by piece. Within the
+    /// connect timeout; every further step is the caller's to bound.
+    ///
+    /// # Errors
+    /// See [`ExchangeError`].
+    pub async fn begin(
+        &self,
+        over: Over,
+        method: &Method,
+        target: &[u8],
+        headers: &[(HeaderName, HeaderValue)],
+        framing: Framing,
+    ) -> Result<Exchange<'_>, ExchangeError> {
+        let header = Request { method, target, headers, framing }.header(self.destination())?;
+        let mut exchange = Exchange::over(self.connect(over).await?, &self.idle);
+        let sent = tokio::time::timeout(self.timeouts.total, exchange.send_header(header)).await;
+        sent.map_err(|_| ExchangeError::Timeout)?.map(|()| exchange)
+    }
+
+    /// Sends a request that is there as a whole; whether all of it went out.
+    async fn send_whole(
+        &self,
+        over: Over,
+        request: &Request<'_>,
+        body: &[u8],
+    ) -> Result<(Exchange<'_>, bool), ExchangeError> {
+        if *request.method == Method::HEAD {
+            // The session has to know that its answer has no body, whatever the answer says.
+            let header = request.header(self.destination())?;
+            let mut exchange = Exchange::over(self.connect(over).await?, &self.idle);
+            let sent = exchange.send_header(header).await.is_ok()
+                && exchange.send(body).await.is_ok()
+                && exchange.finish().await.is_ok();
+            return Ok((exchange, sent));
+        }
+        let request = request.whole(body, self.destination())?;
+        let mut connection = self.connect(over).await?;
+        let sent = connection.write(&request).await.is_ok();
+        Ok((Exchange::over(connection, &self.idle), sent))
+    }
+
+    async fn connect(&self, over: Over) -> Result<Connection, ExchangeError> {
+        let address = self.connector.address().await?;
+        let pooled = match over {
+            Over::Pool => self.idle.take(address),
+            Over::Fresh => None,
+        };
+        match pooled {
+            Some(stream) => Ok(Connection { stream, address, reused: true }),
+            // Rare and large: on the heap, so that an attempt over an idle connection stays small.
+            None => Box::pin(self.connector.connect(address)).await,
+        }
+    }
+}

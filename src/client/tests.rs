@@ -1,0 +1,254 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::*;
+
+fn timeouts() -> Timeouts {
+    Timeouts { connect: Duration::from_secs(5), total: Duration::from_secs(10), idle: Duration::from_secs(5) }
+}
+
+async fn listen() -> (TcpListener, Destination) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, Destination::Tcp { host: "127.0.0.1".into(), port, tls: None })
+}
+
+/// Reads one request with a Content-Length and returns its bytes.
+async fn read_request(socket: &mut tokio::net::TcpStream) -> Vec<u8> {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let n = socket.read(&mut buffer).await.unwrap();
+        seen.extend_from_slice(&buffer[..n]);
+        let text = String::from_utf8_lossy(&seen).to_lowercase();
+        if let Some(end) = text.find("\r\n\r\n") {
+            let length: usize =
+                text.split("content-length: ").nth(1).map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
+            if seen.len() >= end + 4 + length {
+                return seen;
+            }
+        }
+        if n == 0 {
+            return seen;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_reused_and_a_stale_one_replaced_once() {
+    let (listener, destination) = listen().await;
+    let client = Arc::new(Client::new(destination, timeouts()).unwrap());
+    let server = tokio::spawn(async move {
+        // Two exchanges on the first connection, which is closed upon the third request.
+        let (mut first, _) = listener.accept().await.unwrap();
+        for _ in 0..2 {
+            read_request(&mut first).await;
+            first
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\nok")
+                .await
+                .unwrap();
+        }
+        read_request(&mut first).await;
+        drop(first);
+        let (mut second, _) = listener.accept().await.unwrap();
+        let request = read_request(&mut second).await;
+        second.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        request
+    });
+    for status in [201, 201, 200] {
+        let reply = client.exchange(&Method::POST, b"/a?b=c", &[], b"body").await.unwrap();
+        assert_eq!(reply.status, status);
+    }
+    let request = String::from_utf8(server.await.unwrap()).unwrap();
+    assert!(request.starts_with("POST /a?b=c HTTP/1.1\r\n"), "{request}");
+    assert!(request.ends_with("\r\n\r\nbody"));
+}
+
+/// An app that answers everything with 200; how many connections it has accepted so far.
+fn answer_everything(listener: TcpListener) -> Arc<std::sync::atomic::AtomicUsize> {
+    let accepted = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = accepted.clone();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            tokio::spawn(async move {
+                while !read_request(&mut socket).await.is_empty() {
+                    socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                }
+            });
+        }
+    });
+    accepted
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn connections_are_taken_up_again_however_fast_one_exchange_follows_the_other() {
+    const AT_ONCE: usize = 8;
+    let (listener, destination) = listen().await;
+    let accepted = answer_everything(listener);
+    let client = Arc::new(Client::new(destination, timeouts()).unwrap());
+    let exchanges = (0..AT_ONCE).map(|_| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            for _ in 0..500 {
+                client.exchange(&Method::POST, b"/", &[], b"body").await.unwrap();
+            }
+        })
+    });
+    for exchange in exchanges.collect::<Vec<_>>() {
+        exchange.await.unwrap();
+    }
+    let accepted = accepted.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(accepted <= AT_ONCE, "{accepted} connections for {AT_ONCE} exchanges at a time");
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_the_app_closes_is_closed_here_too() {
+    let (listener, destination) = listen().await;
+    let client = Client::new(destination, timeouts()).unwrap();
+    let app = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        read_request(&mut socket).await;
+        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        socket.shutdown().await.unwrap();
+        // The end of the connection, from the other side, without another exchange.
+        socket.read(&mut [0]).await.unwrap()
+    });
+    client.exchange(&Method::POST, b"/", &[], b"body").await.unwrap();
+    assert_eq!(app.await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn the_status_decides_however_the_rest_of_the_answer_ends() {
+    let ways = ["content-length: 4\r\n\r\nok", "transfer-encoding: chunked\r\n\r\n2\r\nok\r\nwhat?"];
+    for (stays_open, rest) in [(true, ways[0]), (false, ways[0]), (false, ways[1])] {
+        let (listener, destination) = listen().await;
+        let mut short = timeouts();
+        short.total = Duration::from_millis(if stays_open { 300 } else { 10_000 });
+        let client = Client::new(destination, short).unwrap();
+        let app = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            read_request(&mut socket).await;
+            socket.write_all(format!("HTTP/1.1 202 Accepted\r\n{rest}").as_bytes()).await.unwrap();
+            if stays_open {
+                assert_eq!(socket.read(&mut [0]).await.unwrap(), 0, "the connection is dropped");
+            }
+        });
+        let reply = client.exchange(&Method::POST, b"/", &[], b"body").await.unwrap();
+        assert_eq!((reply.status, reply.has_ended), (202, false), "{rest}");
+        app.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn failures_say_what_happened() {
+    let (listener, destination) = listen().await;
+    drop(listener);
+    let client = Client::new(destination, timeouts()).unwrap();
+    assert_eq!(client.exchange(&Method::POST, b"/", &[], b"").await.err(), Some(ExchangeError::Connect));
+
+    let name = Destination::parse("http://does-not-exist.invalid").unwrap();
+    let client = Client::new(name, timeouts()).unwrap();
+    assert_eq!(client.exchange(&Method::POST, b"/", &[], b"").await.err(), Some(ExchangeError::Resolve));
+
+    let (listener, destination) = listen().await;
+    let mut short = timeouts();
+    short.total = Duration::from_millis(50);
+    let client = Client::new(destination, short).unwrap();
+    assert_eq!(client.exchange(&Method::POST, b"/", &[], b"").await.err(), Some(ExchangeError::Timeout));
+    drop(listener);
+}
+
+/// A TLS server for `app.internal` that answers every connection once, and the PEM file of its CA.
+async fn tls_app(dir: &std::path::Path) -> (u16, PathBuf) {
+    pingora_rustls::install_default_crypto_provider();
+    let signed = rcgen::generate_simple_self_signed(["app.internal".to_owned()]).unwrap();
+    let ca = dir.join("ca.pem");
+    std::fs::write(&ca, signed.cert.pem()).unwrap();
+    let key = pingora_rustls::PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
+    let config = pingora_rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![signed.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = pingora_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let Ok(mut tls) = acceptor.accept(socket).await else { continue };
+            let mut seen = [0; 4096];
+            let _ = tls.read(&mut seen).await;
+            let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+            let _ = tls.shutdown().await;
+        }
+    });
+    (port, ca)
+}
+
+#[tokio::test]
+async fn an_https_destination_must_have_a_certificate_of_the_ca_for_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, ca) = tls_app(dir.path()).await;
+    let other = dir.path().join("other.pem");
+    let stranger = rcgen::generate_simple_self_signed(["app.internal".to_owned()]).unwrap();
+    std::fs::write(&other, stranger.cert.pem()).unwrap();
+    let ask = async |server_name: &str, ca: &PathBuf| {
+        let tls = Some(Tls { server_name: server_name.into(), ca: Some(ca.clone()) });
+        let client = Client::new(Destination::Tcp { host: "127.0.0.1".into(), port, tls }, timeouts()).unwrap();
+        client.exchange(&Method::POST, b"/", &[], b"").await.map(|reply| reply.status)
+    };
+    assert_eq!(ask("app.internal", &ca).await, Ok(200));
+    assert_eq!(ask("other.internal", &ca).await, Err(ExchangeError::Connect), "another name");
+    assert_eq!(ask("app.internal", &other).await, Err(ExchangeError::Connect), "another CA");
+}
+
+#[tokio::test]
+async fn header_and_body_are_one_write_and_the_names_are_as_they_came() {
+    let (listener, destination) = listen().await;
+    let app = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        // One read gets what one write sent, as long as it fits the socket's buffer.
+        let mut buffer = vec![0; 64 * 1024];
+        let n = socket.read(&mut buffer).await.unwrap();
+        buffer.truncate(n);
+        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        buffer
+    });
+    let client = Client::new(destination, timeouts()).unwrap();
+    let headers = [(HeaderName::from_static("telnyx-timestamp"), HeaderValue::from_static("1"))];
+    let body = vec![b'x'; 4000];
+    let reply = client.exchange(&Method::POST, b"/hooks?a=%20", &headers, &body).await.unwrap();
+    assert_eq!(reply.status, 200);
+    let got = String::from_utf8(app.await.unwrap()).unwrap();
+    let (header, got_body) = got.split_once("\r\n\r\n").unwrap();
+    let lines: Vec<_> = header.lines().collect();
+    assert_eq!(lines[..2], ["POST /hooks?a=%20 HTTP/1.1", "telnyx-timestamp: 1"]);
+    assert!(lines[2].starts_with("host: 127.0.0.1:"), "{lines:?}");
+    assert_eq!(lines[3..], ["content-length: 4000"]);
+    assert_eq!(got_body.as_bytes(), body);
+}
+
+#[tokio::test]
+async fn a_target_that_would_end_the_request_line_is_never_sent() {
+    let (listener, destination) = listen().await;
+    let client = Client::new(destination, timeouts()).unwrap();
+    for target in [&b""[..], b"/a b", b"/a\r\nx: y", b"/\x7f", b"/\xe9"] {
+        let refused = client.exchange(&Method::POST, target, &[], b"{}").await;
+        assert_eq!(refused.err(), Some(ExchangeError::Broken), "{}", target.escape_ascii());
+    }
+    drop(client);
+    let nobody = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await;
+    assert!(nobody.is_err(), "no connection was made for it");
+}
+
+#[tokio::test]
+async fn an_exchange_is_small_enough_to_be_moved() {
+    let (_listener, destination) = listen().await;
+    let client = Client::new(destination, timeouts()).unwrap();
+    let exchange = client.exchange_once(Over::Pool, &Method::POST, b"/", &[], b"{}");
+    // It was 11 KB once, and moving it was a third of its cost.
+    assert!(size_of_val(&exchange) <= 3_000, "{}", size_of_val(&exchange));
+}
