@@ -40,7 +40,7 @@ fn sources() -> Vec<(String, String)> {
 
 /// The floor of a module: who is lower may be imported, who is higher may not.
 fn floor(path: &str) -> u8 {
-    const FLOORS: [(&str, u8); 42] = [
+    const FLOORS: [(&str, u8); 43] = [
         ("client", 1),
         ("cli", 6),
         ("main", 6),
@@ -52,6 +52,7 @@ fn floor(path: &str) -> u8 {
         ("forward/upstream", 2),
         ("forward/headers", 2),
         ("forward/sign", 2),
+        ("forward/refusal", 2),
         ("forward/secret_key", 2),
         ("forward/backoff", 0),
         ("forward/signal", 0),
@@ -208,9 +209,18 @@ fn the_operators_page_says_what_to_do_about_every_last_error() {
             "src/forward/upstream.rs",
             "the upstream leads back to hookward (508 loop_detected): set upstream.url to the app's own address",
         ),
-        ("src/forward/upstream.rs", "it was signed anew: "),
-        ("src/forward/upstream.rs", "the event is unverified (a check in report mode), so it was not signed"),
-        ("src/forward/upstream.rs", "s old, and an SDK that checks "),
+        ("src/forward/refusal.rs", "s ago, and its SDKs refuse that from the 300th second on"),
+        ("src/forward/refusal.rs", "s ahead of this machine's clock"),
+        ("src/forward/refusal.rs", "Telnyx's signature is as it came"),
+        ("src/forward/refusal.rs", "the app has taken nothing so signed"),
+        ("src/forward/refusal.rs", "the app has taken events so signed"),
+        ("src/forward/refusal.rs", "the event is unverified (a check in report mode), so it was not signed"),
+        ("src/forward/refusal.rs", "it is a form (TeXML)"),
+        ("src/forward/refusal.rs", "the app refuses the host that it is asked for"),
+        ("src/forward/refusal.rs", "the app asks for a CSRF token"),
+        ("src/forward/refusal.rs", "the app does not know this path"),
+        ("src/forward/refusal.rs", "the app takes another method"),
+        ("src/forward/refusal.rs", "a redirect is never followed"),
         ("src/buffer/sqlite/rows.rs", "checksum mismatch"),
     ] {
         assert!(read(path).contains(text), "{path}: {text}");

@@ -46,6 +46,7 @@ pub fn upstream(app: SocketAddr) -> Upstream {
     let settings = UpstreamSettings {
         destination: destination(app),
         host: None,
+        forwarded: hookward::forward::headers::Forwarded::All,
         signer: None,
         connect_timeout: PATIENCE,
         timeout: PATIENCE,

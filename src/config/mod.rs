@@ -137,6 +137,8 @@ pub struct Upstream {
     pub ca_checksum: Option<u32>,
     /// The `Host` that it is sent; the sender's Host otherwise.
     pub host: Option<String>,
+    /// Which forwarding headers it is sent.
+    pub forwarded: Forwarded,
     /// Signs what it is sent; with another key it is another upstream.
     pub signer: Option<Arc<Signer>>,
     /// Time to connect, TLS included.
@@ -148,6 +150,7 @@ pub struct Upstream {
 }
 
 pub use crate::client::Destination;
+pub use crate::forward::headers::Forwarded;
 pub use crate::forward::sign::Signer;
 
 /// What happens to the requests of one path.

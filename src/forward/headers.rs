@@ -53,10 +53,47 @@ const MOVE_PATHS: [&str; 13] = [
 /// Say where a request came from, as everything under the prefix does; only trusted proxies may.
 const FORWARDING: [&str; 2] = ["forwarded", "x-real-ip"];
 const FORWARDING_PREFIX: &str = "x-forwarded-";
+/// Of these, which an app gets that is not to know the host that the sender has asked for: who sent it, and how.
+const OF_THE_CLIENT: [&str; 3] = ["x-forwarded-for", "x-forwarded-proto", "x-real-ip"];
 /// Names that a `Connection` header cannot take away.
 const PROTECTED: [&str; 5] = ["host", "content-type", "via", SIGNATURE_HEADER, TIMESTAMP_HEADER];
 /// Everything under it is hookward's own.
 const OWN_PREFIX: &str = "hookward-";
+
+/// Which forwarding headers an app gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Forwarded {
+    /// All.
+    #[default]
+    All,
+    /// The client's address and protocol, and nothing that names a host, which frameworks check.
+    Client,
+    /// None.
+    Off,
+}
+
+/// The name under which an app is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Address<'a> {
+    /// Its `Host`; the sender's otherwise.
+    pub host: Option<&'a str>,
+    /// What it learns of the way to hookward.
+    pub forwarded: Forwarded,
+}
+
+impl Address<'_> {
+    fn leaves_out(&self, name: &[u8]) -> bool {
+        if self.forwarded == Forwarded::All {
+            return false;
+        }
+        let is_forwarding = name.starts_with(FORWARDING_PREFIX.as_bytes()) || is_one_of(&FORWARDING, name);
+        is_forwarding && !(self.forwarded == Forwarded::Client && is_one_of(&OF_THE_CLIENT, name))
+    }
+}
+
+fn is_one_of(names: &[&str], name: &[u8]) -> bool {
+    names.iter().any(|known| known.as_bytes() == name)
+}
 
 /// Where a request came from.
 #[derive(Debug, Clone, Copy)]
@@ -224,11 +261,14 @@ fn add_forwarding(headers: &HeaderMap, origin: &Origin<'_>, kept: &mut Fields) {
     put("x-forwarded-host", host);
 }
 
-/// The sender's headers as they go out. `host` replaces the sender's Host.
-pub fn for_app(kept: &[(Bytes, Bytes)], host: Option<&str>) -> Vec<(HeaderName, HeaderValue)> {
+/// The sender's headers as they go out.
+pub fn for_app(kept: &[(Bytes, Bytes)], address: Address<'_>) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers = Vec::with_capacity(kept.len() + OWN_MAX);
     for (name, value) in kept {
-        let replaced = host.filter(|_| &name[..] == b"host");
+        if address.leaves_out(name) {
+            continue;
+        }
+        let replaced = address.host.filter(|_| &name[..] == b"host");
         let value = match replaced {
             Some(host) => HeaderValue::from_str(host),
             None => HeaderValue::from_maybe_shared(value.clone()),
@@ -241,9 +281,9 @@ pub fn for_app(kept: &[(Bytes, Bytes)], host: Option<&str>) -> Vec<(HeaderName, 
     headers
 }
 
-/// All headers of one attempt. `host` replaces the sender's Host.
-pub fn for_attempt(event: &Event, attempt: u32, host: Option<&str>) -> Vec<(HeaderName, HeaderValue)> {
-    let mut headers = for_app(&event.head.headers, host);
+/// All headers of one attempt.
+pub fn for_attempt(event: &Event, attempt: u32, address: Address<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = for_app(&event.head.headers, address);
     headers.extend(own(event, attempt));
     headers
 }
@@ -441,10 +481,36 @@ mod tests {
     }
 
     #[test]
+    fn an_app_that_checks_hosts_is_sent_no_other_than_its_own() {
+        let lines = [
+            ("host", "hooks.example"),
+            ("x-forwarded-host", "hooks.example"),
+            ("x-forwarded-server", "hooks.example"),
+            ("x-forwarded-port", "443"),
+            ("x-forwarded-for", "192.76.120.200"),
+            ("x-forwarded-proto", "https"),
+            ("x-real-ip", "192.76.120.200"),
+            ("forwarded", "for=192.76.120.200;host=hooks.example"),
+            ("content-type", "application/json"),
+        ];
+        let kept =
+            lines.map(|(name, value)| (Bytes::from_static(name.as_bytes()), Bytes::from_static(value.as_bytes())));
+        let names = |forwarded| {
+            let headers = for_app(&kept, Address { host: Some("localhost"), forwarded });
+            assert!(!headers.iter().any(|(name, value)| name == "host" && value != "localhost"));
+            headers.into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(Forwarded::All), lines.map(|(name, _)| name));
+        let client = ["host", "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "content-type"];
+        assert_eq!(names(Forwarded::Client), client);
+        assert_eq!(names(Forwarded::Off), ["host", "content-type"]);
+    }
+
+    #[test]
     fn an_attempt_says_what_hookward_knows() {
         let mut event = event("e1", b"{}");
         let get = |event: &Event, attempt, host, name: &str| {
-            for_attempt(event, attempt, host)
+            for_attempt(event, attempt, Address { host, forwarded: Forwarded::All })
                 .into_iter()
                 .find(|(n, _)| n == name)
                 .map(|(_, value)| value.to_str().unwrap().to_owned())

@@ -15,6 +15,8 @@ pub mod latency;
 pub mod loop_watch;
 pub mod order;
 pub mod order_key;
+pub mod refusal;
+pub mod refusal_watch;
 pub mod scheduler;
 pub mod secret_key;
 pub mod shares;
@@ -272,6 +274,7 @@ impl UnderWay {
         if let Some(slot) = slot.take() {
             upstream.end(&slot, answer.signal, answer.wish(seq), took, now);
         }
+        upstream.note_answer(claimed, &answer, now);
         let outcome = answer.verdict.clone().outcome(claimed, *attempts, &forwarder.retry, now, fastrand::f64());
         let outcome = outcome.not_before(answer.event_wait().map(|wait| now.plus(wait)));
         let mut due = None;

@@ -11,9 +11,11 @@ use tokio::sync::Notify;
 
 use super::backoff::{Retry, retry_after};
 use super::breaker::{Change, State};
-use super::headers::for_attempt;
+use super::headers::{Address, Forwarded, for_attempt};
 use super::hold::Asks;
 use super::loop_watch::LoopWatch;
+use super::refusal::{self, Signing};
+use super::refusal_watch::{RefusalWatch, Refused};
 use super::scheduler::{LaneId, Scheduler, Slot, Wake};
 use super::sign::Signer;
 use super::signal::Signal;
@@ -25,13 +27,6 @@ use crate::rejection::Rejection;
 /// How long an unused connection is kept: below the 5 s after which Node closes one, the shortest
 /// of the common app servers.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
-/// Age from which an app's own SDK refuses the original signature (300 s), less a margin.
-const SDK_TOLERANCE: Duration = Duration::from_secs(240);
-/// Said beside a refusal of what hookward has signed,
-const SIGNED_ANEW: &str = "it was signed anew: does the app verify with what `hookward pubkey` prints?";
-/// and of what it never signs.
-const UNSIGNED: &str = "the event is unverified (a check in report mode), so it was not signed";
-
 /// Said of an event that has come back to hookward.
 const LEADS_BACK: &str =
     "the upstream leads back to hookward (508 loop_detected): set upstream.url to the app's own address";
@@ -43,6 +38,8 @@ pub struct UpstreamSettings {
     pub destination: Destination,
     /// The `Host` that it is sent; the sender's otherwise.
     pub host: Option<String>,
+    /// Which forwarding headers it is sent.
+    pub forwarded: Forwarded,
     /// Signs what it is sent.
     pub signer: Option<Arc<Signer>>,
     /// To connect.
@@ -57,6 +54,7 @@ pub struct UpstreamSettings {
 pub struct Upstream {
     client: Client,
     host: Option<String>,
+    forwarded: Forwarded,
     signer: Option<Arc<Signer>>,
     max_concurrency: usize,
     turns: Mutex<Turns>,
@@ -64,6 +62,11 @@ pub struct Upstream {
     is_stopped: AtomicBool,
     /// As the scheduler said last: it is tried by probes.
     takes_probes: AtomicBool,
+    /// Whether it has taken an event that hookward has signed.
+    has_taken_signed: AtomicBool,
+    /// Whether `refusals` holds anything, so that an event which is taken costs no lock.
+    refuses_some: AtomicBool,
+    refusals: Mutex<RefusalWatch>,
 }
 
 struct Turns {
@@ -107,6 +110,7 @@ impl Upstream {
         Ok(Upstream {
             client: Client::new(settings.destination, timeouts)?,
             host: settings.host,
+            forwarded: settings.forwarded,
             signer: settings.signer,
             max_concurrency: settings.max_concurrency,
             turns: Mutex::new(Turns {
@@ -116,6 +120,9 @@ impl Upstream {
             }),
             is_stopped: AtomicBool::new(false),
             takes_probes: AtomicBool::new(false),
+            has_taken_signed: AtomicBool::new(false),
+            refuses_some: AtomicBool::new(false),
+            refusals: Mutex::default(),
         })
     }
 
@@ -190,6 +197,68 @@ impl Upstream {
         self.log(ended.change, held, is_loop_due);
     }
 
+    /// Takes in which paths the app refuses, and says so in the log while it goes on.
+    pub fn note_answer(&self, claimed: &Claimed, answer: &Answer, now: RunMs) {
+        let event = &claimed.event;
+        match (&answer.verdict, answer.status) {
+            (Verdict::Delivered, _) => {
+                self.note_taken(event.is_verified());
+                if self.refuses_some.load(Ordering::Acquire) {
+                    let mut refusals = self.refusals.lock();
+                    refusals.note_taken(&event.head.target);
+                    self.refuses_some.store(!refusals.is_empty(), Ordering::Release);
+                }
+            }
+            (Verdict::ClientError(error) | Verdict::Later(error), Some(status)) if answer.is_refusal => {
+                let mut refusals = self.refusals.lock();
+                let due = refusals.note_refused(&event.head.target, status, error, now);
+                self.refuses_some.store(true, Ordering::Release);
+                drop(refusals);
+                let Some(times) = due else { return };
+                tracing::warn!(
+                    upstream = %self.client.destination(),
+                    route = %event.route,
+                    seq = claimed.seq.0,
+                    times,
+                    error,
+                    "the app refuses the events of a path; each is a dead letter when its attempts are used up"
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// The app has taken an event.
+    fn note_taken(&self, is_verified: bool) {
+        // Read first: a write would take the cache line from the other workers each time.
+        if is_verified && self.signer.is_some() && !self.has_taken_signed.load(Ordering::Relaxed) {
+            self.has_taken_signed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The paths whose events it refuses, the latest first.
+    pub fn refused(&self, now: RunMs) -> Vec<Refused> {
+        self.refusals.lock().refused(now)
+    }
+
+    /// The signature that it finds on its events.
+    fn signing(&self) -> Signing {
+        match &self.signer {
+            None => Signing::Senders,
+            Some(_) if self.has_taken_signed.load(Ordering::Relaxed) => Signing::Taken,
+            Some(_) => Signing::Untaken,
+        }
+    }
+
+    /// Takes in how the app has answered a proxied event. Returns a hint where it refused it.
+    pub fn note_proxied(&self, event: &Event, status: u16, now_unix_ms: i64) -> Option<String> {
+        if (200..=299).contains(&status) {
+            self.note_taken(event.is_verified());
+            return None;
+        }
+        refusal::hint(status, b"", event, self.signing(), now_unix_ms)
+    }
+
     fn log(&self, change: Option<Change>, hold: Option<Duration>, is_loop_due: bool) {
         let upstream = self.client.destination();
         if is_loop_due {
@@ -222,14 +291,14 @@ impl Upstream {
         &self.client
     }
 
-    /// The `Host` that it is sent; the sender's otherwise.
-    pub fn host(&self) -> Option<&str> {
-        self.host.as_deref()
+    /// The name under which it is asked.
+    pub fn address(&self) -> Address<'_> {
+        Address { host: self.host.as_deref(), forwarded: self.forwarded }
     }
 
     /// All headers of one attempt, with the signature of this time where the app gets one.
     pub fn headers_of(&self, event: &Event, attempt: u32, now_unix_ms: i64) -> Vec<(HeaderName, HeaderValue)> {
-        let mut headers = for_attempt(event, attempt, self.host());
+        let mut headers = for_attempt(event, attempt, self.address());
         if let Some(signer) = &self.signer {
             signer.sign(event, now_unix_ms, &mut headers);
         }
@@ -245,8 +314,8 @@ impl Upstream {
         }
         match sent {
             Ok(reply) => {
-                let why = || why_refused(self.signer.is_some(), event, now_unix_ms);
-                Answer::of_reply(&reply, why, now_unix_ms)
+                let hint = || refusal::hint(reply.status, &reply.body, event, self.signing(), now_unix_ms);
+                Answer::of_reply(&reply, hint, now_unix_ms)
             }
             Err(error) => Answer::of_failure(error),
         }
@@ -273,23 +342,6 @@ fn is_loop(reply: &Reply) -> bool {
     reply.status == refusal.status() && reply.body == refusal.body()
 }
 
-/// Why an app may refuse an event that is genuine, as far as that can be guessed.
-fn why_refused(is_signer: bool, event: &Event, now_unix_ms: i64) -> Option<String> {
-    let age = Duration::from_millis(u64::try_from(now_unix_ms - event.received_unix_ms).unwrap_or(0));
-    match is_signer {
-        // An app that refuses hookward's own signature has another key, whatever the event's age.
-        true if event.is_verified() => Some(SIGNED_ANEW.to_owned()),
-        true => Some(UNSIGNED.to_owned()),
-        // An app whose SDK verifies refuses what waited longer than its tolerance.
-        false => (age > SDK_TOLERANCE).then(|| {
-            format!(
-                "the event is {} s old, and an SDK that checks Telnyx's timestamp refuses anything above 300 s",
-                age.as_secs()
-            )
-        }),
-    }
-}
-
 /// What came of an attempt: for the event, and for the app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -303,6 +355,8 @@ pub struct Answer {
     pub hold: Option<Duration>,
     /// Whether there was an answer whose end did not come.
     pub is_unfinished: bool,
+    /// Whether the app seems to find fault with every event like this one.
+    pub is_refusal: bool,
 }
 
 impl Answer {
@@ -318,27 +372,38 @@ impl Answer {
         self.hold.filter(|_| self.status != Some(503))
     }
 
-    fn of_reply(reply: &Reply, why_refused: impl FnOnce() -> Option<String>, now_unix_ms: i64) -> Answer {
+    fn of_reply(reply: &Reply, hint: impl FnOnce() -> Option<String>, now_unix_ms: i64) -> Answer {
         let retry_after = || {
             let value = reply.retry_after.as_ref()?.to_str().ok()?;
             retry_after(value, now_unix_ms)
         };
-        let hold = if matches!(reply.status, 429 | 503) { retry_after() } else { None };
-        if is_loop(reply) {
-            let verdict = Verdict::Later(LEADS_BACK.to_owned());
-            let is_unfinished = !reply.has_ended;
-            return Answer { status: Some(reply.status), verdict, signal: Signal::Loop, hold: None, is_unfinished };
-        }
-        let verdict = Verdict::of_status(reply.status, why_refused);
-        let signal = match (&verdict, reply.status) {
-            (Verdict::Delivered, _) => Signal::Good,
-            (Verdict::ClientError(_), _) => Signal::Refused,
-            (Verdict::Later(_), 429 | 503) => Signal::Busy,
-            // Of a hop between: the app was too slow for it.
-            (Verdict::Later(_), 504) => Signal::Timeout,
-            (Verdict::Later(_), _) => Signal::Failed,
+        let answer = Answer {
+            status: Some(reply.status),
+            verdict: Verdict::Delivered,
+            signal: Signal::Good,
+            hold: None,
+            is_unfinished: !reply.has_ended,
+            is_refusal: false,
         };
-        Answer { status: Some(reply.status), verdict, signal, hold, is_unfinished: !reply.has_ended }
+        if is_loop(reply) {
+            return Answer { verdict: Verdict::Later(LEADS_BACK.to_owned()), signal: Signal::Loop, ..answer };
+        }
+        if matches!(reply.status, 200..=299) {
+            return answer;
+        }
+        let hint = hint();
+        let has_hint = hint.is_some();
+        let verdict = Verdict::of_refusal(reply.status, hint);
+        let signal = match (&verdict, reply.status) {
+            (Verdict::ClientError(_), _) => Signal::Refused,
+            (_, 429 | 503) => Signal::Busy,
+            // Of a hop between: the app was too slow for it.
+            (_, 504) => Signal::Timeout,
+            _ => Signal::Failed,
+        };
+        let hold = if signal == Signal::Busy { retry_after() } else { None };
+        let is_refusal = has_hint || signal == Signal::Refused;
+        Answer { verdict, signal, hold, is_refusal, ..answer }
     }
 
     fn of_failure(error: ExchangeError) -> Answer {
@@ -347,7 +412,8 @@ impl Answer {
             ExchangeError::Timeout => Signal::Timeout,
             ExchangeError::Broken | ExchangeError::Stale => Signal::Failed,
         };
-        Answer { status: None, verdict: Verdict::Later(error.to_string()), signal, hold: None, is_unfinished: false }
+        let verdict = Verdict::Later(error.to_string());
+        Answer { status: None, verdict, signal, hold: None, is_unfinished: false, is_refusal: false }
     }
 }
 
@@ -363,19 +429,14 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    fn of_status(status: u16, why_refused: impl FnOnce() -> Option<String>) -> Verdict {
-        let told = || match http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()) {
-            Some(reason) => format!("the app answered {status} {reason}"),
-            None => format!("the app answered {status}"),
-        };
+    /// Of an answer that is no 2xx.
+    fn of_refusal(status: u16, hint: Option<String>) -> Verdict {
+        let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+        let parts = [Some(format!("the app answered {status}")), reason.map(|reason| format!(" {reason}"))];
+        let told = parts.into_iter().chain([hint.map(|hint| format!("; {hint}"))]).flatten().collect();
         match status {
-            200..=299 => Verdict::Delivered,
-            408 | 425 | 429 | 500.. => Verdict::Later(told()),
-            400 | 401 | 403 => match why_refused() {
-                Some(why) => Verdict::ClientError(format!("{}; {why}", told())),
-                None => Verdict::ClientError(told()),
-            },
-            _ => Verdict::ClientError(told()),
+            408 | 425 | 429 | 500.. => Verdict::Later(told),
+            _ => Verdict::ClientError(told),
         }
     }
 
@@ -427,14 +488,15 @@ mod tests {
 
     #[test]
     fn each_status_means_what_the_contract_says() {
+        let verdict = |status| Answer::of_reply(&reply(status, None), || None, 0).verdict;
         for status in [200, 201, 204, 299] {
-            assert_eq!(Verdict::of_status(status, || None), Verdict::Delivered, "{status}");
+            assert_eq!(verdict(status), Verdict::Delivered, "{status}");
         }
         for status in [408, 425, 429, 500, 502, 503, 599] {
-            assert!(matches!(Verdict::of_status(status, || None), Verdict::Later(_)), "{status}");
+            assert!(matches!(verdict(status), Verdict::Later(_)), "{status}");
         }
         for status in [301, 302, 304, 400, 401, 403, 404, 410, 413, 422] {
-            assert!(matches!(Verdict::of_status(status, || None), Verdict::ClientError(_)), "{status}");
+            assert!(matches!(verdict(status), Verdict::ClientError(_)), "{status}");
         }
     }
 
@@ -457,7 +519,7 @@ mod tests {
 
     #[test]
     fn client_errors_are_counted_apart_and_few() {
-        let refused = || Verdict::of_status(404, || None);
+        let refused = || Verdict::of_refusal(404, None);
         let first = refused().outcome(&claimed(0), 9, &retry(), RunMs(0), 0.5);
         assert!(matches!(first, Outcome::RetryAt { client_errors: 1, .. }), "{first:?}");
         let second = refused().outcome(&claimed(1), 10, &retry(), RunMs(0), 0.5);
@@ -470,40 +532,15 @@ mod tests {
     }
 
     #[test]
-    fn an_app_that_refuses_our_own_signature_is_told_apart_from_one_that_finds_it_old() {
-        let told = |status, event: &Event| {
-            let now_unix_ms = event.received_unix_ms + 600_000;
-            match Answer::of_reply(&reply(status, None), || why_refused(true, event, now_unix_ms), now_unix_ms).verdict
-            {
-                Verdict::ClientError(error) => error,
-                other => panic!("{other:?}"),
-            }
-        };
-        let mut event = event("e", b"");
-        for status in [400, 401, 403] {
-            assert!(told(status, &event).ends_with("does the app verify with what `hookward pubkey` prints?"));
-        }
-        assert_eq!(told(404, &event), "the app answered 404 Not Found");
-        event.head.key = None;
-        assert!(told(401, &event).ends_with("so it was not signed"));
-    }
-
-    #[test]
-    fn an_old_event_that_is_refused_says_that_it_is_old_by_the_wall_clock() {
-        let event = event("e", b"");
-        let verdict = |status, now_unix_ms| {
-            Answer::of_reply(&reply(status, None), || why_refused(false, &event, now_unix_ms), now_unix_ms).verdict
-        };
-        let told = |status, age_s: i64| match verdict(status, event.received_unix_ms + age_s * 1000) {
-            Verdict::ClientError(error) => error,
-            other => panic!("{other:?}"),
-        };
-        for status in [400, 401, 403] {
-            assert!(told(status, 241).contains("241 s old"));
-            assert!(!told(status, 239).contains("old"));
-        }
-        assert!(!told(404, 241).contains("old"));
-        assert!(!told(403, -3600).contains("old"), "a clock that was set back");
+    fn a_hint_stands_after_the_status_and_makes_a_failure_a_refusal() {
+        let hinted = |status| Answer::of_reply(&reply(status, None), || Some("why".into()), 0);
+        let (refused, failed) = (hinted(403), hinted(500));
+        assert_eq!(refused.verdict, Verdict::ClientError("the app answered 403 Forbidden; why".into()));
+        assert_eq!(failed.verdict, Verdict::Later("the app answered 500 Internal Server Error; why".into()));
+        assert!(refused.is_refusal && failed.is_refusal);
+        let plain = |status| Answer::of_reply(&reply(status, None), || None, 0).is_refusal;
+        assert!(plain(410) && !plain(500) && !plain(503) && !plain(200));
+        assert!(!Answer::of_reply(&reply(200, None), || panic!("asked for nothing"), 0).is_refusal);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::buffer::committer::{Committer, Health};
 use crate::buffer::event::State;
 use crate::buffer::redrive::Redrives;
 use crate::clock::{Clock, RunClock, RunMs, duration_ms, rfc3339_ms};
+use crate::forward::refusal_watch::Refused;
 use crate::forward::upstream::{Condition, Upstream};
 use crate::metrics::Metrics;
 use crate::rejection::Rejection;
@@ -126,6 +127,7 @@ impl UpstreamView {
             "state": state.name(),
             "concurrency": concurrency,
             "retry_after_s": held_for.map(|held| held.as_secs()),
+            "refuses": self.upstream.refused(now).iter().map(|refused| refusal(refused, now)).collect::<Vec<_>>(),
             "problem": leads_back.then(|| Rejection::LoopDetected.reason()),
         })
     }
@@ -141,6 +143,17 @@ impl UpstreamView {
             route.concurrency_limit.set(i64::try_from(concurrency).unwrap_or(i64::MAX));
         }
     }
+}
+
+/// A path whose events the app refuses.
+fn refusal(refused: &Refused, now: RunMs) -> serde_json::Value {
+    json!({
+        "path": String::from_utf8_lossy(&refused.path),
+        "status": refused.status,
+        "times": refused.times,
+        "last_age_s": now.since(refused.last).as_secs(),
+        "error": refused.error,
+    })
 }
 
 impl AdminState {

@@ -70,10 +70,15 @@ impl<'r> Request<'r> {
             Ok(Outcome::Verified(verified)) => (Decided::Passed(200), Some(Answer::verified(&verified, id))),
             Ok(Outcome::Proxy(verified, upstream)) => {
                 let headers = upstream.headers_of(verified.event(), 1, self.clock.unix_ms());
-                self.relay(route, &upstream, headers, Upload::Whole(&verified.event().body), body).await
+                let upload = Upload::Whole(&verified.event().body);
+                let relayed = self.relay(route, &upstream, headers, upload, body).await;
+                if let (Decided::Passed(status), _) = relayed {
+                    known.hint = upstream.note_proxied(verified.event(), status, self.clock.unix_ms());
+                }
+                relayed
             }
             Ok(Outcome::Pass(kept, upstream)) => {
-                let mut headers = for_app(&kept, upstream.host());
+                let mut headers = for_app(&kept, upstream.address());
                 headers.extend(self.upgrade());
                 self.relay(route, &upstream, headers, Upload::Streamed, body).await
             }

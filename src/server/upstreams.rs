@@ -56,6 +56,7 @@ fn connect(settings: &config::Upstream) -> Result<Upstream, ClientError> {
     Upstream::new(UpstreamSettings {
         destination: settings.destination.clone(),
         host: settings.host.clone(),
+        forwarded: settings.forwarded,
         signer: settings.signer.clone(),
         connect_timeout: settings.connect_timeout,
         timeout: settings.timeout,

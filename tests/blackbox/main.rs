@@ -38,6 +38,7 @@ mod protocol;
 mod proxy_protocol;
 mod refusals;
 mod refuse;
+mod refusing_app;
 mod reload;
 mod report;
 mod restart;

@@ -200,7 +200,7 @@ fn read(sources: &Sources<'_>, warnings: &mut Vec<String>) -> Option<Config> {
         root.fault("upstream", Fault::new("is missing", mend));
     }
     let health_path = health_path(&root, &routes);
-    let delivery = settings::delivery(&root);
+    let delivery = settings::delivery(&root, warnings);
     let shutdown = settings::shutdown(&root);
     let log = settings::log(&root, sources);
     let threads = root.optional_count("threads", None, 1..=1024, "Worker threads; the number of CPUs unless set.");

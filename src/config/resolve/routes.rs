@@ -25,6 +25,11 @@ const ENFORCEMENTS: [(&str, Enforcement); 2] = [("enforce", Enforcement::Enforce
 const LIST_MODES: [(&str, Option<Enforcement>); 3] =
     [("enforce", Some(Enforcement::Enforce)), ("report", Some(Enforcement::Report)), ("off", None)];
 
+/// What Telnyx's SDKs allow a timestamp to be off, either way.
+const SDK_TOLERANCE: Duration = Duration::from_secs(300);
+/// How long Telnyx waits for an answer, unless a voice application says otherwise.
+const SENDER_WAITS: Duration = Duration::from_secs(2);
+
 /// What routes share.
 pub(super) struct Surroundings<'a> {
     pub(super) trusted: &'a TrustedProxies,
@@ -180,6 +185,9 @@ impl Reading<'_> {
         let checks = self.checks(name, mode, warnings);
         let dedupe = self.dedupe(name, mode, &checks.tolerance, warnings);
         let upstream = self.upstream(mode, warnings);
+        if let Some(upstream) = &upstream {
+            warnings.extend(self.judge_times(name, mode, &checks.tolerance, upstream));
+        }
         let (path, handling) = match mode {
             Mode::Ack => (path?, Handling::Verified(Box::new(checks), End::Ack { dedupe, upstream: upstream? })),
             Mode::Proxy => (path?, Handling::Verified(Box::new(checks), End::Proxy(upstream?))),
@@ -398,6 +406,27 @@ impl Reading<'_> {
             Some(upstream) if !self.section.has("upstream") => Some(Arc::clone(upstream)),
             _ => parts.build().map(Arc::new),
         }
+    }
+
+    /// Times that the sender or the app's SDK does not wait for.
+    fn judge_times(&self, name: &str, mode: Mode, tolerance: &Tolerance, upstream: &Upstream) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let goes_as_it_came = matches!(mode, Mode::Ack | Mode::Proxy) && upstream.signer.is_none();
+        for (key, most) in [("past", tolerance.past), ("future", tolerance.future)] {
+            if goes_as_it_came && most > SDK_TOLERANCE {
+                warnings.push(format!(
+                    "{}.{key}: is above 300s, and an app that verifies with Telnyx's SDK refuses what lies further from its clock; write `upstream.sign`, which signs anew, or 5m",
+                    self.section.path_of("timestamp")
+                ));
+            }
+        }
+        if mode == Mode::Proxy && upstream.timeout > SENDER_WAITS {
+            warnings.push(format!(
+                "route {name}: mode proxy lets the sender wait for upstream.timeout, {}, and Telnyx gives up after 2 s unless a voice application sets more; write a timeout below what it waits, such as `upstream: {{ timeout: 1800ms }}`",
+                duration_text(upstream.timeout)
+            ));
+        }
+        warnings
     }
 
     /// A signature that is written and not made, or expected and not inherited.

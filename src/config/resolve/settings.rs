@@ -182,7 +182,7 @@ fn parse_reserve(text: &str) -> Result<Reserve, Fault> {
     }
 }
 
-pub(super) fn delivery(root: &Section<'_>) -> Delivery {
+pub(super) fn delivery(root: &Section<'_>, warnings: &mut Vec<String>) -> Delivery {
     let section = root.section("delivery", "Retries and what follows them.");
     let retry = section.section("retry", "What happens to an event that the app did not take.");
     let base = retry.duration(
@@ -215,7 +215,7 @@ pub(super) fn delivery(root: &Section<'_>) -> Delivery {
     let delivered = section.section("delivered", "Events that the app took.");
     Delivery {
         retry,
-        ordering: ordering(&section),
+        ordering: ordering(&section, warnings),
         dead_letter_keep: dead_letter.duration(
             "keep",
             HOUR * 336,
@@ -232,7 +232,7 @@ pub(super) fn delivery(root: &Section<'_>) -> Delivery {
 }
 
 /// Off when absent, so that the defaults are those of an order that is asked for.
-fn ordering(delivery: &Section<'_>) -> Option<Ordering> {
+fn ordering(delivery: &Section<'_>, warnings: &mut Vec<String>) -> Option<Ordering> {
     let is_written = delivery.has("ordering");
     let section = delivery.section_or_off(
         "ordering",
@@ -259,6 +259,12 @@ fn ordering(delivery: &Section<'_>) -> Option<Ordering> {
     );
     if is_written && !section.is_broken() && !section.has("key") {
         section.own_fault(Fault::new("has no key", "write `key: /data/payload/id`, or leave ordering out"));
+    }
+    if section.has("key") && !section.has("reorder_window") {
+        warnings.push(format!(
+            "{}: the key alone keeps the order of arrival, and Telnyx sends out of order; write `reorder_window: 2s` beside it, or `0s` if arrival is meant",
+            delivery.path_of("ordering")
+        ));
     }
     Some(Ordering { key: key?, max_block, reorder_window })
 }

@@ -7,7 +7,8 @@ use super::*;
 use crate::config::Secret;
 use crate::config::reader::node::{self, Node, Value};
 use crate::config::{
-    Checks, Destination, Durability, End, Handling, LogFormat, MaxBytes, PathPattern, ProxyProtocol, Reserve, Retry,
+    Checks, Destination, Durability, End, Forwarded, Handling, LogFormat, MaxBytes, PathPattern, ProxyProtocol,
+    Reserve, Retry,
 };
 use crate::gate::Enforcement;
 use crate::gate::allowlist::Allowlist;
@@ -589,6 +590,47 @@ fn what_is_probably_not_meant_is_a_warning() {
     assert_eq!(warnings("routes: [{ ip_allowlist: { sources: [telnyx-messaging], mode: report } }]"), "");
     assert!(warnings("routes: [{ signature: report }]").contains("as unverified"));
     assert!(warnings("admin: { token: { value: short } }").contains("can be guessed"));
+}
+
+#[test]
+fn times_that_the_sender_or_the_apps_sdk_does_not_wait_for_are_warnings() {
+    let warnings = |text: &str| resolved(text, &keyed()).warnings;
+    let one = |text: &str, words: &str| {
+        let warnings = warnings(text);
+        assert!(warnings.len() == 1 && warnings[0].contains(words), "{text}: {warnings:?}");
+    };
+    let none = |text: &str| assert!(warnings(text).is_empty(), "{text}: {:?}", warnings(text));
+
+    let late = |more: &str| format!("routes: [{{ timestamp: {{ past: 1h }}, dedupe: {{ window: 2h }}, {more} }}]");
+    one(&late("mode: ack"), "routes[0].timestamp.past: is above 300s");
+    one("routes: [{ timestamp: { future: 301s } }]", "routes[0].timestamp.future: is above 300s");
+    none("routes: [{ timestamp: { past: 300s, future: 300s } }]");
+    none(&late(&format!("mode: ack, upstream: {{ sign: {{ scheme: telnyx, key: {{ value: \"{SEED}\" }} }} }}")));
+    none("routes: [{ timestamp: { past: 1h }, mode: verify }]");
+
+    one("routes: [{ mode: proxy }]", "route default: mode proxy lets the sender wait for upstream.timeout, 15s");
+    one("upstream: { timeout: 2001ms }\nroutes: [{ mode: proxy }]", "2001ms");
+    none("upstream: { timeout: 2s }\nroutes: [{ mode: proxy }]");
+    none("routes: [{ mode: proxy, upstream: { timeout: 1s } }]");
+
+    one("delivery: { ordering: { key: /data/payload/id } }", "delivery.ordering: the key alone");
+    none("delivery: { ordering: { key: /data/payload/id, reorder_window: 2s } }");
+    none("delivery: { ordering: { key: /data/payload/id, reorder_window: 0s } }");
+}
+
+#[test]
+fn which_forwarding_headers_an_app_gets_belongs_to_the_app() {
+    let forwarded = |text: &str| {
+        let routes = resolved(text, &Overrides { upstream: None, ..keyed() }).config.routes;
+        routes.iter().map(|route| route.upstream().unwrap().forwarded).collect::<Vec<_>>()
+    };
+    let routes = "routes: [{ name: a, path: /a }, { name: b, path: /b, upstream: { url: http://b } }, \
+                  { name: c, path: /c, upstream: { forwarded: all } }]";
+    let top = |forwarded: &str| format!("upstream: {{ url: http://a{forwarded} }}\n{routes}");
+    assert_eq!(forwarded(&top("")), [Forwarded::All; 3]);
+    assert_eq!(forwarded(&top(", forwarded: client")), [Forwarded::Client, Forwarded::All, Forwarded::All]);
+    assert_eq!(forwarded(&top(", forwarded: off"))[0], Forwarded::Off);
+    assert_problem("upstream: { forwarded: host }", &keyed(), &["upstream.forwarded", "all, client or off"]);
 }
 
 #[test]

@@ -9,12 +9,15 @@ use super::{HOUR, MILLISECOND, Sources};
 use crate::config::reader::problem::Fault;
 use crate::config::reader::schema::Kind;
 use crate::config::reader::section::Section;
-use crate::config::{Destination, Signer, Upstream};
+use crate::config::{Destination, Forwarded, Signer, Upstream};
 
 /// Largest file of CA certificates; a system's whole bundle has 220 KiB.
 const CA_MAX_BYTES: u64 = 4 << 20;
 /// The flag that names the upstream.
 const FLAG: &str = "--upstream";
+
+const FORWARDED: [(&str, Forwarded); 3] =
+    [("all", Forwarded::All), ("client", Forwarded::Client), ("off", Forwarded::Off)];
 
 /// What a section says, whether or not it names a URL: routes inherit the rest.
 #[derive(Debug, Clone)]
@@ -22,6 +25,7 @@ pub(super) struct UpstreamParts {
     destination: Option<Destination>,
     ca_checksum: Option<u32>,
     host: Option<String>,
+    forwarded: Forwarded,
     pub(super) signer: Option<Arc<Signer>>,
     connect_timeout: Duration,
     timeout: Duration,
@@ -36,6 +40,7 @@ impl Default for UpstreamParts {
             destination: None,
             ca_checksum: None,
             host: None,
+            forwarded: Forwarded::All,
             signer: None,
             connect_timeout: Duration::from_secs(1),
             timeout: Duration::from_secs(15),
@@ -52,6 +57,7 @@ impl UpstreamParts {
             destination: self.destination.clone()?,
             ca_checksum: self.ca_checksum,
             host: self.host.clone(),
+            forwarded: self.forwarded,
             signer: self.signer.clone(),
             connect_timeout: self.connect_timeout,
             timeout: self.timeout,
@@ -83,6 +89,12 @@ pub(super) fn read(
         None,
         "`Host` that the app is sent; the sender's is kept otherwise.",
         parse_host,
+    );
+    let forwarded = section.optional_choice(
+        "forwarded",
+        Some(Forwarded::All),
+        &FORWARDED,
+        "Forwarding headers that the app is sent: `client` is `X-Forwarded-For`, `-Proto` and `X-Real-IP` and nothing that names a host, for frameworks that check hosts; `off` is none.",
     );
     let tls = section.section("tls", "TLS towards an `https://` upstream.");
     let ca = tls.optional_text("ca", "PEM file of the CAs to trust instead of the system's.").map(PathBuf::from);
@@ -130,6 +142,7 @@ pub(super) fn read(
         destination,
         ca_checksum,
         host: host.or_else(|| base.host.clone().filter(|_| inherits)),
+        forwarded: forwarded.or_else(|| inherits.then_some(base.forwarded)).unwrap_or_default(),
         signer,
         connect_timeout: section.duration(
             "connect_timeout",
