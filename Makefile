@@ -15,11 +15,11 @@ test: test-tools lint
 	$(CARGO) test --lib --bins --tests
 
 # Apps as others write them against the real binary: the official Telnyx SDKs and libraries of Standard Webhooks
-# (pinned, below target/sdk), and sites of four ecosystems on their own servers.
+# (pinned, below target/sdk), the verifiers of docs/apps.md in six languages, and sites of four ecosystems on their own servers.
 test-sdk: tools
 	@./.ci/tools sdk
 	./tests/sdk/install
-	$(CARGO) test --test blackbox -- --ignored sdk:: sites::
+	$(CARGO) test --test blackbox -- --ignored sdk:: sites:: verifiers::
 
 # Charts, alerts, dashboard and image: rendered, judged, built and run. As root, for dockerd; its tools
 # (helm, kustomize; pinned, below target/k8s-tools) take some minutes the first time.

@@ -1,14 +1,18 @@
 //! `hookward pubkey`: what an app needs to verify hookward's own signature.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::output::{FAILED, USAGE, complain, fail, finish};
 use super::{BAD_CONFIG, ConfigArgs, secret_key};
 use crate::config::{Config, End, Handling, Route, Secret, Signer};
 use crate::forward::sign::Scheme;
+use crate::gate::keys::spki_der;
 
 /// Print the public key of the key that signs towards the app
 #[derive(Debug, clap::Args)]
@@ -16,8 +20,11 @@ use crate::forward::sign::Scheme;
 Example: what the app behind hookward, and not hookward itself, gets as its TELNYX_PUBLIC_KEY
   hookward pubkey --config hookward.yaml
   hookward pubkey --secret-key @app.key
+  hookward pubkey --format pem > app.pem
 
-One key is printed alone, several one a line behind the names of their routes. A symmetric secret
+One key is printed alone, several each with the names of their routes. No newline follows the one key
+where a file or another program gets it: four of Telnyx's six SDKs refuse a key with one at its end.
+A PEM text ends with its newline. A symmetric secret
 (whsec_) has no public key: the app is given the secret itself, and the exit code is 1 if there is no
 other.")]
 pub struct Args {
@@ -26,9 +33,23 @@ pub struct Args {
     /// Of this key instead of the configuration's: as in `upstream.sign.key`, or @FILE
     #[arg(long, value_name = "KEY", value_parser = secret_key::argument)]
     secret_key: Option<Secret>,
+    /// How the key is written
+    #[arg(long, value_enum, default_value_t = Format::Raw)]
+    format: Format,
     /// Print {"keys": [{"scheme", "public_key", "routes"}]} instead of lines
     #[arg(long)]
     json: bool,
+}
+
+/// How a public key is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// As SDKs take it: base64 of the 32 bytes; for Standard Webhooks with `whpk_` before it
+    Raw,
+    /// Base64 of the X.509 form (SubjectPublicKeyInfo, DER), which Java and .NET read
+    Spki,
+    /// The X.509 form in PEM, which OpenSSL reads
+    Pem,
 }
 
 /// Prints the keys: 0, or 1 where no public key is to be had, 78 on a bad configuration.
@@ -50,7 +71,7 @@ pub fn run(args: Args) -> ExitCode {
     let has_public = keys.iter().any(|key| key.signer.public_key().is_some());
     let code = if has_public { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
     if args.json {
-        return finish(&format!("{}\n", as_json(&keys)), code);
+        return finish(&format!("{}\n", as_json(&keys, args.format)), code);
     }
     if keys.is_empty() {
         return fail(FAILED, &"nothing is signed towards an app: no route of mode ack or proxy has `upstream.sign`");
@@ -58,7 +79,7 @@ pub fn run(args: Args) -> ExitCode {
     if !has_public {
         return fail(FAILED, &format!("no public key: {SYMMETRIC}"));
     }
-    finish(&as_lines(&keys), code)
+    finish(&as_text(&keys, args.format, std::io::stdout().is_terminal()), code)
 }
 
 const SYMMETRIC: &str = "the secret is symmetric (whsec_), so the app verifies with the same secret";
@@ -67,6 +88,18 @@ const SYMMETRIC: &str = "the secret is symmetric (whsec_), so the app verifies w
 struct AppKey {
     signer: Arc<Signer>,
     routes: Vec<Arc<str>>,
+}
+
+impl AppKey {
+    /// The public key, if it has one.
+    fn public(&self, format: Format) -> Option<String> {
+        let spki = || Some(STANDARD.encode(spki_der(&self.signer.verifying_key()?)));
+        match format {
+            Format::Raw => self.signer.public_key(),
+            Format::Spki => spki(),
+            Format::Pem => Some(format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----", spki()?)),
+        }
+    }
 }
 
 fn signer_of(argument: &Secret) -> Result<Signer, String> {
@@ -95,18 +128,45 @@ fn signer_for(route: &Route) -> Option<&Arc<Signer>> {
     }
 }
 
-fn as_lines(keys: &[AppKey]) -> String {
-    let shown = |key: &AppKey| key.signer.public_key().unwrap_or_else(|| SYMMETRIC.to_owned());
+/// One key alone, ready to be a file or an environment variable.
+fn as_text(keys: &[AppKey], format: Format, is_terminal: bool) -> String {
+    let shown = |key: &AppKey| key.public(format).unwrap_or_else(|| SYMMETRIC.to_owned());
     match keys {
-        [key] => format!("{}\n", shown(key)),
-        keys => keys.iter().map(|key| format!("{}: {}\n", key.routes.join(", "), shown(key))).collect(),
+        [key] if format == Format::Pem || is_terminal => format!("{}\n", shown(key)),
+        [key] => shown(key),
+        keys => {
+            let gap = if format == Format::Pem { "\n" } else { " " };
+            keys.iter().map(|key| format!("{}:{gap}{}\n", key.routes.join(", "), shown(key))).collect()
+        }
     }
 }
 
-fn as_json(keys: &[AppKey]) -> serde_json::Value {
+fn as_json(keys: &[AppKey], format: Format) -> serde_json::Value {
     let shown = |key: &AppKey| {
         let routes: Vec<&str> = key.routes.iter().map(|route| &**route).collect();
-        json!({ "scheme": key.signer.scheme().name(), "public_key": key.signer.public_key(), "routes": routes })
+        json!({ "scheme": key.signer.scheme().name(), "public_key": key.public(format), "routes": routes })
     };
     json!({ "keys": keys.iter().map(shown).collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newline_follows_one_key_only_where_a_person_reads_it() {
+        let key = |route: &str| AppKey {
+            signer: Arc::new(Signer::parse(Scheme::Telnyx, &STANDARD.encode([9; 32])).unwrap()),
+            routes: vec![route.into()],
+        };
+        let text = |format, is_terminal| as_text(&[key("a")], format, is_terminal);
+        for format in [Format::Raw, Format::Spki] {
+            assert_eq!(text(format, true), format!("{}\n", text(format, false)));
+            assert!(!text(format, false).contains('\n'));
+        }
+        assert_eq!(text(Format::Pem, true), text(Format::Pem, false));
+        assert!(text(Format::Pem, false).ends_with("-----END PUBLIC KEY-----\n"));
+        let several = as_text(&[key("a"), key("b")], Format::Spki, false);
+        assert!(several.ends_with('\n') && several.lines().all(|line| line.contains(": MCow")), "{several}");
+    }
 }

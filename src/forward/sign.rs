@@ -9,7 +9,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::{Signer as _, SigningKey};
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderName, HeaderValue};
 use sha2::Sha256;
@@ -158,6 +158,14 @@ impl Signer {
         match &self.0 {
             Key::Telnyx(key) => Some(base64(key)),
             Key::Asymmetric(key) => Some(format!("{PUBLIC_KEY_PREFIX}{}", base64(key))),
+            Key::Symmetric(_) => None,
+        }
+    }
+
+    /// The key that verifies, by itself.
+    pub fn verifying_key(&self) -> Option<VerifyingKey> {
+        match &self.0 {
+            Key::Telnyx(key) | Key::Asymmetric(key) => Some(key.verifying_key()),
             Key::Symmetric(_) => None,
         }
     }

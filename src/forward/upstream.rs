@@ -397,8 +397,8 @@ impl Answer {
         let signal = match (&verdict, reply.status) {
             (Verdict::ClientError(_), _) => Signal::Refused,
             (_, 429 | 503) => Signal::Busy,
-            // Of a hop between: the app was too slow for it.
-            (_, 504) => Signal::Timeout,
+            // Of a hop between: the app was too slow for it. 524 is Cloudflare's word for it.
+            (_, 504 | 524) => Signal::Timeout,
             _ => Signal::Failed,
         };
         let hold = if signal == Signal::Busy { retry_after() } else { None };
@@ -579,6 +579,7 @@ mod tests {
             (500, Signal::Failed),
             (503, Signal::Busy),
             (504, Signal::Timeout),
+            (524, Signal::Timeout),
         ] {
             assert_eq!(of(status), signal, "{status}");
         }

@@ -48,6 +48,15 @@ pub struct NamedKey {
     pub key: VerifyingKey,
 }
 
+/// A public key in its X.509 form, SubjectPublicKeyInfo in DER (RFC 8410 §4).
+pub fn spki_der(key: &VerifyingKey) -> [u8; 44] {
+    let mut der = [0; 44];
+    let (prefix, bytes) = der.split_at_mut(SPKI_PREFIX.len());
+    prefix.copy_from_slice(&SPKI_PREFIX);
+    bytes.copy_from_slice(key.as_bytes());
+    der
+}
+
 /// Reads a public key: base64 (padded or not), 64 hex digits, base64 of SPKI DER, or PEM; white
 /// space and quotes around it are dropped.
 ///

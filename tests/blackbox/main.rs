@@ -52,3 +52,4 @@ mod sockets;
 mod startup;
 mod stop;
 mod tls;
+mod verifiers;

@@ -257,6 +257,22 @@ fn an_event_that_waited_ten_minutes_on_a_test_clock_is_signed_as_of_its_attempt(
     own_key().verifying_key().verify_strict(&message, &signature).unwrap();
 }
 
+#[test]
+fn pubkey_prints_every_form_that_libraries_read() {
+    let (key, public) = (secret(&own_key()), public_key_of(&own_key()));
+    let of = |format: &str| run_to_end(&["pubkey", "--secret-key", &key, "--format", format]).stdout;
+    assert_eq!(of("raw"), public);
+    let spki = of("spki");
+    let der = STANDARD.decode(&spki).unwrap();
+    assert_eq!((der.len(), &der[12..]), (44, own_key().verifying_key().as_bytes().as_slice()));
+    assert_eq!(of("pem"), format!("-----BEGIN PUBLIC KEY-----\n{spki}\n-----END PUBLIC KEY-----\n"));
+    for form in [of("raw"), spki, of("pem")] {
+        assert_eq!(parse_public_key(&form).unwrap(), own_key().verifying_key());
+    }
+    let json = run_to_end(&["pubkey", "--secret-key", &key, "--format", "spki", "--json"]);
+    assert_eq!(json.stdout.parse::<Value>().unwrap()["keys"][0]["public_key"], STANDARD.encode(der));
+}
+
 /// Runs `pubkey` with this configuration.
 fn pubkey(yaml: &str, more: &[&str]) -> Finished {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -271,7 +287,7 @@ fn pubkey(yaml: &str, more: &[&str]) -> Finished {
 fn pubkey_prints_what_the_app_verifies_with() {
     let public = public_key_of(&own_key());
     let one = pubkey(&sign("telnyx", &secret(&own_key())), &[]);
-    assert_eq!((one.code, one.stdout.as_str(), one.stderr.as_str()), (Some(0), format!("{public}\n").as_str(), ""));
+    assert_eq!((one.code, one.stdout.as_str(), one.stderr.as_str()), (Some(0), public.as_str(), ""));
 
     let asymmetric = format!("whsk_{}", STANDARD.encode(own_key().to_keypair_bytes()));
     let several = format!(
@@ -310,11 +326,11 @@ fn pubkey_says_why_there_is_no_public_key() {
 fn pubkey_of_a_key_needs_no_configuration() {
     let public = public_key_of(&own_key());
     let of = |key: &str| run_to_end(&["pubkey", "--secret-key", key]);
-    assert_eq!(of(&secret(&own_key())).stdout, format!("{public}\n"));
-    assert_eq!(of(&format!("whsk_{}", secret(&own_key()))).stdout, format!("whpk_{public}\n"));
+    assert_eq!(of(&secret(&own_key())).stdout, public, "no newline, which most SDKs refuse");
+    assert_eq!(of(&format!("whsk_{}", secret(&own_key()))).stdout, format!("whpk_{public}"));
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("{}\n", secret(&own_key()))).unwrap();
-    assert_eq!(of(&format!("@{}", file.path().display())).stdout, format!("{public}\n"));
+    assert_eq!(of(&format!("@{}", file.path().display())).stdout, public);
     assert_eq!(of(WHSEC).code, Some(1));
     let bad = of("whsec_aHVudGVyMg==");
     assert_eq!(bad.code, Some(2));

@@ -2,18 +2,23 @@
 //
 //     node app.cjs telnyx PUBLIC_KEY | standard-webhooks whsec_…|whpk_…
 //
-// Prints its port, then a line of JSON for each request. A path that ends in /busy is answered 503 on
-// the first attempt, after it has been verified.
+// Prints its port, then a line of JSON for each request, with the time before and after it was judged. A
+// path that ends in /busy is answered 503 on the first attempt, after it has been verified. A form is only
+// verified, since `unwrap` wants JSON; at a path that ends in /unwrap it is unwrapped nevertheless.
 'use strict';
 
 const crypto = require('node:crypto');
 const http = require('node:http');
 const { Webhook } = require('standardwebhooks');
 const { Telnyx } = require('telnyx');
+const { TelnyxWebhook } = require('telnyx/lib/webhooks');
 
 function telnyx(publicKey) {
   const client = new Telnyx({ apiKey: 'unused', publicKey });
-  return (body, headers) => client.webhooks.unwrap(body.toString(), { headers });
+  return (body, headers, unwraps) =>
+    unwraps
+      ? client.webhooks.unwrap(body.toString(), { headers })
+      : new TelnyxWebhook(publicKey).verify(body.toString(), headers);
 }
 
 // v1a, which the library does not know, by the text of the standard.
@@ -46,14 +51,18 @@ const verify = verifier(...process.argv.slice(2));
 const server = http.createServer(async (request, response) => {
   const pieces = [];
   for await (const piece of request) pieces.push(piece);
+  const isForm = request.headers['content-type'].startsWith('application/x-www-form-urlencoded');
+  const unwraps = !isForm || request.url.endsWith('/unwrap');
   let refused = null;
+  const before = Date.now() / 1000;
   try {
-    await verify(Buffer.concat(pieces), request.headers);
+    await verify(Buffer.concat(pieces), request.headers, unwraps);
   } catch (error) {
     refused = `${error.name}: ${error.message}`;
   }
   const attempt = request.headers['hookward-attempt'];
-  console.log(JSON.stringify({ path: request.url, attempt, refused }));
+  const judged = [before, Date.now() / 1000];
+  console.log(JSON.stringify({ path: request.url, attempt, refused, judged }));
   const busy = request.url.endsWith('/busy') && attempt === '1';
   response.writeHead(refused ? 401 : busy ? 503 : 200, { 'content-length': '0' }).end();
 });

@@ -2,8 +2,9 @@
 
     app.py telnyx PUBLIC_KEY | standard-webhooks whsec_…|whpk_…
 
-Prints its port, then a line of JSON for each request. A path that ends in /busy is answered 503 on
-the first attempt, after it has been verified.
+Prints its port, then a line of JSON for each request, with the time before and after it was judged. A
+path that ends in /busy is answered 503 on the first attempt, after it has been verified. A form is only
+verified, since `unwrap` wants JSON; at a path that ends in /unwrap it is unwrapped nevertheless.
 """
 
 import base64
@@ -16,8 +17,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 def telnyx(public_key):
     from telnyx import Telnyx  # takes seconds, so only where it is needed
 
-    webhooks = Telnyx(api_key="unused", public_key=public_key).webhooks
-    return lambda body, headers: webhooks.unwrap(body.decode(), headers=headers)
+    client = Telnyx(api_key="unused", public_key=public_key)
+
+    def verify(body, headers, unwraps):
+        if unwraps:
+            client.webhooks.unwrap(body.decode(), headers=headers)
+        else:
+            # Only here: the import replaces `unwrap` by another one.
+            from telnyx.lib.webhooks_ed25519 import verify_ed25519
+
+            verify_ed25519(client, body, headers)
+
+    return verify
 
 
 def asymmetric(public_key):
@@ -26,7 +37,7 @@ def asymmetric(public_key):
 
     key = VerifyKey(base64.b64decode(public_key.removeprefix("whpk_")))
 
-    def verify(body, headers):
+    def verify(body, headers, _):
         timestamp = headers["webhook-timestamp"]
         if abs(time.time() - int(timestamp)) > 300:
             raise ValueError("too old or too new")
@@ -45,7 +56,8 @@ def verifier(scheme, key):
         return asymmetric(key)
     from standardwebhooks import Webhook
 
-    return Webhook(key).verify
+    webhook = Webhook(key)
+    return lambda body, headers, _: webhook.verify(body, headers)
 
 
 VERIFY = verifier(*sys.argv[1:])
@@ -57,13 +69,17 @@ class App(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
+        is_form = headers["content-type"].startswith("application/x-www-form-urlencoded")
+        unwraps = not is_form or self.path.endswith("/unwrap")
+        before = time.time()
         try:
-            VERIFY(body, headers)
+            VERIFY(body, headers, unwraps)
             refused = None
         except Exception as error:
             refused = f"{type(error).__name__}: {error}"
         attempt = headers.get("hookward-attempt")
-        print(json.dumps({"path": self.path, "attempt": attempt, "refused": refused}), flush=True)
+        seen = {"path": self.path, "attempt": attempt, "refused": refused, "judged": [before, time.time()]}
+        print(json.dumps(seen), flush=True)
         busy = self.path.endswith("/busy") and attempt == "1"
         self.send_response(401 if refused else 503 if busy else 200)
         self.send_header("content-length", "0")
