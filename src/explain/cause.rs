@@ -78,6 +78,8 @@ pub enum Cause {
     Old,
     /// Genuine and ahead of the clock.
     Ahead,
+    /// The body is not such as Telnyx sends, so nothing can be said of its signature.
+    NotUnderstood,
     /// Nothing that was tried verifies.
     Unknown,
 }
@@ -237,6 +239,11 @@ impl Cause {
                 "ahead",
                 "genuine, but signed in the future",
                 "this machine's clock is behind: set it by NTP; an old capture: give the time of its receipt with --now",
+            ),
+            Cause::NotUnderstood => (
+                "not_understood",
+                "nothing is known of this body: it is neither JSON with a `data` object nor a form, which is what Telnyx signs",
+                "give the body alone, byte for byte, or a file that is read: a whole HTTP request, a HAR, an event of API Gateway or an ALB, an export of ngrok or webhook.site, `hookward events export`; UTF-16, base64 or a JSON string of any of them",
             ),
             Cause::Unknown => (
                 "unknown",

@@ -20,7 +20,7 @@ const SIGNATURE_TEXT_MAX_BYTES: usize = 512;
 const MILLISECONDS_DIGITS: usize = 13;
 
 /// Base64 as lenient as can be without guessing: padded or not, whatever the unused bits.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
+pub(super) const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)

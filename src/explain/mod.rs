@@ -3,15 +3,18 @@
 
 pub mod cause;
 pub mod headers;
+pub mod input;
 pub mod json_text;
 pub mod live;
 pub mod search;
+mod shape;
 mod variants;
 pub mod verdict;
 
 use self::cause::Cause;
-use self::headers::header_cause;
+use self::headers::{header_cause, signature_candidate};
 use self::search::{Budget, Found, search};
+use self::shape::is_webhook;
 use self::verdict::{Capture, Verified, judge};
 use crate::rejection::Rejection;
 
@@ -28,6 +31,28 @@ pub struct Explanation {
     pub tried: usize,
     /// Whether the body was too long to try any.
     pub too_long_to_search: bool,
+}
+
+/// A request that may be the one in question, with the layers that were opened to find it.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The request.
+    pub capture: Capture,
+    /// Layers around it.
+    pub layers: usize,
+}
+
+/// Explains the first candidate that verifies; where none does, the one that looks most like a webhook:
+/// a signature beside it, a body such as Telnyx sends, found deepest within the file. With its index.
+pub fn explain_best(candidates: &[Candidate]) -> Option<(usize, Explanation)> {
+    let verified = candidates.iter().position(|candidate| judge(&candidate.capture).is_ok());
+    let likeness = |index: &usize| {
+        let Candidate { capture, layers } = &candidates[*index];
+        (signature_candidate(&capture.headers).is_some(), is_webhook(&capture.body), *layers)
+    };
+    // The first of the best: `max_by_key` would take the last.
+    let index = verified.or_else(|| (0..candidates.len()).rev().max_by_key(likeness))?;
+    Some((index, explain(&candidates[index].capture)))
 }
 
 /// Judges a capture, and looks for what led to a refusal.
@@ -53,7 +78,8 @@ fn find_causes(capture: &Capture, rejection: Rejection, explanation: &mut Explan
     let found = outcome.found.iter().flat_map(|found| &found.causes);
     explanation.causes.extend(found);
     if explanation.causes.is_empty() {
-        let unknown = (rejection == Rejection::SignatureMismatch).then_some(Cause::Unknown);
+        let unknown = if is_webhook(&capture.body) { Cause::Unknown } else { Cause::NotUnderstood };
+        let unknown = (rejection == Rejection::SignatureMismatch).then_some(unknown);
         explanation.causes.extend(header_cause(&capture.headers, rejection).or(unknown));
     }
     explanation.genuine = outcome.found;
@@ -100,7 +126,8 @@ mod tests {
         type Case<'c> = (&'c [(&'c str, &'c str)], &'c str, Rejection, &'c [Cause]);
         let cases: &[Case<'_>] = &[
             (&[(sig, &genuine), (ts, SIGNED_AT)], &with_end, Rejection::SignatureMismatch, &[Cause::NewlineAdded]),
-            (&[(sig, &genuine), (ts, SIGNED_AT)], "{}", Rejection::SignatureMismatch, &[Cause::Unknown]),
+            (&[(sig, &genuine), (ts, SIGNED_AT)], r#"{"data":{}}"#, Rejection::SignatureMismatch, &[Cause::Unknown]),
+            (&[(sig, &genuine), (ts, SIGNED_AT)], "{}", Rejection::SignatureMismatch, &[Cause::NotUnderstood]),
             (&[(sig, &padded), (ts, SIGNED_AT)], SIGNED, Rejection::SignatureMalformed, &[Cause::SignatureWhiteSpace]),
             (&[(sig, "MARK"), (ts, SIGNED_AT)], SIGNED, Rejection::SignatureMalformed, &[]),
             (&[(ts, SIGNED_AT)], SIGNED, Rejection::SignatureMissing, &[]),

@@ -82,7 +82,7 @@ fn what_a_hop_has_done_is_told_and_is_still_refused() {
         (with_body(php.as_bytes()), "signature_mismatch", "slashes came as"),
         (with_body(&[&genuine.body[..], b"\n"].concat()), "signature_mismatch", "line end"),
         (with_body(&[b"\xef\xbb\xbf", &genuine.body[..]].concat()), "signature_mismatch", "byte order mark"),
-        (with_body(b"{}"), "signature_mismatch", "Public Key"),
+        (with_body(br#"{"data":{}}"#), "signature_mismatch", "Public Key"),
         (
             Capture { timestamp: "1700000000000".to_owned(), ..genuine.clone() },
             "signature_mismatch",
@@ -213,4 +213,86 @@ fn a_capture_may_be_pasted_as_header_lines() {
     let mut explain = command(&["explain", "--public-key", &public_key(), "--body", "-"]);
     explain.args(lines.iter().flat_map(|line| ["--header", line]));
     assert_eq!(verdict(&Process::finish(&mut explain, &genuine.body), 0), "verified");
+}
+
+/// The genuine request in files as tools write them; nothing but the file is given.
+#[test]
+fn a_request_is_found_in_the_file_that_a_tool_has_saved() {
+    let genuine = Capture::genuine(1_700_000_000);
+    let (text, base64) = (std::str::from_utf8(&genuine.body).unwrap(), base64_of(&genuine.body));
+    let lines = [("Telnyx-Signature-Ed25519", &genuine.signature), ("Telnyx-Timestamp", &genuine.timestamp)];
+    let headers: serde_json::Map<String, Value> =
+        lines.iter().map(|(name, value)| ((*name).to_owned(), (*value).as_str().into())).collect();
+    let named: Vec<Value> =
+        lines.iter().map(|(name, value)| serde_json::json!({"name": name, "value": value})).collect();
+    let header: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let request = format!("POST /webhooks HTTP/1.1\r\nHost: {HOST}\r\n{header}\r\n{text}");
+    let saved_at = "2023-11-14T22:13:25Z";
+    let har = serde_json::json!({"log": {"entries": [
+        {"startedDateTime": saved_at, "request": {"method": "GET", "headers": [], "postData": {"text": "a=b"}}},
+        {"startedDateTime": saved_at, "request": {"method": "POST", "headers": named, "postData": {"text": text}}},
+    ]}});
+    let ngrok = serde_json::json!({"start": saved_at, "request": {"raw": base64_of(request.as_bytes())}});
+    let event = serde_json::json!({"version": "2.0", "headers": headers, "body": base64, "isBase64Encoded": true});
+    let utf16: Vec<u8> = format!("\u{feff}{event}\r\n").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let now = ["--now", "1700000005"];
+    for (file, more, read_as) in [
+        (request.clone().into_bytes(), &now[..], "an HTTP request"),
+        (har.to_string().into_bytes(), &[], "a HAR (request 2 of 2)"),
+        (ngrok.to_string().into_bytes(), &[], "an export of ngrok"),
+        (utf16, &now, "UTF-16, as PowerShell writes it, in it an event of API Gateway or an ALB"),
+    ] {
+        let mut explain = command(&["explain", "--public-key", &public_key(), "--body", "-"]);
+        let finished = Process::finish(explain.args(more), &file);
+        assert_eq!(verdict(&finished, 0), "verified");
+        assert!(finished.stdout.contains(&format!("read:   the file as {read_as}\n")), "{finished:?}");
+        assert!(finished.stdout.contains("5 s before it came"), "the time is the file's: {finished:?}");
+    }
+    let wrong =
+        Capture { body: request.into_bytes(), signature: genuine.signature.replace('A', "B"), ..genuine.clone() };
+    let finished = wrong.explain(&now);
+    assert!(verdict(&finished, 1).starts_with("rejected: signature_m"), "flags go before the file: {finished:?}");
+    let finished = Process::finish(
+        command(&["explain", "--json", "--public-key", &public_key(), "--body", "-"]).args(now),
+        event.to_string().as_bytes(),
+    );
+    let json: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(json["read_as"], serde_json::json!(["lambda_event"]), "{json}");
+}
+
+#[test]
+fn what_is_not_understood_is_not_called_forged() {
+    let genuine = Capture::genuine(1_700_000_000);
+    for file in ["{\"level\":\"info\"}", "<xml/>", "{\"data\":{\"id\":\"cut sh"] {
+        let finished = Capture { body: file.as_bytes().to_vec(), ..genuine.clone() }.explain(&["--now", "1700000000"]);
+        assert_eq!(verdict(&finished, 1), "rejected: signature_mismatch");
+        assert!(finished.stdout.contains("nothing is known of this body"), "{finished:?}");
+        assert!(!finished.stdout.contains("forged") && finished.stdout.contains("a HAR"), "{finished:?}");
+    }
+    let other = br#"{"data":{"id":"other"}}"#.to_vec();
+    let finished = Capture { body: other, ..genuine.clone() }.explain(&["--now", "1700000000"]);
+    assert!(finished.stdout.contains("forged"), "{finished:?}");
+    let list = Capture { body: b"SEQ  STATE  ROUTE\n7  dead  r\n".to_vec(), ..genuine }.explain(&[]);
+    assert_eq!((list.code, list.stdout.as_str()), (Some(2), ""), "{list:?}");
+    assert!(list.stderr.contains("hookward events export"), "{list:?}");
+}
+
+#[test]
+fn an_exported_event_is_explained_as_it_is() {
+    let (sink, hookward) = pair();
+    // So that its body is kept.
+    sink.behave(|_| Reply::status(503));
+    let id = new_id();
+    assert_accepted(&hookward.post(&signed(body(&id))), &id);
+    let mut export = command(&["events", "export"]);
+    let export = Process::finish(export.env("HOOKWARD_DATA_DIR", hookward.setup().data_dir()), b"");
+    let mut explain = command(&["explain", "--public-key", &public_key(), "--body", "-"]);
+    let finished = Process::finish(&mut explain, export.stdout.as_bytes());
+    assert_eq!(verdict(&finished, 0), "verified");
+    assert!(finished.stdout.contains("output of `hookward events`"), "{finished:?}");
+}
+
+fn base64_of(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
 }
