@@ -1,6 +1,6 @@
 # Two commands: `make demo` shows hookward at work, `make test` is everything a contributor runs.
 # Each installs what is missing, or says what to install.
-.PHONY: demo test test-sdk test-k8s test-faults soak image lint bench bench-parts bench-end-to-end bench-report \
+.PHONY: demo test test-sdk test-charts test-k8s test-faults soak image lint bench bench-parts bench-end-to-end bench-report \
         bench-instructions bench-events bench-outage fuzz build tools test-tools clean
 
 CARGO ?= cargo
@@ -11,15 +11,23 @@ demo: tools
 build: tools
 	$(CARGO) build --release
 
+# With the switches of the fault tests, so that one build serves lint, tests and `test-faults`.
 test: test-tools lint
-	$(CARGO) test --lib --bins --tests
+	$(CARGO) test --features faults --lib --bins --test blackbox --test instructions --test powerfs --test tidy --test vectors
 
 # Apps as others write them against the real binary: the official Telnyx SDKs and libraries of Standard Webhooks
 # (pinned, below target/sdk), the verifiers of docs/apps.md in six languages, and sites of four ecosystems on their own servers.
 test-sdk: tools
 	@./.ci/tools sdk
 	./tests/sdk/install
-	$(CARGO) test --test blackbox -- --ignored sdk:: sites:: verifiers::
+	$(CARGO) test --features faults --test blackbox -- --ignored sdk:: sites:: verifiers::
+
+# Charts, alerts and dashboard alone, with the debug build: no image, no Docker.
+test-charts: tools
+	@./.ci/tools k8s
+	$(CARGO) build --quiet --features faults
+	cd tests/k8s && HOOKWARD=../../target/debug/hookward ../../target/k8s-tools/venv/bin/python -m unittest -v \
+	  test_charts test_kustomize test_monitoring test_templates test_values
 
 # Charts, alerts, dashboard and image: rendered, judged, built and run. As root, for dockerd; its tools
 # (helm, kustomize; pinned, below target/k8s-tools) take some minutes the first time.
@@ -36,12 +44,14 @@ image:
 	DOCKER_BUILDKIT=1 docker build --build-arg BINARY=prebuilt \
 	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" --tag hookward:$(VERSION) .
 
-# What is done to a running hookward, and what is lost by it: nothing. Prints a table.
+# What is done to a running hookward, and what is lost by it: nothing. Prints a table. A third of the cycles of
+# each fault with `make test-faults EFFORT=--few`.
+EFFORT ?=
 test-faults: tools
 	@./.ci/tools faults
 	PROPTEST_CASES=2000 $(CARGO) test --quiet --features faults --lib whatever_is_called
 	$(CARGO) test --quiet --features faults --lib every_byte -- --ignored
-	$(CARGO) test --quiet --features faults --test powerfs --test faults
+	$(CARGO) test --quiet --features faults --test faults -- $(EFFORT)
 
 # The same with seed after seed for so many minutes, ten times the cycles each.
 MINUTES ?= 60
@@ -76,11 +86,11 @@ bench-instructions:
 	@./.ci/tools bench
 	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) run --profile bench --target $$(uname -m)-unknown-linux-gnu --example instructions
 
-# Every fuzz target for 30 s; another time with `make fuzz SECONDS=300`.
+# Every fuzz target for 30 s; another time with `make fuzz SECONDS=300`, a count of inputs with `make fuzz RUNS=20000`.
 SECONDS ?= 30
 fuzz:
 	@./.ci/tools fuzz
-	./fuzz/run $(SECONDS)
+	FUZZ_RUNS=$(RUNS) ./fuzz/run $(SECONDS)
 
 # Prints how long lists of a buffer of a million events take while 2,000 events/s come in; needs 2 GB.
 bench-events: tools

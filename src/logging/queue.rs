@@ -12,6 +12,10 @@ use parking_lot::{Condvar, Mutex};
 pub(super) const QUEUE_MAX_BYTES: usize = 1 << 20;
 /// Room that stays allocated once a burst has been written.
 const SPARE_BYTES: usize = 64 << 10;
+/// Rest of the writer after a batch, in which lines gather: a wake for each line would cost more than the line.
+const GATHER: Duration = Duration::from_millis(20);
+/// Bytes that end the rest, well before lines are dropped.
+const GATHERED_BYTES: usize = QUEUE_MAX_BYTES / 4;
 /// Pause where stderr is non-blocking and takes nothing.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -19,8 +23,10 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// Wakes the writer.
+    /// Wakes a writer that has nothing to write.
     filled: Condvar,
+    /// Ends the rest of a writer after a batch.
+    hurried: Condvar,
     /// Wakes those who wait for everything to be written.
     written: Condvar,
     dropped: AtomicU64,
@@ -30,9 +36,15 @@ pub(super) struct Queue {
 struct State {
     waiting: Batch,
     is_writing: bool,
+    /// Callers that wait for everything to be written.
+    flushing: usize,
 }
 
 impl State {
+    fn may_gather(&self) -> bool {
+        self.flushing == 0 && self.waiting.text.len() < GATHERED_BYTES
+    }
+
     fn is_idle(&self) -> bool {
         !self.is_writing && self.waiting.is_empty()
     }
@@ -63,7 +75,12 @@ impl Queue {
         } else {
             waiting.text.extend_from_slice(line);
         }
+        let may_gather = state.may_gather();
+        drop(state);
         self.filled.notify_one();
+        if !may_gather {
+            self.hurried.notify_one();
+        }
     }
 
     /// Adds the last line of a process, beyond the bound if need be.
@@ -80,7 +97,11 @@ impl Queue {
     /// Waits until every line so far is written; false where that takes longer than `within`.
     pub(super) fn flush(&self, within: Duration) -> bool {
         let mut state = self.state.lock();
-        !self.written.wait_while_for(&mut state, |state| !state.is_idle(), within).timed_out()
+        state.flushing += 1;
+        self.hurried.notify_one();
+        let in_time = !self.written.wait_while_for(&mut state, |state| !state.is_idle(), within).timed_out();
+        state.flushing -= 1;
+        in_time
     }
 
     /// Starts the thread that writes to `stream`; `notice` makes the line that tells how many lines are missing.
@@ -117,6 +138,7 @@ impl Queue {
         if state.waiting.is_empty() {
             self.written.notify_all();
         }
+        self.hurried.wait_while_for(&mut state, |state| state.may_gather(), GATHER);
         self.filled.wait_while(&mut state, |state| state.waiting.is_empty());
         std::mem::swap(batch, &mut state.waiting);
         state.is_writing = true;
@@ -275,6 +297,22 @@ mod tests {
         reader.is_stalled();
         reader.queue.push(b"next\n");
         assert_eq!(reader.read_on(), "missing 1\nnext\n");
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the rests of the writer are those of the machine's clock")]
+    fn lines_gather_while_the_writer_rests_and_a_flush_ends_its_rest() {
+        let mut reader = Reader::new();
+        reader.answers = None;
+        let begin = std::time::Instant::now();
+        for _ in 0..500 {
+            reader.queue.push(b"line\n");
+            std::thread::yield_now();
+        }
+        let rests = begin.elapsed().as_micros() / GATHER.as_micros();
+        let writes = reader.asked.try_iter().count() as u128;
+        assert!(writes <= rests + 1, "{writes} writes in {rests} rests");
+        assert_eq!(reader.read_on().lines().count(), 500);
     }
 
     #[test]

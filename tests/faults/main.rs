@@ -2,7 +2,7 @@
 //! records and misbehaves, while something is done to it; then one checker compares what was
 //! answered 200, what the app confirmed and what the buffer holds.
 //!
-//! `cargo test --features faults --test faults -- [SCENARIO…] [--seed N] [--soak MINUTES]`; each
+//! `cargo test --features faults --test faults -- [SCENARIO…] [--seed N] [--few | --soak MINUTES]`; each
 //! scenario prints its rows of one table, and on failure its seed and the command that repeats it.
 #![allow(
     missing_docs,
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let mut seed = options.seed;
     loop {
         for scenario in &chosen {
-            match play(scenario, &Plan { seed, soaks: until.is_some() }) {
+            match play(scenario, &Plan { seed, effort: options.effort() }) {
                 Ok(rows) => {
                     rows.iter().for_each(Row::print);
                     acked += rows.iter().map(Row::acked).sum::<usize>();

@@ -1,6 +1,6 @@
 //! The command line of the fault tests.
 
-use super::scenarios::SCENARIOS;
+use super::scenarios::{Effort, SCENARIOS};
 
 /// The seed of a run that names none: always the same, so that a change is judged by what it
 /// changes; a soak goes through others.
@@ -11,11 +11,13 @@ pub struct Options {
     pub seed: u64,
     /// How long to go on with seed after seed, minutes.
     pub soak: Option<u64>,
+    /// Whether a third of the cycles is enough.
+    few: bool,
 }
 
 impl Options {
     pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-        let mut options = Options { scenarios: Vec::new(), seed: SEED, soak: None };
+        let mut options = Options { scenarios: Vec::new(), seed: SEED, soak: None, few: false };
         let mut arguments = arguments;
         while let Some(argument) = arguments.next() {
             let mut number = || {
@@ -25,6 +27,7 @@ impl Options {
             match argument.as_str() {
                 "--seed" => options.seed = number()?,
                 "--soak" => options.soak = Some(number()?),
+                "--few" => options.few = true,
                 // What `cargo test` hands to every test binary.
                 "--nocapture" | "--quiet" => {}
                 name if SCENARIOS.iter().any(|scenario| scenario.name == name) => {
@@ -40,10 +43,22 @@ impl Options {
         self.scenarios.is_empty() || self.scenarios.iter().any(|wanted| wanted == scenario)
     }
 
+    pub fn effort(&self) -> Effort {
+        match self.soak {
+            Some(_) => Effort::Soak,
+            None if self.few => Effort::Few,
+            None => Effort::Full,
+        }
+    }
+
     /// What plays one scenario again.
     pub fn command(&self, scenario: &str, seed: u64) -> String {
-        let soak = if self.soak.is_some() { " --soak 0" } else { "" };
-        format!("cargo test --features faults --test faults -- {scenario} --seed {seed}{soak}")
+        let effort = match self.effort() {
+            Effort::Few => " --few",
+            Effort::Full => "",
+            Effort::Soak => " --soak 0",
+        };
+        format!("cargo test --features faults --test faults -- {scenario} --seed {seed}{effort}")
     }
 }
 

@@ -95,7 +95,7 @@ fn for_a_while(plan: &Plan) -> Row {
     let load = machine.rig.load("while", 2 * CONNECTIONS);
     let kinds: [&[Call]; 3] = [&[Call::Write], &[Call::Sync], &Call::ALL];
     let mut recoveries = Vec::new();
-    let cycles = plan.cycles(kinds.len());
+    let cycles = plan.cycles(kinds.len()).max(kinds.len());
     for cycle in 0..cycles {
         machine.rig.app.set(if random.bool() { Mood::Human } else { Mood::Refusing });
         load.await_acks(30);
