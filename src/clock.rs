@@ -126,6 +126,13 @@ pub fn rfc3339_ms(unix_ms: i64) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string()
 }
 
+/// A wall time as RFC 3339, UTC, to the second: `2026-11-24T08:15:00Z`; before 1970 the first second of that year.
+pub fn rfc3339_s(unix_s: i64) -> String {
+    const LAST_S: u64 = 253_402_300_799;
+    let since = Duration::from_secs(u64::try_from(unix_s).unwrap_or(0).min(LAST_S));
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
+}
+
 /// Reads RFC 3339 with any offset, `2026-11-24T08:15:00.123+01:00`: microseconds since the Unix
 /// epoch; finer digits are dropped.
 pub fn rfc3339_us(text: &str) -> Option<i64> {
@@ -179,6 +186,13 @@ mod tests {
     fn a_wall_time_is_written_as_rfc_3339_with_milliseconds() {
         assert_eq!(rfc3339_ms(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
         assert_eq!(rfc3339_ms(-5), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn a_wall_time_to_the_second_ends_with_the_year_9999() {
+        assert_eq!(rfc3339_s(1_700_000_000), "2023-11-14T22:13:20Z");
+        assert_eq!(rfc3339_s(-5), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339_s(i64::MAX), "9999-12-31T23:59:59Z");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! See `docs/architecture.md` for the map.
 
 pub mod buffer;
+pub mod certificate;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -173,6 +173,7 @@ impl Server {
         metrics.last_reload_success_s.set(clock.unix_ms() / 1000);
         metrics.last_reload_successful.set(1);
         let upstreams = Upstreams::of(&config, &Upstreams::default())?;
+        upstreams.look_at_tls(&Upstreams::default());
         let capacity = Capacity { memory, connections_max };
         let limits = capacity.tell(&config, needs, &metrics);
         let admin_state = Arc::new(AdminState {

@@ -40,8 +40,9 @@ fn sources() -> Vec<(String, String)> {
 
 /// The floor of a module: who is lower may be imported, who is higher may not.
 fn floor(path: &str) -> u8 {
-    const FLOORS: [(&str, u8); 43] = [
+    const FLOORS: [(&str, u8); 44] = [
         ("client", 1),
+        ("certificate", 0),
         ("cli", 6),
         ("main", 6),
         ("config", 5),
@@ -201,6 +202,22 @@ fn the_operators_page_says_what_to_do_about_every_last_error() {
         ExchangeError::Broken,
     ] {
         assert_row(&page, &error.to_string(), 3);
+    }
+    use hookward::client::tls::{Shown, TlsFailure};
+    for failure in [
+        TlsFailure::ClientCertificate(Shown::None),
+        TlsFailure::ClientCertificate(Shown::Own),
+        TlsFailure::NotTls,
+        TlsFailure::NoHttp1,
+        TlsFailure::NothingInCommon,
+        TlsFailure::NameUnknown,
+        TlsFailure::HungUp,
+        TlsFailure::TimedOut,
+        TlsFailure::Broken,
+    ] {
+        let text = failure.to_string();
+        let begins = text.split_once([':', '(']).map_or(&*text, |(begins, _)| begins.trim_end());
+        assert!(page.contains(&format!("`{begins}")), "docs/operations.md: {begins}");
     }
     for (path, text) in [
         ("src/forward/mod.rs", "the attempt was cut off"),

@@ -77,7 +77,7 @@ impl Admin {
     /// Asks and takes any answer.
     pub(super) async fn ask(&self, method: Method, target: &str, body: Option<&Value>) -> Result<Answer, Trouble> {
         let asked = tokio::time::timeout(TIMEOUT, self.exchange(method, target, body)).await;
-        let answer = asked.unwrap_or(Err(ExchangeError::Timeout)).map_err(|error| self.no_answer(error))?;
+        let answer = asked.unwrap_or(Err(ExchangeError::Timeout)).map_err(|error| self.no_answer(&error))?;
         if answer.is_public {
             return Err(Trouble::Failed(format!(
                 "{} is a public listener of hookward, for senders; name its admin side (admin.address, 127.0.0.1:9090 unless set)",
@@ -88,7 +88,7 @@ impl Admin {
     }
 
     /// Says why nothing came back, and what to do.
-    fn no_answer(&self, error: ExchangeError) -> Trouble {
+    fn no_answer(&self, error: &ExchangeError) -> Trouble {
         const ELSEWHERE: &str = "start hookward, or name its data directory (--data-dir, HOOKWARD_DATA_DIR, or data_dir in the file of --config) or its admin address (--admin)";
         let refused = match (error, self.client.destination()) {
             (ExchangeError::Connect, Destination::Unix(path)) => UnixStream::connect(path).err(),

@@ -1,5 +1,7 @@
 //! `hookward check`: like `nginx -t`, every problem at once.
 
+mod tls;
+
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -10,7 +12,7 @@ use crate::config::Route;
 use crate::config::reader::problem::Problems;
 use crate::config::resolve::Resolved;
 
-/// Check the configuration: every problem at once, each with its place and its mend
+/// Check the configuration: every problem at once, each with its place and its mend; and the TLS of https:// upstreams
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -26,7 +28,10 @@ pub struct Args {
 /// Prints every problem to stderr and ends with 78, or a summary to stdout and 0.
 #[allow(clippy::needless_pass_by_value, reason = "every command takes its flags so")]
 pub fn run(args: Args) -> ExitCode {
-    let resolved = args.config.resolve();
+    let mut resolved = args.config.resolve();
+    if let Ok(Resolved { config, warnings, .. }) = &mut resolved {
+        warnings.extend(tls::warnings(config));
+    }
     let code = if resolved.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(BAD_CONFIG) };
     if args.json {
         return finish(&format!("{}\n", as_json(&resolved)), code);

@@ -1,16 +1,20 @@
 //! Connections to a destination, before anything of an exchange has been sent over them.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::Stream;
+use pingora_core::protocols::l4::stream::Stream as Socket;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Instant, timeout_at};
 
+use super::app_stream::AppStream;
 use super::destination::Destination;
 use super::error::ExchangeError;
-use super::tls::{ClientError, ca_file};
+use super::tls::{ClientError, Handshakes, TlsFailure};
 
 /// Where a connection leads; `None` is the one unix socket of a client.
 pub(super) type Address = Option<SocketAddr>;
@@ -33,6 +37,7 @@ impl Connection {
 /// Makes connections to one destination.
 pub(super) struct Connector {
     transport: TransportConnector,
+    handshakes: Option<Handshakes>,
     destination: Destination,
     timeout: Duration,
 }
@@ -43,10 +48,15 @@ impl Connector {
     /// # Errors
     /// See [`ClientError`].
     pub(super) fn new(destination: Destination, timeout: Duration) -> Result<Connector, ClientError> {
-        // Its own pool is not used.
+        let handshakes = match &destination {
+            Destination::Tcp { tls: Some(tls), .. } => Some(Handshakes::new(tls)?),
+            _ => None,
+        };
+        // pingora connects and no more: its pool is not used, nor its TLS, whose errors are text.
         let mut options = ConnectorOptions::new(1);
-        options.ca_file = ca_file(&destination)?;
-        Ok(Connector { transport: TransportConnector::new(Some(options)), destination, timeout })
+        // It would load the system's certificates otherwise, megabytes of them.
+        options.ca_file = Some("/dev/null".to_owned());
+        Ok(Connector { transport: TransportConnector::new(Some(options)), handshakes, destination, timeout })
     }
 
     pub(super) fn destination(&self) -> &Destination {
@@ -54,17 +64,24 @@ impl Connector {
     }
 
     pub(super) async fn connect(&self, address: Address) -> Result<Connection, ExchangeError> {
-        let opened = tokio::time::timeout(self.timeout, self.transport.new_stream(&self.peer(address)?)).await;
+        let deadline = Instant::now() + self.timeout;
+        let opened = timeout_at(deadline, self.transport.new_stream(&self.peer(address)?)).await;
         let stream = opened.map_err(|_| ExchangeError::ConnectTimeout)?.map_err(connect_failure)?;
-        Ok(Connection { stream, address, reused: false })
+        // Without TLS pingora hands out sockets, and nothing else.
+        let socket = stream.into_any().downcast::<Socket>().map_err(|_| ExchangeError::Connect)?;
+        let stream = match &self.handshakes {
+            None => AppStream::plain(socket),
+            Some(handshakes) => {
+                let shaken = timeout_at(deadline, handshakes.shake(*socket)).await.unwrap_or(Err(TlsFailure::TimedOut));
+                shaken.map_err(|failure| ExchangeError::Tls(Arc::new(failure)))?
+            }
+        };
+        Ok(Connection { stream: Box::new(stream), address, reused: false })
     }
 
     fn peer(&self, address: Address) -> Result<HttpPeer, ExchangeError> {
         match (&self.destination, address) {
-            (Destination::Tcp { tls, .. }, Some(address)) => {
-                let name = tls.as_ref().map(|tls| tls.server_name.clone()).unwrap_or_default();
-                Ok(HttpPeer::new(address, tls.is_some(), name))
-            }
+            (Destination::Tcp { .. }, Some(address)) => Ok(HttpPeer::new(address, false, String::new())),
             (Destination::Unix(path), _) => {
                 HttpPeer::new_uds(&path.to_string_lossy(), false, String::new()).map_err(|_| ExchangeError::Connect)
             }
@@ -101,10 +118,10 @@ impl Connector {
 
 #[allow(clippy::needless_pass_by_value, clippy::boxed_local, reason = "passed to map_err")]
 fn connect_failure(error: pingora_error::BError) -> ExchangeError {
-    use pingora_error::ErrorType::{ConnectTimedout, TLSHandshakeTimedout};
+    use pingora_error::ErrorType::ConnectTimedout;
     // The error's text is not shown: it may quote what was read.
     match error.etype() {
-        ConnectTimedout | TLSHandshakeTimedout => ExchangeError::ConnectTimeout,
+        ConnectTimedout => ExchangeError::ConnectTimeout,
         _ => ExchangeError::Connect,
     }
 }

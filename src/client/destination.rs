@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::tls::Tls;
+
 /// Where requests go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
@@ -16,15 +18,6 @@ pub enum Destination {
     },
     /// `unix:/path`.
     Unix(PathBuf),
-}
-
-/// TLS towards a destination.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
-    /// Name to ask for and to verify.
-    pub server_name: String,
-    /// PEM file of the CAs to trust instead of the system's.
-    pub ca: Option<PathBuf>,
 }
 
 impl Destination {
@@ -70,8 +63,13 @@ impl Destination {
                 if tls { 443 } else { 80 }
             )
         })?;
-        let tls = tls.then(|| Tls { server_name: host.clone(), ca: None });
+        let tls = tls.then(|| Tls::of(host.clone()));
         Ok(Destination::Tcp { host, port, tls })
+    }
+
+    /// Whether TLS is spoken.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Destination::Tcp { tls: Some(_), .. })
     }
 
     /// The `Host` of requests that bring none: the name as one would write it in the URL.
@@ -116,7 +114,7 @@ mod tests {
         let tcp = |host: &str, port, tls: bool| Destination::Tcp {
             host: host.into(),
             port,
-            tls: tls.then(|| Tls { server_name: host.into(), ca: None }),
+            tls: tls.then(|| Tls::of(host.into())),
         };
         assert_eq!(Destination::parse("http://app:3000"), Ok(tcp("app", 3000, false)));
         assert_eq!(Destination::parse("http://app/"), Ok(tcp("app", 80, false)));

@@ -1,16 +1,23 @@
 //! The ways in which an exchange comes to no answer.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
+use super::tls::TlsFailure;
+
 /// Why there was no answer. Texts say what happened and never quote bytes of request or answer.
-#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum ExchangeError {
     /// The name has no address.
     #[error("the name does not resolve")]
     Resolve,
     /// No connection.
-    #[error("cannot connect (refused, unreachable or TLS failed)")]
+    #[error("cannot connect (refused or unreachable)")]
     Connect,
+    /// A connection, and no TLS over it.
+    #[error("{0}")]
+    Tls(Arc<TlsFailure>),
     /// Connecting took longer than the bound.
     #[error("connecting timed out")]
     ConnectTimeout,

@@ -1,12 +1,17 @@
 //! One request and its answer over a connection.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
+use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use super::app_stream::AppStream;
 use super::connection::{Address, Connection};
 use super::error::ExchangeError;
 use super::idle_connections::IdleConnections;
+use super::keep_alive::idle_time;
 use super::reply::{REPLY_BODY_MAX_BYTES, Reply};
 
 /// Most informational (1xx) answers that are skipped.
@@ -19,22 +24,23 @@ pub struct Exchange<'c> {
     session: HttpSession,
     address: Address,
     reused: bool,
-    /// Whether a byte of an answer has come.
-    answered: bool,
+    /// Bytes that had come over the connection before.
+    read_before: u64,
 }
 
 impl<'c> Exchange<'c> {
     /// Over this connection, which `idle` gets for the next one.
     pub(super) fn over(connection: Connection, idle: &'c IdleConnections) -> Exchange<'c> {
         let Connection { stream, address, reused } = connection;
-        Exchange { idle, session: HttpSession::new(stream), address, reused, answered: false }
+        let read_before = app_stream(&stream).map_or(0, AppStream::bytes_read);
+        Exchange { idle, session: HttpSession::new(stream), address, reused, read_before }
     }
 
     /// Sends the header of the request.
     pub(super) async fn send_header(&mut self, header: RequestHeader) -> Result<(), ExchangeError> {
         match self.session.write_request_header(Box::new(header)).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(self.broken()),
+            Err(error) => Err(self.failure(&error)),
         }
     }
 
@@ -63,13 +69,12 @@ impl<'c> Exchange<'c> {
     /// Reads the header of the answer, informational ones (1xx) but 101 skipped. Cancel-safe.
     ///
     /// # Errors
-    /// [`ExchangeError::Broken`], or [`ExchangeError::Stale`] over a pooled connection.
+    /// [`ExchangeError::Broken`]; [`ExchangeError::Stale`] over a pooled connection, [`ExchangeError::Tls`] over a new one.
     pub async fn read_answer(&mut self) -> Result<&ResponseHeader, ExchangeError> {
         for _ in 0..=INFORMATIONAL_MAX {
-            if self.session.read_response().await.is_err() {
-                return Err(self.broken());
+            if let Err(error) = self.session.read_response().await {
+                return Err(self.failure(&error));
             }
-            self.answered = true;
             let status = self.session.get_status().map_or(0, |status| status.as_u16());
             if status >= 200 || (status == 101 && self.session.was_upgraded()) {
                 return self.session.resp_header().ok_or(ExchangeError::Broken);
@@ -98,8 +103,9 @@ impl<'c> Exchange<'c> {
     /// answer, and only then.
     pub async fn release(mut self) {
         self.session.respect_keepalive();
+        let idle_time = self.session.get_header("keep-alive").and_then(idle_time);
         if let Some(stream) = self.session.reuse().await {
-            self.idle.keep(stream, self.address);
+            self.idle.keep(stream, self.address, idle_time);
         }
     }
 
@@ -127,7 +133,21 @@ impl<'c> Exchange<'c> {
         }
     }
 
-    fn broken(&self) -> ExchangeError {
-        if self.reused && !self.answered { ExchangeError::Stale } else { ExchangeError::Broken }
+    /// Why a request could not be sent, or no answer be read.
+    fn failure(&self, error: &pingora_error::Error) -> ExchangeError {
+        let Some(stream) = app_stream(self.session.stream()) else { return ExchangeError::Broken };
+        if stream.bytes_read() > self.read_before {
+            return ExchangeError::Broken;
+        }
+        if self.reused {
+            return ExchangeError::Stale;
+        }
+        let failure = error.root_cause().downcast_ref().and_then(|error| stream.tls_failure(error));
+        failure.map_or(ExchangeError::Broken, |failure| ExchangeError::Tls(Arc::new(failure)))
     }
+}
+
+/// The stream of a connection, which [`super::connection`] has made.
+fn app_stream(stream: &Stream) -> Option<&AppStream> {
+    (**stream).as_any().downcast_ref()
 }

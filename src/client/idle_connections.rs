@@ -68,10 +68,11 @@ impl IdleConnections {
         }
     }
 
-    /// Keeps one for the next exchange.
-    pub(super) fn keep(&self, stream: Stream, address: Address) {
+    /// Keeps one for the next exchange, for the usual time or for another.
+    pub(super) fn keep(&self, stream: Stream, address: Address, idle_time: Option<Duration>) {
+        let until = Instant::now() + idle_time.unwrap_or(self.keep_for);
         let mut kept = self.kept.lock();
-        kept.connections.push_back(Idle { stream, address, until: Instant::now() + self.keep_for });
+        kept.connections.push_back(Idle { stream, address, until });
         let surplus = (kept.connections.len() > self.keep_max).then(|| kept.connections.pop_front());
         if !std::mem::replace(&mut kept.is_swept, true) {
             tokio::spawn(sweep(Arc::downgrade(&self.kept)));

@@ -1,36 +1,41 @@
 //! One HTTP/1.1 exchange over a pooled connection. The forwarder, the modes that pass an app's answer
 //! on, and the commands talk through this; it knows none of them.
 
+mod app_stream;
 mod connection;
 mod destination;
 mod error;
 mod exchange;
 mod idle_connections;
+mod keep_alive;
 mod reply;
 mod request;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub mod tls;
 
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
 use self::connection::{Connection, Connector};
-pub use self::destination::{Destination, Tls};
+pub use self::destination::Destination;
 pub use self::error::ExchangeError;
 pub use self::exchange::Exchange;
 use self::idle_connections::IdleConnections;
 pub use self::reply::{REPLY_BODY_MAX_BYTES, Reply};
 pub use self::request::Framing;
 use self::request::Request;
-pub use self::tls::ClientError;
+pub use self::tls::{ClientError, Tls};
 
 /// Longest time for the rest of an answer whose status is there: the status decides, and what waits
 /// for the rest holds up what comes next.
 const REST_WITHIN: Duration = Duration::from_secs(5);
 /// Idle connections kept per client, at most.
 const POOL_CONNECTIONS: usize = 128;
+
+/// Longest wait for an app that refuses a client certificate, or its absence, after its handshake, as with TLS 1.3.
+const LATE_REFUSAL_WITHIN: Duration = Duration::from_millis(500);
 
 /// Bounds of one exchange.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +44,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// The whole exchange, connecting included.
     pub total: Duration,
-    /// How long an unused connection is kept for the next exchange.
+    /// How long an unused connection is kept for the next exchange, unless the app says how long it does.
     pub idle: Duration,
 }
 
@@ -63,7 +68,7 @@ impl Client {
     /// A client without any connection yet.
     ///
     /// # Errors
-    /// A CA file that cannot be read, or no CA certificates on this system where TLS needs them.
+    /// See [`ClientError`].
     pub fn new(destination: Destination, timeouts: Timeouts) -> Result<Client, ClientError> {
         let connector = Connector::new(destination, timeouts.connect)?;
         Ok(Client { connector, idle: IdleConnections::new(timeouts.idle, POOL_CONNECTIONS), timeouts })
@@ -77,6 +82,18 @@ impl Client {
     /// The bounds of its exchanges.
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts
+    }
+
+    /// Connects without a request, to see whether TLS comes about.
+    ///
+    /// # Errors
+    /// See [`ExchangeError`].
+    pub async fn shake_hands(&self) -> Result<(), ExchangeError> {
+        let mut exchange = Exchange::over(self.connect(Over::Fresh).await?, &self.idle);
+        match tokio::time::timeout(LATE_REFUSAL_WITHIN, exchange.read_answer()).await {
+            Ok(Err(error @ ExchangeError::Tls(_))) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Sends a request with a body of known length and reads the answer. `headers` go out as they

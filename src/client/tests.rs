@@ -1,4 +1,3 @@
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -162,49 +161,6 @@ async fn failures_say_what_happened() {
     drop(listener);
 }
 
-/// A TLS server for `app.internal` that answers every connection once, and the PEM file of its CA.
-async fn tls_app(dir: &std::path::Path) -> (u16, PathBuf) {
-    pingora_rustls::install_default_crypto_provider();
-    let signed = rcgen::generate_simple_self_signed(["app.internal".to_owned()]).unwrap();
-    let ca = dir.join("ca.pem");
-    std::fs::write(&ca, signed.cert.pem()).unwrap();
-    let key = pingora_rustls::PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
-    let config = pingora_rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![signed.cert.der().clone()], key)
-        .unwrap();
-    let acceptor = pingora_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let Ok(mut tls) = acceptor.accept(socket).await else { continue };
-            let mut seen = [0; 4096];
-            let _ = tls.read(&mut seen).await;
-            let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
-            let _ = tls.shutdown().await;
-        }
-    });
-    (port, ca)
-}
-
-#[tokio::test]
-async fn an_https_destination_must_have_a_certificate_of_the_ca_for_its_name() {
-    let dir = tempfile::tempdir().unwrap();
-    let (port, ca) = tls_app(dir.path()).await;
-    let other = dir.path().join("other.pem");
-    let stranger = rcgen::generate_simple_self_signed(["app.internal".to_owned()]).unwrap();
-    std::fs::write(&other, stranger.cert.pem()).unwrap();
-    let ask = async |server_name: &str, ca: &PathBuf| {
-        let tls = Some(Tls { server_name: server_name.into(), ca: Some(ca.clone()) });
-        let client = Client::new(Destination::Tcp { host: "127.0.0.1".into(), port, tls }, timeouts()).unwrap();
-        client.exchange(&Method::POST, b"/", &[], b"").await.map(|reply| reply.status)
-    };
-    assert_eq!(ask("app.internal", &ca).await, Ok(200));
-    assert_eq!(ask("other.internal", &ca).await, Err(ExchangeError::Connect), "another name");
-    assert_eq!(ask("app.internal", &other).await, Err(ExchangeError::Connect), "another CA");
-}
-
 #[tokio::test]
 async fn header_and_body_are_one_write_and_the_names_are_as_they_came() {
     let (listener, destination) = listen().await;
@@ -251,4 +207,69 @@ async fn an_exchange_is_small_enough_to_be_moved() {
     let exchange = client.exchange_once(Over::Pool, &Method::POST, b"/", &[], b"{}");
     // It was 11 KB once, and moving it was a third of its cost.
     assert!(size_of_val(&exchange) <= 3_000, "{}", size_of_val(&exchange));
+}
+
+/// Answers each request with 200 and these fields, over as many connections as it takes; how many those are.
+fn answer_with(listener: TcpListener, fields: &'static str) -> Arc<std::sync::atomic::AtomicUsize> {
+    let accepted = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = accepted.clone();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            tokio::spawn(async move {
+                while !read_request(&mut socket).await.is_empty() {
+                    let answer = format!("HTTP/1.1 200 OK\r\n{fields}content-length: 0\r\n\r\n");
+                    socket.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    accepted
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_kept_as_long_as_the_app_says_less_a_margin() {
+    // The client's own idle time is 5 s.
+    for (fields, idle_ms, connections) in [
+        ("", 4_900, 1),
+        ("", 5_100, 2),
+        ("keep-alive: timeout=1\r\n", 400, 1),
+        ("keep-alive: timeout=1\r\n", 600, 2),
+        ("connection: keep-alive\r\nkeep-alive: timeout=9, max=100\r\n", 7_900, 1),
+        ("keep-alive: timeout=0\r\n", 0, 2),
+        ("connection: close\r\nkeep-alive: timeout=9\r\n", 0, 2),
+    ] {
+        let (listener, destination) = listen().await;
+        let accepted = answer_with(listener, fields);
+        let client = Client::new(destination, timeouts()).unwrap();
+        client.exchange(&Method::POST, b"/", &[], b"{}").await.unwrap();
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_millis(idle_ms)).await;
+        tokio::time::resume();
+        client.exchange(&Method::POST, b"/", &[], b"{}").await.unwrap();
+        assert_eq!(accepted.load(std::sync::atomic::Ordering::SeqCst), connections, "{fields}{idle_ms}");
+    }
+}
+
+#[tokio::test]
+async fn an_exchange_whose_answer_has_begun_is_not_repeated() {
+    for begun in ["H", "HTTP/1.1 200 OK\r\ncontent-le", "HTTP/1.1 103 Early Hints\r\n\r\n"] {
+        let (listener, destination) = listen().await;
+        let client = Client::new(destination, timeouts()).unwrap();
+        let app = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            read_request(&mut socket).await;
+            socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            read_request(&mut socket).await;
+            socket.write_all(begun.as_bytes()).await.unwrap();
+            drop(socket);
+            listener
+        });
+        client.exchange(&Method::POST, b"/", &[], b"{}").await.unwrap();
+        let broken = client.exchange(&Method::POST, b"/", &[], b"{}").await;
+        assert_eq!(broken.err(), Some(ExchangeError::Broken), "{begun}");
+        let listener = app.await.unwrap();
+        let again = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await;
+        assert!(again.is_err(), "no other connection was made");
+    }
 }

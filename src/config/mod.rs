@@ -56,6 +56,13 @@ pub struct Config {
     pub threads: usize,
 }
 
+impl Config {
+    /// The apps that it names; one may come several times.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.routes.iter().filter_map(Route::upstream).chain(&self.default_upstream).chain(&self.unmatched)
+    }
+}
+
 /// A public listener.
 #[derive(Debug, Clone)]
 pub struct Listener {
@@ -131,10 +138,8 @@ impl fmt::Debug for Secret {
 /// An app behind hookward.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
-    /// Where it is.
+    /// Where it is. With other contents of the files of its TLS it is another upstream.
     pub destination: Destination,
-    /// Of the CA file: with another content it is another upstream.
-    pub ca_checksum: Option<u32>,
     /// The `Host` that it is sent; the sender's Host otherwise.
     pub host: Option<String>,
     /// Which forwarding headers it is sent.

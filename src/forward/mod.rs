@@ -23,6 +23,7 @@ pub mod shares;
 pub mod sign;
 pub mod signal;
 pub mod tally;
+pub mod tls_watch;
 pub mod upstream;
 pub mod waiting;
 pub mod window;

@@ -121,19 +121,23 @@ pub struct UpstreamView {
 impl UpstreamView {
     fn status(&self, now: RunMs) -> serde_json::Value {
         let routes: Vec<_> = self.routes.iter().map(|(route, _)| &**route).collect();
-        let Condition { state, concurrency, held_for, leads_back } = self.upstream.condition(now);
+        let Condition { state, concurrency, held_for, leads_back, tls_failure } = self.upstream.condition(now);
+        let problem = match tls_failure {
+            _ if leads_back => Some(Rejection::LoopDetected.reason().to_owned()),
+            failure => failure.map(|failure| failure.to_string()),
+        };
         json!({
             "routes": routes,
             "state": state.name(),
             "concurrency": concurrency,
             "retry_after_s": held_for.map(|held| held.as_secs()),
             "refuses": self.upstream.refused(now).iter().map(|refused| refusal(refused, now)).collect::<Vec<_>>(),
-            "problem": leads_back.then(|| Rejection::LoopDetected.reason()),
+            "problem": problem,
         })
     }
 
     fn measure(&self, metrics: &Metrics, now: RunMs, now_unix_ms: i64) {
-        let Condition { state, concurrency, held_for, leads_back: _ } = self.upstream.condition(now);
+        let Condition { state, concurrency, held_for, .. } = self.upstream.condition(now);
         let held_until_s = held_for.map_or(0, |held| (now_unix_ms + duration_ms(held)) / 1000);
         let stored = self.routes.iter().filter(|(_, is_stored)| *is_stored);
         // During a reload a route may be gone here and not there.

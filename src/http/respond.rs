@@ -7,7 +7,7 @@ use super::admin::AdminState;
 use super::answer::Answer;
 use super::body::SessionBody;
 use super::connection::Live;
-use super::relay::{Relay, RelayError, Upload, asks_for_upgrade};
+use super::relay::{Outgoing, Relay, RelayError, Upload, asks_for_upgrade, rejection_of};
 use super::request_log::Decided;
 use crate::clock::Clock;
 use crate::explain::live::Refused;
@@ -69,18 +69,24 @@ impl<'r> Request<'r> {
             }
             Ok(Outcome::Verified(verified)) => (Decided::Passed(200), Some(Answer::verified(&verified, id))),
             Ok(Outcome::Proxy(verified, upstream)) => {
-                let headers = upstream.headers_of(verified.event(), 1, self.clock.unix_ms());
-                let upload = Upload::Whole(&verified.event().body);
-                let relayed = self.relay(route, &upstream, headers, upload, body).await;
+                let event = verified.event();
+                let headers = |attempt| upstream.headers_of(event, attempt, self.clock.unix_ms());
+                let outgoing = Outgoing { headers: &headers, upload: Upload::Whole(&event.body), is_repeatable: true };
+                let relayed = self.relay(route, &upstream, outgoing, body, known).await;
                 if let (Decided::Passed(status), _) = relayed {
-                    known.hint = upstream.note_proxied(verified.event(), status, self.clock.unix_ms());
+                    known.hint = upstream.note_proxied(event, status, self.clock.unix_ms());
                 }
                 relayed
             }
             Ok(Outcome::Pass(kept, upstream)) => {
-                let mut headers = for_app(&kept, upstream.address());
-                headers.extend(self.upgrade());
-                self.relay(route, &upstream, headers, Upload::Streamed, body).await
+                let headers = |_| {
+                    let mut headers = for_app(&kept, upstream.address());
+                    headers.extend(self.upgrade());
+                    headers
+                };
+                let is_repeatable = self.head.method.is_idempotent();
+                let outgoing = Outgoing { headers: &headers, upload: Upload::Streamed, is_repeatable };
+                self.relay(route, &upstream, outgoing, body, known).await
             }
         };
         Response { route, decided, answer }
@@ -97,19 +103,19 @@ impl<'r> Request<'r> {
         vec![(http::header::CONNECTION, HeaderValue::from_static("upgrade")), (http::header::UPGRADE, protocol.clone())]
     }
 
-    /// Sends it on to the app; what became of it, and our own answer where the app gave none.
+    /// Sends it on to the app; what became of it, and our own answer where the app gave none, with the reason in `known`.
     async fn relay(
         &self,
         route: Option<&Route>,
         upstream: &Upstream,
-        headers: Vec<(HeaderName, HeaderValue)>,
-        upload: Upload<'_>,
+        outgoing: Outgoing<'_>,
         body: &mut SessionBody<'_>,
+        known: &mut Known,
     ) -> (Decided, Option<Answer>) {
         let begun_us = self.clock.uptime_us();
         let Head { method, target, id: request_id, .. } = *self.head;
         let tunnel_idle = self.live.limits.idle_timeout;
-        let relay = Relay { upstream, method, target, headers, request_id, tunnel_idle };
+        let relay = Relay { upstream, method, target, outgoing, request_id, tunnel_idle };
         let answered = |session: &mut ServerSession| {
             if self.admin.drain.has_begun() {
                 session.set_keepalive(None);
@@ -120,13 +126,17 @@ impl<'r> Request<'r> {
                 route.metrics.delivery_duration_s.observe(took_s);
             }
         };
-        match relay.run(body, upload, answered).await {
-            Ok(status) => (Decided::Passed(status), None),
-            Err(RelayError::CutOff(rejection)) => (Decided::CutOff(rejection), None),
-            Err(RelayError::Refused(rejection)) => {
-                (Decided::Refused(rejection), Some(refusal(rejection, route, self.head)))
+        let rejection = match relay.run(body, answered).await {
+            Ok(status) => return (Decided::Passed(status), None),
+            Err(RelayError::CutOff(rejection)) => return (Decided::CutOff(rejection), None),
+            Err(RelayError::Refused(rejection)) => rejection,
+            Err(RelayError::Unanswered(error)) => {
+                upstream.note_failure(&error);
+                known.hint = Some(error.to_string());
+                rejection_of(&error)
             }
-        }
+        };
+        (Decided::Refused(rejection), Some(refusal(rejection, route, self.head)))
     }
 
     /// What led to a refusal, where more is known than its reason says.

@@ -8,13 +8,12 @@ use arc_swap::ArcSwap;
 use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::l4::stream::Stream as Socket;
 use pingora_core::protocols::{Peek as _, Stream};
-use pingora_rustls::{
-    CertificateDer, PrivateKeyDer, RootCertStore, RusTlsError, ServerConfig, WebPkiClientVerifier, version,
-};
+use pingora_rustls::{RootCertStore, ServerConfig, WebPkiClientVerifier, version};
 use prometheus::IntGauge;
-use rustls_pki_types::pem::PemObject as _;
+use rustls::sign::SingleCertAndKey;
 use thiserror::Error;
-use x509_parser::parse_x509_certificate;
+
+use crate::certificate::{Pair, PairError, read_certificates};
 
 /// The one protocol that is spoken over TLS (RFC 7301).
 const ALPN_HTTP_1_1: &[u8] = b"http/1.1";
@@ -35,18 +34,9 @@ impl fmt::Debug for Identity {
 /// What is wrong with the files of a listener's TLS; sentences `what; mend`.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum IdentityError {
-    /// No certificate, or one that cannot be read.
-    #[error("holds no usable certificate; write PEM, the server's own certificate first, then the intermediate ones")]
-    Certificate,
-    /// No private key.
-    #[error("holds no private key; write PEM without a passphrase (PKCS#8, PKCS#1 or SEC1)")]
-    NoKey,
-    /// A key that ring cannot use.
-    #[error("holds a key of an unsupported kind; use RSA of 2048 bits or more, ECDSA P-256 or P-384, or Ed25519")]
-    KeyKind,
-    /// The key is another certificate's.
-    #[error("is not the key of the first certificate; write the two files that were made together")]
-    KeyOfAnother,
+    /// The certificate or its key.
+    #[error(transparent)]
+    Pair(#[from] PairError),
     /// No certificate of an authority.
     #[error("holds no usable CA certificate; write the PEM of the authority that issues the clients' certificates")]
     ClientCa,
@@ -56,8 +46,7 @@ impl IdentityError {
     /// The setting that names the file.
     pub fn key(self) -> &'static str {
         match self {
-            IdentityError::Certificate => "cert",
-            IdentityError::NoKey | IdentityError::KeyKind | IdentityError::KeyOfAnother => "key",
+            IdentityError::Pair(error) => error.setting(),
             IdentityError::ClientCa => "client_ca",
         }
     }
@@ -70,13 +59,13 @@ impl Identity {
     /// Everything that is wrong, in the order of the files.
     pub fn from_pem(cert: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> Result<Identity, Vec<IdentityError>> {
         pingora_rustls::install_default_crypto_provider();
-        let chain = read_chain(cert);
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| IdentityError::NoKey);
+        let pair = Pair::from_pem(cert, key);
         let verifier = client_ca.map(read_authorities).transpose();
-        let (chain, key, verifier) = match (chain, key, verifier) {
-            (Ok(chain), Ok(key), Ok(verifier)) => (chain, key, verifier),
-            (chain, key, verifier) => {
-                return Err([chain.err(), key.err(), verifier.err()].into_iter().flatten().collect());
+        let (pair, verifier) = match (pair, verifier) {
+            (Ok(pair), Ok(verifier)) => (pair, verifier),
+            (pair, verifier) => {
+                let of_pair = pair.err().into_iter().flatten().map(IdentityError::Pair);
+                return Err(of_pair.chain(verifier.err()).collect());
             }
         };
         let builder = ServerConfig::builder_with_protocol_versions(&[&version::TLS13, &version::TLS12]);
@@ -84,16 +73,10 @@ impl Identity {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
-        let not_after_unix_s = chain.not_after_unix_s;
-        let mut config = builder.with_single_cert(chain.certificates, key).map_err(|error| {
-            vec![match error {
-                RusTlsError::InconsistentKeys(_) => IdentityError::KeyOfAnother,
-                RusTlsError::InvalidCertificate(_) => IdentityError::Certificate,
-                _ => IdentityError::KeyKind,
-            }]
-        })?;
+        let shown = SingleCertAndKey::from(pair.certified().clone());
+        let mut config = builder.with_cert_resolver(Arc::new(shown));
         config.alpn_protocols = vec![ALPN_HTTP_1_1.to_vec()];
-        Ok(Identity { config: Arc::new(config), not_after_unix_s })
+        Ok(Identity { config: Arc::new(config), not_after_unix_s: pair.not_after_unix_s() })
     }
 
     /// When the first certificate of the chain ends, Unix seconds.
@@ -102,34 +85,12 @@ impl Identity {
     }
 }
 
-struct Chain {
-    certificates: Vec<CertificateDer<'static>>,
-    /// The earliest end of any.
-    not_after_unix_s: i64,
-}
-
-fn read_chain(pem: &[u8]) -> Result<Chain, IdentityError> {
-    let certificates = read_certificates(pem).ok_or(IdentityError::Certificate)?;
-    let ends: Option<Vec<i64>> = certificates
-        .iter()
-        .map(|der| parse_x509_certificate(der).ok().map(|(_, cert)| cert.validity().not_after.timestamp()))
-        .collect();
-    let not_after_unix_s = ends.and_then(|ends| ends.into_iter().min()).ok_or(IdentityError::Certificate)?;
-    Ok(Chain { certificates, not_after_unix_s })
-}
-
 fn read_authorities(pem: &[u8]) -> Result<Arc<dyn pingora_rustls::ClientCertVerifier>, IdentityError> {
     let mut roots = RootCertStore::empty();
     for certificate in read_certificates(pem).ok_or(IdentityError::ClientCa)? {
         roots.add(certificate).map_err(|_| IdentityError::ClientCa)?;
     }
     WebPkiClientVerifier::builder(Arc::new(roots)).build().map_err(|_| IdentityError::ClientCa)
-}
-
-/// At least one, and all of them readable.
-fn read_certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
-    (!certificates.is_empty()).then_some(certificates)
 }
 
 /// Why a client did not get through the handshake, without a byte that it sent.
@@ -214,6 +175,8 @@ fn cause(text: &str) -> HandshakeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls_pki_types::CertificateDer;
+    use rustls_pki_types::pem::PemObject as _;
     use tokio::io::{AsyncReadExt, AsyncWriteExt as _};
 
     struct Files {
@@ -247,19 +210,11 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_of_all_files_at_once() {
         let Files { cert, key } = files(2100);
-        assert_eq!(
-            errors("", "", Some("")),
-            [IdentityError::Certificate, IdentityError::NoKey, IdentityError::ClientCa]
-        );
-        assert_eq!(errors(&key, &key, None), [IdentityError::Certificate], "a key where certificates should be");
-        assert_eq!(errors(&cert, &cert, None), [IdentityError::NoKey]);
-        assert_eq!(errors(&cert, &files(2100).key, None), [IdentityError::KeyOfAnother]);
-        let cut = cert.replace("-----END", "");
-        assert_eq!(errors(&cut, &key, None), [IdentityError::Certificate]);
+        let pair = [PairError::Certificate, PairError::NoKey].map(IdentityError::Pair);
+        assert_eq!(errors("", "", Some("")), [pair[0], pair[1], IdentityError::ClientCa]);
+        assert_eq!(errors(&cert, &files(2100).key, None), [IdentityError::Pair(PairError::KeyOfAnother)]);
         let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert_eq!(errors(garbage, &key, Some(garbage)), [IdentityError::Certificate, IdentityError::ClientCa]);
-        let short = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
-        assert_eq!(errors(&cert, short, None), [IdentityError::KeyKind]);
+        assert_eq!(errors(garbage, &key, Some(garbage)), [pair[0], IdentityError::ClientCa]);
     }
 
     #[test]

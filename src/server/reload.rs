@@ -82,6 +82,7 @@ impl Reloader {
             tracing::warn!("{what} has changed, which takes effect after a restart only");
         }
         self.note_success(needs_restart);
+        upstreams.look_at_tls(&current.1);
         *current = (fixed_as_before(config, &current.0), upstreams);
         Ok(())
     }

@@ -1,11 +1,17 @@
 //! The apps behind the routes: one [`Upstream`] for equal settings, kept over reloads.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use crate::client::ClientError;
 use crate::config::{self, Config};
 use crate::forward::upstream::{Upstream, UpstreamSettings};
 use crate::http::admin::UpstreamView;
+
+/// Looks at the TLS of an app that cannot be reached yet, at most; a minute of them.
+const LOOKS_MAX: u32 = 30;
+/// Between two of them.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Apps by their settings; routes with equal settings share connections and bounds.
 #[derive(Default, Clone)]
@@ -15,9 +21,8 @@ impl Upstreams {
     /// The apps that a configuration names. Those that `earlier` knows go on, with their
     /// connections and what they have learnt.
     pub(super) fn of(config: &Config, earlier: &Upstreams) -> Result<Upstreams, ClientError> {
-        let named = config.routes.iter().filter_map(config::Route::upstream);
         let mut known = Upstreams::default();
-        for settings in named.chain(&config.default_upstream).chain(&config.unmatched) {
+        for settings in config.upstreams() {
             if known.find(settings).is_none() {
                 let upstream = match earlier.find(settings) {
                     Some(upstream) => upstream,
@@ -32,6 +37,15 @@ impl Upstreams {
     /// The app with these settings.
     pub(super) fn find(&self, settings: &config::Upstream) -> Option<Arc<Upstream>> {
         self.0.iter().find(|(known, _)| **known == *settings).map(|(_, upstream)| upstream.clone())
+    }
+
+    /// Looks whether TLS comes about with the apps that `earlier` does not know, behind the caller's back. An app that
+    /// begins after its sidecar is waited for, within a bound.
+    pub(super) fn look_at_tls(&self, earlier: &Upstreams) {
+        let is_new = |upstream: &Arc<Upstream>| !earlier.0.iter().any(|(_, known)| Arc::ptr_eq(known, upstream));
+        for upstream in self.0.iter().map(|(_, upstream)| upstream).filter(|upstream| is_new(upstream)) {
+            tokio::spawn(until_seen(Arc::downgrade(upstream)));
+        }
     }
 
     /// As the status shows them.
@@ -49,6 +63,17 @@ impl Upstreams {
             upstream: upstream.clone(),
         };
         self.0.iter().map(view).collect()
+    }
+}
+
+async fn until_seen(upstream: Weak<Upstream>) {
+    for _ in 0..LOOKS_MAX {
+        let Some(upstream) = upstream.upgrade() else { return };
+        if upstream.look_at_tls().await {
+            return;
+        }
+        drop(upstream);
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -9,6 +9,8 @@
 
 mod accept;
 mod admin;
+mod app_connections;
+mod app_tls;
 mod client_ip;
 mod commands;
 mod conformance;

@@ -1,15 +1,5 @@
-//! TLS: towards clients on a listener, and towards the app.
+//! TLS towards clients, on a listener.
 
-use std::io::{BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
-
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
-
-use super::harness::received::read_request;
 use super::harness::tls::{Authority, Issued, client_config, client_config_of};
 use super::harness::*;
 
@@ -260,85 +250,4 @@ fn a_key_of_another_certificate_is_exit_78_and_never_shown() {
     assert!(finished.stderr.contains("listen[0].tls.key: is not the key of the first certificate"), "{finished:?}");
     let secret = mixed.key_pem.lines().nth(1).unwrap();
     assert!(!finished.stderr.contains(secret), "{finished:?}");
-}
-
-/// An app that speaks TLS, takes one request per connection and answers 200. What it got, and which
-/// name it was asked for (SNI).
-fn tls_app(issued: &Issued) -> (SocketAddr, Receiver<(Received, Option<String>)>) {
-    let chain = CertificateDer::pem_slice_iter(issued.cert_pem.as_bytes()).map(Result::unwrap).collect();
-    let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let (arrived, arrivals) = channel();
-    std::thread::spawn(move || {
-        while let Ok((socket, _)) = listener.accept() {
-            let mut stream = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), socket);
-            if let Ok(Some(received)) = read_request(&mut BufReader::new(&mut stream)) {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-                stream.conn.send_close_notify();
-                let _ = stream.flush();
-                let _ = stream.sock.read(&mut [0]);
-                let asked_for = stream.conn.server_name().map(ToOwned::to_owned);
-                if arrived.send((received, asked_for)).is_err() {
-                    return;
-                }
-            }
-        }
-    });
-    (address, arrivals)
-}
-
-fn in_front_of(app: SocketAddr, ca: &Authority, server_name: &str) -> Hookward {
-    let setup = Setup::without_upstream();
-    let path = setup.dir().join("app-ca.crt");
-    std::fs::write(&path, &ca.pem).unwrap();
-    let tls = format!("{{ ca: {}, server_name: {server_name} }}", path.display());
-    setup.config(&format!("upstream: {{ url: \"https://{app}\", tls: {tls} }}\n{QUICK_RETRIES}")).start()
-}
-
-#[test]
-fn an_app_with_a_certificate_of_a_private_ca_gets_its_events() {
-    let ca = Authority::new();
-    let (app, arrivals) = tls_app(&ca.issue("app.internal"));
-    let hookward = in_front_of(app, &ca, "app.internal");
-    let id = new_id();
-    assert_accepted(&hookward.post(&signed(body(&id))), &id);
-    let (received, asked_for) = arrivals.recv_timeout(DEADLINE).unwrap();
-    assert_eq!((received.event_id(), received.body), (id.clone(), body(&id)));
-    assert_eq!(asked_for.as_deref(), Some("app.internal"));
-    hookward.await_metric("hookward_buffer_events", &[("state", "pending")], 0.0);
-}
-
-#[test]
-fn an_app_with_another_name_or_of_another_ca_gets_nothing() {
-    let (ca, stranger) = (Authority::new(), Authority::new());
-    for (trusted, name) in [(&ca, "other.internal"), (&stranger, "app.internal")] {
-        let (app, arrivals) = tls_app(&ca.issue("app.internal"));
-        let hookward = in_front_of(app, trusted, name);
-        assert_eq!(hookward.post(&event()).status, 200);
-        hookward.await_metrics("two retries", |metrics| {
-            metrics.value("hookward_delivery_attempts_total", &[("result", "retry")]) >= 2.0
-        });
-        assert!(arrivals.try_recv().is_err());
-        assert_eq!(hookward.metrics().value("hookward_buffer_events", &[("state", "pending")]), 1.0);
-    }
-}
-
-#[test]
-fn another_ca_for_the_app_counts_without_a_restart() {
-    let (ca, stranger) = (Authority::new(), Authority::new());
-    let (app, arrivals) = tls_app(&ca.issue("app.internal"));
-    let hookward = in_front_of(app, &stranger, "app.internal");
-    let id = new_id();
-    assert_accepted(&hookward.post(&signed(body(&id))), &id);
-    hookward.await_metrics("a retry", |metrics| {
-        metrics.value("hookward_delivery_attempts_total", &[("result", "retry")]) >= 1.0
-    });
-    assert!(arrivals.try_recv().is_err());
-    std::fs::write(hookward.setup().dir().join("app-ca.crt"), &ca.pem).unwrap();
-    let (received, _) = arrivals.recv_timeout(DEADLINE).unwrap();
-    assert_eq!(received.event_id(), id);
 }

@@ -10,6 +10,7 @@ mod routes;
 mod secret;
 mod settings;
 mod sign;
+mod tls;
 mod upstream;
 
 use std::cell::Cell;

@@ -313,6 +313,51 @@ fn rules_of_routes() {
 }
 
 #[test]
+fn every_problem_of_the_tls_towards_an_app_is_reported_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let signed = rcgen::generate_simple_self_signed(["app.internal".to_owned()]).unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (cert, key) = (write("own.crt", &signed.cert.pem()), write("own.key", &signed.signing_key.serialize_pem()));
+    let upstream = |tls: String| format!("upstream: {{ url: \"https://app\", tls: {{ {tls} }} }}");
+    let flags = Overrides { upstream: None, ..keyed() };
+    for (tls, expected) in [
+        (
+            format!("ca: {key}, server_name: \"app:443\", cert: {key}, key: {cert}"),
+            vec![
+                "upstream.tls.server_name: is no name that a certificate can be for",
+                "upstream.tls.ca: holds no usable certificate",
+                "upstream.tls.cert: holds no usable certificate",
+                "upstream.tls.key: holds no private key",
+            ],
+        ),
+        (
+            format!("ca: /missing.pem, cert: {cert}"),
+            vec![
+                "upstream.tls.ca: file /missing.pem cannot be read",
+                "upstream.tls.key: is missing; name a PEM file: cert and key go together",
+            ],
+        ),
+    ] {
+        let shown = problems(&upstream(tls), &flags);
+        assert_eq!(shown.len(), expected.len(), "{shown:#?}");
+        for (shown, expected) in shown.iter().zip(expected) {
+            assert!(shown.contains(expected), "{shown}");
+        }
+    }
+    let with_own = |own: &str| {
+        let text = upstream(format!("ca: {cert}, server_name: \"[::1]\", cert: {own}, key: {key}"));
+        resolved(&text, &flags).config.default_upstream.unwrap().destination.clone()
+    };
+    let Destination::Tcp { tls: Some(tls), .. } = with_own(&cert) else { panic!() };
+    assert_eq!((&*tls.server_name, tls.trusted.is_some(), tls.own.is_some()), ("::1", true, true));
+    assert_eq!(with_own(&cert), with_own(&cert), "the same app after a reload");
+}
+
+#[test]
 fn listeners_are_addresses_or_sockets_each_with_its_own_front() {
     let dir = tempfile::tempdir().unwrap();
     let signed = rcgen::generate_simple_self_signed(["hooks.example".to_owned()]).unwrap();
@@ -388,7 +433,7 @@ h.yaml:8: listen[1].tls.key: is missing; name a PEM file
 h.yaml:8: listen[1].tls.cert: file DIR/missing cannot be read (No such file or directory (os error 2)); check that it exists, is mounted and is readable for hookward's user
 h.yaml:10: listen[2].address: 127.0.0.1:1 is listened on already; leave it out
 h.yaml:13: listen[2].tls.key: is not the key of the first certificate; write the two files that were made together
-h.yaml:16: listen[3].tls.cert: holds no usable certificate; write PEM, the server's own certificate first, then the intermediate ones
+h.yaml:16: listen[3].tls.cert: holds no usable certificate; write PEM, the leaf certificate first, then the intermediate ones
 h.yaml:17: listen[3].tls.key: holds no private key; write PEM without a passphrase (PKCS#8, PKCS#1 or SEC1)
 h.yaml:18: listen[3].tls.client_ca: holds no usable CA certificate; write the PEM of the authority that issues the clients' certificates
 h.yaml:20: listen[5].address: 0.0.0.0:8080 and [::]:8080 are the same port: [::] takes IPv4 too; keep the one with [::]

@@ -1,18 +1,16 @@
 //! The app behind hookward.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::sign::{self, Written};
+use super::tls;
 use super::{HOUR, MILLISECOND, Sources};
 use crate::config::reader::problem::Fault;
 use crate::config::reader::schema::Kind;
 use crate::config::reader::section::Section;
 use crate::config::{Destination, Forwarded, Signer, Upstream};
 
-/// Largest file of CA certificates; a system's whole bundle has 220 KiB.
-const CA_MAX_BYTES: u64 = 4 << 20;
 /// The flag that names the upstream.
 const FLAG: &str = "--upstream";
 
@@ -23,7 +21,6 @@ const FORWARDED: [(&str, Forwarded); 3] =
 #[derive(Debug, Clone)]
 pub(super) struct UpstreamParts {
     destination: Option<Destination>,
-    ca_checksum: Option<u32>,
     host: Option<String>,
     forwarded: Forwarded,
     pub(super) signer: Option<Arc<Signer>>,
@@ -38,7 +35,6 @@ impl Default for UpstreamParts {
     fn default() -> Self {
         UpstreamParts {
             destination: None,
-            ca_checksum: None,
             host: None,
             forwarded: Forwarded::All,
             signer: None,
@@ -55,7 +51,6 @@ impl UpstreamParts {
     pub(super) fn build(&self) -> Option<Upstream> {
         Some(Upstream {
             destination: self.destination.clone()?,
-            ca_checksum: self.ca_checksum,
             host: self.host.clone(),
             forwarded: self.forwarded,
             signer: self.signer.clone(),
@@ -96,15 +91,7 @@ pub(super) fn read(
         &FORWARDED,
         "Forwarding headers that the app is sent: `client` is `X-Forwarded-For`, `-Proto` and `X-Real-IP` and nothing that names a host, for frameworks that check hosts; `off` is none.",
     );
-    let tls = section.section("tls", "TLS towards an `https://` upstream.");
-    let ca = tls.optional_text("ca", "PEM file of the CAs to trust instead of the system's.").map(PathBuf::from);
-    let server_name = tls.parsed(
-        "server_name",
-        Kind::Text,
-        None,
-        "Name to ask for and to verify instead of the URL's host.",
-        parse_host,
-    );
+    let tls = tls::read(section);
     let sign = sign::read(section, sources);
 
     let inherits = !is_named;
@@ -117,30 +104,14 @@ pub(super) fn read(
     if inherits {
         destination.clone_from(&base.destination);
     }
-    let mut ca_checksum = base.ca_checksum.filter(|_| inherits);
     match &mut destination {
-        Some(Destination::Tcp { tls: Some(settings), .. }) => {
-            if let Some(path) = ca {
-                // Read here too, so that `check` finds a missing one and a reload a new one.
-                let pem = sources.read_file(&path, CA_MAX_BYTES).map_err(|fault| tls.fault("ca", fault));
-                ca_checksum = pem.ok().map(|pem| crc32c::crc32c(&pem));
-                settings.ca = Some(path);
-            }
-            if let Some(name) = server_name {
-                settings.server_name = name;
-            }
-        }
+        Some(Destination::Tcp { tls: Some(settings), .. }) => tls.apply(settings, sources),
         // A flag may turn an https upstream into a local one without editing the file.
-        Some(_) if flag.is_none() => {
-            for key in ["ca", "server_name"].into_iter().filter(|key| tls.has(key)) {
-                tls.fault(key, Fault::new("needs an https:// upstream", "write https:// in the url, or leave it out"));
-            }
-        }
+        Some(_) if flag.is_none() => tls.refuse_without_https(),
         _ => {}
     }
     UpstreamParts {
         destination,
-        ca_checksum,
         host: host.or_else(|| base.host.clone().filter(|_| inherits)),
         forwarded: forwarded.or_else(|| inherits.then_some(base.forwarded)).unwrap_or_default(),
         signer,
@@ -175,7 +146,7 @@ fn parse_destination(text: &str) -> Result<Destination, Fault> {
     Destination::parse(text).map_err(|sentence| Fault::from_sentence(&sentence, MEND))
 }
 
-fn parse_host(text: &str) -> Result<String, Fault> {
+pub(super) fn parse_host(text: &str) -> Result<String, Fault> {
     let is_host = !text.is_empty()
         && text.len() <= 255
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
