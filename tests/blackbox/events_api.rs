@@ -428,7 +428,7 @@ fn after_an_event_is_forgotten_exactly_one_repeat_reaches_the_app_over_a_restart
     let answer = post(&hookward, "/api/v1/events/1/forget", &json!({}));
     accepted(&answer);
     assert_eq!(answer.json(), json!({"seq": 1, "forgotten": true}));
-    let log = hookward.stderr();
+    let log = hookward.await_log("an event was forgotten");
     let line = log.lines().find(|line| line.contains("an event was forgotten")).unwrap_or_else(|| panic!("{log}"));
     for part in ["\"by\":\"socket\"", "\"seq\":1", "\"was\":\"delivered\""] {
         assert!(line.contains(part), "{part} in {line}");
