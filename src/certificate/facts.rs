@@ -23,9 +23,9 @@ pub struct Facts {
     names: Vec<String>,
     subject: String,
     issuer: String,
-    /// Whether its own key has signed it.
+    /// Its own key has signed it.
     pub is_self_signed: bool,
-    /// Whether it is an authority's.
+    /// It may issue others.
     pub is_authority: bool,
     /// Its first second, Unix time.
     pub not_before_unix_s: i64,
@@ -100,10 +100,10 @@ mod tests {
     }
 
     #[test]
-    fn names_issuer_and_dates_are_told() {
-        let told = facts(&["app.internal", "127.0.0.1", "::1"], "app").to_string();
+    fn names_issuer_and_dates_are_shown() {
+        let text = facts(&["app.internal", "127.0.0.1", "::1"], "app").to_string();
         let dates = "valid from 1970-01-01T00:00:00Z to 2031-05-02T00:00:00Z";
-        assert_eq!(told, format!("for app.internal, 127.0.0.1, ::1, issued by itself, {dates}"));
+        assert_eq!(text, format!("for app.internal, 127.0.0.1, ::1, issued by itself, {dates}"));
         assert_eq!(
             facts(&[], "app").to_string(),
             format!("for no host name, subject CN=app, issued by itself, {dates}")
@@ -120,9 +120,9 @@ mod tests {
 
     #[test]
     fn many_names_are_counted_and_long_or_odd_ones_are_cut_and_escaped() {
-        let told = facts(&["a", "b", "c", "d", "e", "f"], "x").to_string();
-        assert!(told.starts_with("for a, b, c, d and 2 more, "), "{told}");
-        let told = facts(&[], &format!("a\nlevel=error {}", "x".repeat(500))).to_string();
-        assert!(told.contains(r"CN=a\nlevel=error xx") && told.len() < 300, "{told}");
+        let text = facts(&["a", "b", "c", "d", "e", "f"], "x").to_string();
+        assert!(text.starts_with("for a, b, c, d and 2 more, "), "{text}");
+        let text = facts(&[], &format!("a\nlevel=error {}", "x".repeat(500))).to_string();
+        assert!(text.contains(r"CN=a\nlevel=error xx") && text.len() < 300, "{text}");
     }
 }

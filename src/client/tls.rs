@@ -44,7 +44,7 @@ impl Tls {
         Tls { server_name, trusted: None, own: None }
     }
 
-    /// Whether a certificate can be for this name: a DNS name or an address.
+    /// A certificate can be for this name: it is a DNS name or an address.
     pub fn is_server_name(name: &str) -> bool {
         ServerName::try_from(name).is_ok()
     }

@@ -1,4 +1,4 @@
-//! Whether TLS with an app comes about, and when an operator is told that it does not.
+//! The last failure of TLS with an app, and the moments at which it is logged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use crate::client::tls::TlsFailure;
 use crate::client::{Destination, ExchangeError};
 
 /// Least time between two log lines about the same failure.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// The last failure, until TLS comes about again.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub struct TlsWatch {
 #[derive(Debug, Default)]
 struct State {
     failure: Option<Arc<TlsFailure>>,
-    told: Option<(Arc<TlsFailure>, Instant)>,
+    logged: Option<(Arc<TlsFailure>, Instant)>,
 }
 
 impl TlsWatch {
@@ -54,10 +54,10 @@ impl TlsWatch {
         let mut state = self.state.lock();
         state.failure = Some(failure.clone());
         self.fails.store(true, Ordering::Relaxed);
-        let told = state.told.as_ref();
-        let is_due = told.is_none_or(|(told, at)| told != failure || now.duration_since(*at) >= TELL_EVERY);
+        let logged = state.logged.as_ref();
+        let is_due = logged.is_none_or(|(logged, at)| logged != failure || now.duration_since(*at) >= LOG_EVERY);
         if is_due {
-            state.told = Some((failure.clone(), now));
+            state.logged = Some((failure.clone(), now));
         }
         is_due
     }
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_is_told_at_once_and_each_minute_and_another_one_at_once() {
+    fn a_failure_is_logged_at_once_and_each_minute_and_another_one_at_once() {
         let (watch, begin) = (TlsWatch::default(), Instant::now());
         let due = |failure, after_s| watch.is_due(&Arc::new(failure), begin + Duration::from_secs(after_s));
         assert!(due(TlsFailure::NotTls, 0));

@@ -39,8 +39,8 @@ impl Upstreams {
         self.0.iter().find(|(known, _)| **known == *settings).map(|(_, upstream)| upstream.clone())
     }
 
-    /// Looks whether TLS comes about with the apps that `earlier` does not know, behind the caller's back. An app that
-    /// begins after its sidecar is waited for, within a bound.
+    /// Tries TLS with the apps that `earlier` does not know, in tasks of their own. An app that begins after its sidecar
+    /// is waited for, within a bound.
     pub(super) fn look_at_tls(&self, earlier: &Upstreams) {
         let is_new = |upstream: &Arc<Upstream>| !earlier.0.iter().any(|(_, known)| Arc::ptr_eq(known, upstream));
         for upstream in self.0.iter().map(|(_, upstream)| upstream).filter(|upstream| is_new(upstream)) {

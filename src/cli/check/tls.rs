@@ -1,4 +1,4 @@
-//! Whether TLS with the apps of a configuration comes about.
+//! TLS with the apps of a configuration, tried once.
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use rustls::sign::CertifiedKey;
 use super::Shown;
 use crate::certificate::Pair;
 
-/// The answer to an app that asks for a certificate. That it has asked is remembered: it tells what an alert is about.
+/// The answer to an app that asks for a certificate. A question is remembered: it shows what a later alert is about.
 #[derive(Debug)]
 pub(in crate::client) struct OwnCertificate {
     certified: Option<Arc<CertifiedKey>>,

@@ -1,4 +1,4 @@
-//! A certificate of an app that is not accepted, and what is wrong with it.
+//! A certificate of an app that is not accepted, and its fault.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ pub struct Refused {
     pub facts: Option<Facts>,
 }
 
-/// What is wrong with a certificate.
+/// The fault of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// It is its own issuer, and not one that is trusted.

@@ -166,33 +166,33 @@ async fn a_self_signed_certificate_is_accepted_where_it_is_named_itself_for_its_
 }
 
 #[tokio::test]
-async fn a_refused_certificate_is_told_with_its_fault_its_names_and_its_dates() {
+async fn a_refused_certificate_is_shown_with_its_fault_its_names_and_its_dates() {
     let (ours, theirs) = (authority(), authority());
-    let told = refused(&self_signed(params(NAME)), trusting(&ours)).await.to_string();
-    assert!(told.starts_with("the app's certificate is self-signed: name its file in upstream.tls.ca (it is for app.internal, issued by itself, valid from 1975"), "{told}");
+    let text = refused(&self_signed(params(NAME)), trusting(&ours)).await.to_string();
+    assert!(text.starts_with("the app's certificate is self-signed: name its file in upstream.tls.ca (it is for app.internal, issued by itself, valid from 1975"), "{text}");
 
-    let told = refused(&issue(&theirs, &params(NAME)), trusting(&ours)).await.to_string();
-    assert!(told.starts_with("the issuer of the app's certificate is not trusted"), "{told}");
-    assert!(told.contains("issued by CN=Our CA, valid from 1975-01-01T00:00:00Z to 4096-01-01T00:00:00Z"), "{told}");
+    let text = refused(&issue(&theirs, &params(NAME)), trusting(&ours)).await.to_string();
+    assert!(text.starts_with("the issuer of the app's certificate is not trusted"), "{text}");
+    assert!(text.contains("issued by CN=Our CA, valid from 1975-01-01T00:00:00Z to 4096-01-01T00:00:00Z"), "{text}");
 
-    let told = refused(&issue(&ours, &params("other.internal")), trusting(&ours)).await.to_string();
+    let text = refused(&issue(&ours, &params("other.internal")), trusting(&ours)).await.to_string();
     assert!(
-        told.starts_with("the app's certificate is not valid for app.internal: set upstream.tls.server_name"),
-        "{told}"
+        text.starts_with("the app's certificate is not valid for app.internal: set upstream.tls.server_name"),
+        "{text}"
     );
-    assert!(told.contains("(it is for other.internal, "), "{told}");
+    assert!(text.contains("(it is for other.internal, "), "{text}");
 
     let mut ended = params(NAME);
     ended.not_after = rcgen::date_time_ymd(2021, 6, 1);
-    let told = refused(&issue(&ours, &ended), trusting(&ours)).await.to_string();
-    assert!(told.starts_with("the app's certificate has expired at 2021-06-01T00:00:00Z: renew it"), "{told}");
+    let text = refused(&issue(&ours, &ended), trusting(&ours)).await.to_string();
+    assert!(text.starts_with("the app's certificate has expired at 2021-06-01T00:00:00Z: renew it"), "{text}");
 
     let mut early = params(NAME);
     early.not_before = rcgen::date_time_ymd(3000, 1, 1);
-    let told = refused(&issue(&ours, &early), trusting(&ours)).await.to_string();
+    let text = refused(&issue(&ours, &early), trusting(&ours)).await.to_string();
     assert!(
-        told.starts_with("the app's certificate is not valid before 3000-01-01T00:00:00Z, and here it is 2"),
-        "{told}"
+        text.starts_with("the app's certificate is not valid before 3000-01-01T00:00:00Z, and here it is 2"),
+        "{text}"
     );
 }
 
@@ -208,8 +208,8 @@ async fn the_end_of_an_authority_is_not_taken_for_that_of_the_certificate() {
     let provider = rustls::crypto::ring::default_provider();
     let chain = rustls::sign::CertifiedKey::from_der(vec![app.der.clone(), between.der], key, &provider).unwrap();
     config.cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(chain));
-    let told = failure(tls_app(config).await, trusting(&root)).await.to_string();
-    assert!(told.starts_with("an authority above the app's certificate has expired at 2021-06-01"), "{told}");
+    let text = failure(tls_app(config).await, trusting(&root)).await.to_string();
+    assert!(text.starts_with("an authority above the app's certificate has expired at 2021-06-01"), "{text}");
 }
 
 #[tokio::test]
@@ -238,7 +238,7 @@ async fn an_app_that_wants_a_client_certificate_gets_it_or_is_named_as_such() {
 }
 
 #[tokio::test]
-async fn an_app_that_speaks_http_2_only_is_told_by_alpn() {
+async fn an_app_that_speaks_http_2_only_is_known_by_alpn() {
     let ours = authority();
     let mut config = issue(&ours, &params(NAME)).server();
     config.alpn_protocols = vec![b"h2".to_vec()];

@@ -11,8 +11,8 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use super::refused::Refused;
 use crate::certificate::Facts;
 
-/// rustls's verifier, which also takes a certificate that the configuration names itself, and tells of a refused one
-/// what it is: nothing of it is left when the handshake has failed.
+/// rustls's verifier, which also accepts a certificate that the configuration names itself. Its error carries the
+/// facts of a refused one: nothing else of it is left after the handshake.
 #[derive(Debug)]
 pub(super) struct Verifier {
     authorities: Arc<WebPkiServerVerifier>,
