@@ -228,6 +228,7 @@ fn the_operators_page_says_what_to_do_about_every_last_error() {
         ),
         ("src/forward/refusal.rs", "s ago, and its SDKs refuse that from the 300th second on"),
         ("src/forward/refusal.rs", "s ahead of this machine's clock"),
+        ("src/forward/refusal.rs", "by the Date of its answer the app's clock is"),
         ("src/forward/refusal.rs", "Telnyx's signature is as it came"),
         ("src/forward/refusal.rs", "the app has taken nothing so signed"),
         ("src/forward/refusal.rs", "the app has taken events so signed"),

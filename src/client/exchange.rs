@@ -124,10 +124,12 @@ impl<'c> Exchange<'c> {
 
     /// The answer whose header has been read, without its body.
     pub(super) fn reply(&self) -> Reply {
-        let header = self.session.resp_header();
+        let status = self.session.resp_header().map_or(0, |header| header.status.as_u16());
+        let field = |name| self.session.get_header(name).cloned();
         Reply {
-            status: header.map_or(0, |header| header.status.as_u16()),
-            retry_after: self.session.get_header(http::header::RETRY_AFTER).cloned(),
+            status,
+            retry_after: field(http::header::RETRY_AFTER),
+            date: if (200..=299).contains(&status) { None } else { field(http::header::DATE) },
             body: Bytes::new(),
             has_ended: false,
         }

@@ -11,8 +11,10 @@ pub const REPLY_BODY_MAX_BYTES: usize = 256 * 1024;
 pub struct Reply {
     /// The final status.
     pub status: u16,
-    /// Its `Retry-After`: of its header all that anybody asks for.
+    /// Its `Retry-After`: with `Date`, of its header all that anybody asks for.
     pub retry_after: Option<HeaderValue>,
+    /// Its `Date`, of an answer that is no 2xx.
+    pub date: Option<HeaderValue>,
     /// Its body, cut after [`REPLY_BODY_MAX_BYTES`]; empty if its end did not come.
     pub body: Bytes,
     /// Whether its end came, in time and where its length said.

@@ -4,6 +4,8 @@
 //! A status alone does not say who refused: the app's verifier, its framework's check of hosts or of CSRF tokens, or
 //! its handler. A hint names what can be told apart, and else everything that answers so.
 
+use http::HeaderValue;
+
 use crate::buffer::event::Event;
 use crate::gate::signature::{TIMESTAMP_HEADER, parse_timestamp};
 
@@ -53,18 +55,29 @@ pub enum Signing {
     Taken,
 }
 
-/// A hint for an answer that is no 2xx; `None` where the status says all that is known.
-pub fn hint(status: u16, body: &[u8], event: &Event, signing: Signing, now_unix_ms: i64) -> Option<String> {
-    match status {
+/// An answer that is no 2xx.
+#[derive(Debug, Clone, Copy)]
+pub struct Refusal<'a> {
+    /// Its status.
+    pub status: u16,
+    /// Its body, as far as it is known.
+    pub body: &'a [u8],
+    /// Its `Date`, as far as it is known.
+    pub date: Option<&'a HeaderValue>,
+}
+
+/// A hint for an answer; `None` where the status says all that is known.
+pub fn hint(refusal: Refusal<'_>, event: &Event, signing: Signing, now_unix_ms: i64) -> Option<String> {
+    let of_verifier = || of_verifier(refusal, event, signing, now_unix_ms);
+    let told_by_body = || told_by_body(refusal.body).map(ToOwned::to_owned);
+    match refusal.status {
         300..=399 => Some(REDIRECT.to_owned()),
         404 => Some(PATH.to_owned()),
         405 => Some(METHOD.to_owned()),
-        400 | 401 | 403 => {
-            told_by_body(body).map(ToOwned::to_owned).or_else(|| of_verifier(status, event, signing, now_unix_ms))
-        }
-        419 | 421 | 422 => told_by_body(body).map(ToOwned::to_owned),
+        400 | 401 | 403 => told_by_body().or_else(of_verifier),
+        419 | 421 | 422 => told_by_body(),
         // A verifier that throws, or a handler.
-        500 => of_verifier(status, event, signing, now_unix_ms),
+        500 => of_verifier(),
         _ => None,
     }
 }
@@ -81,21 +94,40 @@ fn told_by_body(body: &[u8]) -> Option<&'static str> {
     says(&CSRF_PHRASES).then_some(CSRF)
 }
 
-fn of_verifier(status: u16, event: &Event, signing: Signing, now_unix_ms: i64) -> Option<String> {
-    let may_be_verifier = matches!(status, 400 | 401 | 403);
+fn of_verifier(refusal: Refusal<'_>, event: &Event, signing: Signing, now_unix_ms: i64) -> Option<String> {
+    if signing != Signing::Senders && !event.is_verified() {
+        return Some(UNSIGNED.to_owned());
+    }
+    if let Some(off) = clock_that_is_off(refusal.date, now_unix_ms) {
+        return Some(off);
+    }
+    let may_be_verifier = refusal.status != 500;
     let text = match signing {
         Signing::Senders => match old_signature(event, now_unix_ms) {
             Some(old) => return Some(old),
             None if is_form(event) => FORM,
             None => return may_be_verifier.then(|| FRESH.to_owned()),
         },
-        _ if !event.is_verified() => UNSIGNED,
         Signing::Untaken if is_form(event) => return Some(format!("{UNTAKEN}; {FORM}")),
         Signing::Untaken => UNTAKEN,
         Signing::Taken if is_form(event) => FORM,
         Signing::Taken => return may_be_verifier.then(|| TAKEN.to_owned()),
     };
     Some(text.to_owned())
+}
+
+/// A clock of the app by which every timestamp is too old or too new.
+fn clock_that_is_off(date: Option<&HeaderValue>, now_unix_ms: i64) -> Option<String> {
+    let date = httpdate::parse_http_date(date?.to_str().ok()?).ok()?;
+    let date_s = i64::try_from(date.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs()).ok()?;
+    let ahead_s = date_s - now_unix_ms.div_euclid(1000);
+    let way = if ahead_s > 0 { "ahead of" } else { "behind" };
+    (ahead_s.abs() > OLD_FROM_S).then(|| {
+        format!(
+            "by the Date of its answer the app's clock is {} s {way} this machine's, and SDKs refuse 300 s: set it right",
+            ahead_s.abs()
+        )
+    })
 }
 
 /// A signature that the app's SDK finds too old, or too new.
@@ -157,7 +189,8 @@ mod tests {
     }
 
     fn hint_at(status: u16, event: &Event, signing: Signing, after_s: i64) -> String {
-        hint(status, b"", event, signing, (RECEIVED_S + after_s) * 1000).unwrap_or_default()
+        let refusal = Refusal { status, body: b"", date: None };
+        hint(refusal, event, signing, (RECEIVED_S + after_s) * 1000).unwrap_or_default()
     }
 
     #[test]
@@ -190,6 +223,27 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_of_the_app_that_is_off_is_told_by_the_date_of_its_answer() {
+        let told = |status, off_s: i64, signing| {
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs((RECEIVED_S + off_s).cast_unsigned());
+            let date = HeaderValue::from_str(&httpdate::fmt_http_date(time)).unwrap();
+            let refusal = Refusal { status, body: b"", date: Some(&date) };
+            hint(refusal, &late(0), signing, RECEIVED_S * 1000).unwrap_or_default()
+        };
+        for signing in [Signing::Senders, Signing::Untaken, Signing::Taken] {
+            for status in [400, 401, 403, 500] {
+                assert!(told(status, 412, signing).contains("412 s ahead of this machine's"));
+                assert!(told(status, -412, signing).contains("412 s behind this machine's"));
+                assert!(!told(status, 240, signing).contains("clock is 2"));
+            }
+            assert_eq!(told(404, 412, signing), PATH);
+        }
+        let bad = HeaderValue::from_static("yesterday");
+        let refusal = Refusal { status: 401, body: b"", date: Some(&bad) };
+        assert_eq!(hint(refusal, &late(0), Signing::Senders, RECEIVED_S * 1000).as_deref(), Some(FRESH));
+    }
+
+    #[test]
     fn a_form_is_named_where_an_sdk_would_want_json() {
         for status in [400, 401, 403, 500] {
             assert_eq!(hint_at(status, &form(), Signing::Senders, 0), FORM);
@@ -202,7 +256,8 @@ mod tests {
     #[test]
     fn a_check_of_hosts_or_of_tokens_that_names_itself_is_named() {
         let named = |status, body: &str| {
-            hint(status, body.as_bytes(), &late(0), Signing::Untaken, RECEIVED_S * 1000).unwrap_or_default()
+            let refusal = Refusal { status, body: body.as_bytes(), date: None };
+            hint(refusal, &late(0), Signing::Untaken, RECEIVED_S * 1000).unwrap_or_default()
         };
         for (status, body, expected) in [
             (403, "Host not permitted", HOST),
@@ -229,7 +284,8 @@ mod tests {
         assert_eq!(hint_at(404, &late(0), Signing::Taken, 0), PATH);
         assert_eq!(hint_at(405, &late(0), Signing::Taken, 0), METHOD);
         for status in [402, 408, 409, 410, 413, 429, 502, 503, 504] {
-            assert_eq!(hint(status, b"csrf", &late(600), Signing::Untaken, RECEIVED_S * 1000), None, "{status}");
+            let refusal = Refusal { status, body: b"csrf", date: None };
+            assert_eq!(hint(refusal, &late(600), Signing::Untaken, RECEIVED_S * 1000), None, "{status}");
         }
         assert_eq!(hint_at(500, &late(0), Signing::Senders, 0), "");
         assert_eq!(hint_at(403, &late(0), Signing::Senders, 0), FRESH);

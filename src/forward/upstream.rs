@@ -14,7 +14,7 @@ use super::breaker::{Change, State};
 use super::headers::{Address, Forwarded, for_attempt};
 use super::hold::Asks;
 use super::loop_watch::LoopWatch;
-use super::refusal::{self, Signing};
+use super::refusal::{self, Refusal, Signing};
 use super::refusal_watch::{RefusalWatch, Refused};
 use super::scheduler::{LaneId, Scheduler, Slot, Wake};
 use super::sign::Signer;
@@ -264,7 +264,7 @@ impl Upstream {
             self.note_taken(event.is_verified());
             return None;
         }
-        refusal::hint(status, b"", event, self.signing(), now_unix_ms)
+        refusal::hint(Refusal { status, body: b"", date: None }, event, self.signing(), now_unix_ms)
     }
 
     fn log(&self, change: Option<Change>, hold: Option<Duration>, is_loop_due: bool) {
@@ -346,7 +346,8 @@ impl Upstream {
         match sent {
             Ok(reply) => {
                 self.tls.note_reached();
-                let hint = || refusal::hint(reply.status, &reply.body, event, self.signing(), now_unix_ms);
+                let refusal = Refusal { status: reply.status, body: &reply.body, date: reply.date.as_ref() };
+                let hint = || refusal::hint(refusal, event, self.signing(), now_unix_ms);
                 Answer::of_reply(&reply, hint, now_unix_ms)
             }
             Err(error) => {
@@ -565,7 +566,7 @@ mod tests {
 
     fn reply(status: u16, retry_after: Option<&'static str>) -> Reply {
         let retry_after = retry_after.map(HeaderValue::from_static);
-        Reply { status, retry_after, body: bytes::Bytes::new(), has_ended: true }
+        Reply { status, retry_after, date: None, body: bytes::Bytes::new(), has_ended: true }
     }
 
     #[test]

@@ -77,6 +77,15 @@ fn what_an_app_has_taken_before_tells_a_wrong_key_from_another_check() {
 }
 
 #[test]
+fn an_app_whose_clock_is_off_is_named_by_the_date_of_its_answer() {
+    let (sink, hookward) = pair_with(&format!("{ONE_ATTEMPT}{}", sign()));
+    let date = ("Date", "Tue, 14 Nov 2023 22:13:20 GMT".to_owned());
+    sink.behave(move |_| Reply::Answer(401, vec![date.clone()]));
+    let error = refused(&hookward, &event());
+    assert!(error.contains("the app's clock is") && error.contains("s behind this machine's"), "{error}");
+}
+
+#[test]
 fn a_verifier_that_throws_is_named_for_what_it_is() {
     let (sink, hookward) = pair_with(&format!("{QUICK_RETRIES}{}", sign()));
     sink.behave(|_| Reply::status(500));

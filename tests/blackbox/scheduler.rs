@@ -276,3 +276,15 @@ fn an_app_that_is_back_and_refuses_what_is_old_gets_what_is_new() {
     hookward.await_log("the app takes events again");
     hookward.await_metric("hookward_upstream_state", &[], 0.0);
 }
+
+#[test]
+fn the_504_of_a_hop_before_the_app_narrows_the_window_as_a_timeout_does() {
+    let sink = Sink::start();
+    sink.replies([Reply::status(504), Reply::status(504)]);
+    let hookward = Setup::new(&sink).config(QUICK_RETRIES).start();
+    let window = |hookward: &Hookward| status(hookward)["concurrency"].as_u64().unwrap();
+    let before = window(&hookward);
+    post_event(&hookward);
+    hookward.await_metric("hookward_delivery_attempts_total", &[("result", "delivered")], 1.0);
+    assert!(window(&hookward) < before, "{} of {before}", window(&hookward));
+}

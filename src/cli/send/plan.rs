@@ -225,7 +225,13 @@ mod tests {
     use bytes::Bytes;
 
     pub(in crate::cli) fn seen(status: u16, body: &'static str) -> Seen {
-        Seen::from(Ok(Reply { status, retry_after: None, body: Bytes::from_static(body.as_bytes()), has_ended: true }))
+        Seen::from(Ok(Reply {
+            status,
+            retry_after: None,
+            date: None,
+            body: Bytes::from_static(body.as_bytes()),
+            has_ended: true,
+        }))
     }
 
     #[test]
