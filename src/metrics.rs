@@ -177,6 +177,12 @@ pub struct RouteMetrics {
     pub upstream_state: IntGauge,
     /// Until when the app wants to be left alone, Unix time.
     pub upstream_held_until_s: IntGauge,
+    /// Addresses of the app.
+    pub upstream_addresses: IntGauge,
+    /// Those of them that could not be reached lately.
+    pub upstream_addresses_set_aside: IntGauge,
+    /// Whether the app's name could not be looked up.
+    pub upstream_look_up_failing: IntGauge,
 }
 
 impl RouteMetrics {
@@ -313,6 +319,9 @@ struct RouteFamilies {
     discarded: IntCounterVec,
     unfinished_answers: IntCounterVec,
     upstream_held_until_s: IntGaugeVec,
+    upstream_addresses: IntGaugeVec,
+    upstream_addresses_set_aside: IntGaugeVec,
+    upstream_look_up_failing: IntGaugeVec,
     loops: IntCounterVec,
 }
 
@@ -395,6 +404,21 @@ impl RouteFamilies {
                 "Until when the app wants to be left alone (Retry-After), Unix time; 0 if it does not.",
                 &["route"],
             )?,
+            upstream_addresses: add.gauges(
+                "upstream_addresses",
+                "Addresses of the app that are known: those of its name, or one.",
+                &["route"],
+            )?,
+            upstream_addresses_set_aside: add.gauges(
+                "upstream_addresses_set_aside",
+                "Addresses of the app that could not be reached: the others go first for a while.",
+                &["route"],
+            )?,
+            upstream_look_up_failing: add.gauges(
+                "upstream_look_up_failing",
+                "1 while the app's name cannot be looked up.",
+                &["route"],
+            )?,
             unfinished_answers: add.counters(
                 "upstream_unfinished_answers_total",
                 "Answers of the app that counted by their status, though their end did not come.",
@@ -444,6 +468,9 @@ impl RouteFamilies {
             concurrency_limit: self.concurrency_limit.with_label_values(&[name]),
             upstream_state: self.upstream_state.with_label_values(&[name]),
             upstream_held_until_s: self.upstream_held_until_s.with_label_values(&[name]),
+            upstream_addresses: self.upstream_addresses.with_label_values(&[name]),
+            upstream_addresses_set_aside: self.upstream_addresses_set_aside.with_label_values(&[name]),
+            upstream_look_up_failing: self.upstream_look_up_failing.with_label_values(&[name]),
         }
     }
 }

@@ -196,6 +196,7 @@ fn the_operators_page_says_what_to_do_about_every_last_error() {
     let page = read("docs/operations.md");
     for error in [
         ExchangeError::Resolve,
+        ExchangeError::Resolver,
         ExchangeError::Connect,
         ExchangeError::ConnectTimeout,
         ExchangeError::Timeout,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hookward::client::{Client, Destination, Timeouts};
+use hookward::client::{Client, Destination, Lifetime, Timeouts};
 use hookward::forward::upstream::{Upstream, UpstreamSettings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -50,6 +50,7 @@ pub fn upstream(app: SocketAddr) -> Upstream {
         signer: None,
         connect_timeout: PATIENCE,
         timeout: PATIENCE,
+        lifetime: Lifetime::DEFAULT,
         max_concurrency: 16,
     };
     Upstream::new(settings).unwrap()

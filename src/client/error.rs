@@ -12,6 +12,9 @@ pub enum ExchangeError {
     /// The name has no address.
     #[error("the name does not resolve")]
     Resolve,
+    /// The resolver has not answered, and no address is known.
+    #[error("the resolver does not answer, so the name has no address")]
+    Resolver,
     /// No connection.
     #[error("cannot connect (refused or unreachable)")]
     Connect,

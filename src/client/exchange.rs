@@ -8,10 +8,10 @@ use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::app_stream::AppStream;
-use super::connection::{Address, Connection};
+use super::connection::Connector;
 use super::error::ExchangeError;
-use super::idle_connections::IdleConnections;
 use super::keep_alive::idle_time;
+use super::lent::{Lent, Loan};
 use super::reply::{REPLY_BODY_MAX_BYTES, Reply};
 
 /// Most informational (1xx) answers that are skipped.
@@ -20,20 +20,18 @@ const INFORMATIONAL_MAX: usize = 8;
 /// One request and its answer, step by step. Dropped before [`Exchange::release`], it takes its
 /// connection along.
 pub struct Exchange<'c> {
-    idle: &'c IdleConnections,
     session: HttpSession,
-    address: Address,
-    reused: bool,
+    loan: Loan<'c, Connector>,
     /// Bytes that had come over the connection before.
     read_before: u64,
 }
 
 impl<'c> Exchange<'c> {
-    /// Over this connection, which `idle` gets for the next one.
-    pub(super) fn over(connection: Connection, idle: &'c IdleConnections) -> Exchange<'c> {
-        let Connection { stream, address, reused } = connection;
-        let read_before = app_stream(&stream).map_or(0, AppStream::bytes_read);
-        Exchange { idle, session: HttpSession::new(stream), address, reused, read_before }
+    /// Over this connection.
+    pub(super) fn over(lent: Lent<'c, Connector>) -> Exchange<'c> {
+        let Lent { connection, loan } = lent;
+        let read_before = app_stream(&connection).map_or(0, AppStream::bytes_read);
+        Exchange { session: HttpSession::new(connection), loan, read_before }
     }
 
     /// Sends the header of the request.
@@ -105,7 +103,7 @@ impl<'c> Exchange<'c> {
         self.session.respect_keepalive();
         let idle_time = self.session.get_header("keep-alive").and_then(idle_time);
         if let Some(stream) = self.session.reuse().await {
-            self.idle.keep(stream, self.address, idle_time);
+            self.loan.give_back(stream, idle_time);
         }
     }
 
@@ -141,7 +139,7 @@ impl<'c> Exchange<'c> {
         if stream.bytes_read() > self.read_before {
             return ExchangeError::Broken;
         }
-        if self.reused {
+        if self.loan.reused {
             return ExchangeError::Stale;
         }
         let failure = error.root_cause().downcast_ref().and_then(|error| stream.tls_failure(error));

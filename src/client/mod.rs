@@ -4,36 +4,53 @@
 mod app_stream;
 mod connection;
 mod destination;
+mod endpoint;
+mod endpoints;
 mod error;
 mod exchange;
-mod idle_connections;
+mod freshness;
+mod happy_eyeballs;
 mod keep_alive;
+mod lent;
+mod lifetime;
+mod network;
+mod pool;
+mod pool_state;
 mod reply;
 mod request;
 #[cfg(test)]
+#[path = "simulation_tests.rs"]
+mod simulation;
+#[cfg(test)]
 mod tests;
 pub mod tls;
+mod view;
 
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
+use pingora_core::protocols::Stream;
+use tokio::io::AsyncWriteExt as _;
 
-use self::connection::{Connection, Connector};
+use self::connection::Connector;
 pub use self::destination::Destination;
 pub use self::error::ExchangeError;
 pub use self::exchange::Exchange;
-use self::idle_connections::IdleConnections;
+use self::lent::Lent;
+pub use self::lifetime::Lifetime;
+pub use self::network::LookUpError;
+use self::network::Network as _;
+use self::pool::Pool;
+use self::pool_state::PoolSettings;
 pub use self::reply::{REPLY_BODY_MAX_BYTES, Reply};
 pub use self::request::Framing;
 use self::request::Request;
 pub use self::tls::{ClientError, Tls};
+pub use self::view::{AddressView, Addresses};
 
 /// Longest time for the rest of an answer whose status is there: the status decides, and what waits
 /// for the rest holds up what comes next.
 const REST_WITHIN: Duration = Duration::from_secs(5);
-/// Idle connections kept per client, at most.
-const POOL_CONNECTIONS: usize = 128;
-
 /// Longest wait for an app that refuses a client certificate, or its absence, after its handshake, as with TLS 1.3.
 const LATE_REFUSAL_WITHIN: Duration = Duration::from_millis(500);
 
@@ -59,8 +76,7 @@ pub enum Over {
 
 /// A connection pool to one destination.
 pub struct Client {
-    connector: Connector,
-    idle: IdleConnections,
+    pool: Pool<Connector>,
     timeouts: Timeouts,
 }
 
@@ -70,13 +86,32 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub fn new(destination: Destination, timeouts: Timeouts) -> Result<Client, ClientError> {
-        let connector = Connector::new(destination, timeouts.connect)?;
-        Ok(Client { connector, idle: IdleConnections::new(timeouts.idle, POOL_CONNECTIONS), timeouts })
+        Client::with_lifetime(destination, timeouts, Lifetime::DEFAULT)
+    }
+
+    /// The same, whose connections live as long as this.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn with_lifetime(
+        destination: Destination,
+        timeouts: Timeouts,
+        lifetime: Lifetime,
+    ) -> Result<Client, ClientError> {
+        let connector = Connector::new(destination)?;
+        let fixed = connector.fixed_address();
+        let settings = PoolSettings { connect_timeout: timeouts.connect, idle: timeouts.idle, lifetime };
+        Ok(Client { pool: Pool::new(connector, fixed, settings), timeouts })
     }
 
     /// Where it talks to.
     pub fn destination(&self) -> &Destination {
-        self.connector.destination()
+        self.pool.network().destination()
+    }
+
+    /// The addresses that it knows of its destination.
+    pub fn addresses(&self) -> Addresses {
+        self.pool.addresses()
     }
 
     /// The bounds of its exchanges.
@@ -89,7 +124,7 @@ impl Client {
     /// # Errors
     /// See [`ExchangeError`].
     pub async fn shake_hands(&self) -> Result<(), ExchangeError> {
-        let mut exchange = Exchange::over(self.connect(Over::Fresh).await?, &self.idle);
+        let mut exchange = Exchange::over(self.connect(Over::Fresh).await?);
         match tokio::time::timeout(LATE_REFUSAL_WITHIN, exchange.read_answer()).await {
             Ok(Err(error @ ExchangeError::Tls(_))) => Err(error),
             _ => Ok(()),
@@ -166,7 +201,7 @@ impl Client {
         framing: Framing,
     ) -> Result<Exchange<'_>, ExchangeError> {
         let header = Request { method, target, headers, framing }.header(self.destination())?;
-        let mut exchange = Exchange::over(self.connect(over).await?, &self.idle);
+        let mut exchange = Exchange::over(self.connect(over).await?);
         let sent = tokio::time::timeout(self.timeouts.total, exchange.send_header(header)).await;
         sent.map_err(|_| ExchangeError::Timeout)?.map(|()| exchange)
     }
@@ -179,30 +214,40 @@ impl Client {
         body: &[u8],
     ) -> Result<(Exchange<'_>, bool), ExchangeError> {
         if *request.method == Method::HEAD {
-            // The session has to know that its answer has no body, whatever the answer says.
-            let header = request.header(self.destination())?;
-            let mut exchange = Exchange::over(self.connect(over).await?, &self.idle);
-            let sent = exchange.send_header(header).await.is_ok()
-                && exchange.send(body).await.is_ok()
-                && exchange.finish().await.is_ok();
-            return Ok((exchange, sent));
+            // Rare: on the heap, so that other exchanges stay small.
+            return Box::pin(self.send_head(over, request, body)).await;
         }
         let request = request.whole(body, self.destination())?;
-        let mut connection = self.connect(over).await?;
-        let sent = connection.write(&request).await.is_ok();
-        Ok((Exchange::over(connection, &self.idle), sent))
+        let mut lent = self.connect(over).await?;
+        let sent = write(&mut lent.connection, &request).await.is_ok();
+        Ok((Exchange::over(lent), sent))
     }
 
-    async fn connect(&self, over: Over) -> Result<Connection, ExchangeError> {
-        let address = self.connector.address().await?;
-        let pooled = match over {
-            Over::Pool => self.idle.take(address),
-            Over::Fresh => None,
-        };
-        match pooled {
-            Some(stream) => Ok(Connection { stream, address, reused: true }),
+    /// The same for HEAD: the session has to know that the answer has no body, whatever it says.
+    async fn send_head(
+        &self,
+        over: Over,
+        request: &Request<'_>,
+        body: &[u8],
+    ) -> Result<(Exchange<'_>, bool), ExchangeError> {
+        let header = request.header(self.destination())?;
+        let mut exchange = Exchange::over(self.connect(over).await?);
+        let sent = exchange.send_header(header).await.is_ok()
+            && exchange.send(body).await.is_ok()
+            && exchange.finish().await.is_ok();
+        Ok((exchange, sent))
+    }
+
+    async fn connect(&self, over: Over) -> Result<Lent<'_, Connector>, ExchangeError> {
+        match over {
+            Over::Pool if let Some(idle) = self.pool.idle() => Ok(idle),
             // Rare and large: on the heap, so that an attempt over an idle connection stays small.
-            None => Box::pin(self.connector.connect(address)).await,
+            _ => Box::pin(self.pool.open()).await,
         }
     }
+}
+
+async fn write(stream: &mut Stream, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
 }

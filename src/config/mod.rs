@@ -150,11 +150,13 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// Total time of one attempt.
     pub timeout: Duration,
+    /// Bounds of the use of each connection.
+    pub connection_lifetime: Lifetime,
     /// How many attempts may be under way at once.
     pub max_concurrency: usize,
 }
 
-pub use crate::client::Destination;
+pub use crate::client::{Destination, Lifetime};
 pub use crate::forward::headers::Forwarded;
 pub use crate::forward::sign::Signer;
 

@@ -22,7 +22,7 @@ use super::signal::Signal;
 use super::tls_watch::TlsWatch;
 use crate::buffer::event::{Claimed, Event, Outcome, Seq};
 use crate::client::tls::TlsFailure;
-use crate::client::{Client, ClientError, Destination, ExchangeError, Over, Reply, Timeouts};
+use crate::client::{Client, ClientError, Destination, ExchangeError, Lifetime, Over, Reply, Timeouts};
 use crate::clock::RunMs;
 use crate::rejection::Rejection;
 
@@ -49,6 +49,8 @@ pub struct UpstreamSettings {
     pub connect_timeout: Duration,
     /// Total of one attempt.
     pub timeout: Duration,
+    /// Bounds of the use of each connection.
+    pub lifetime: Lifetime,
     /// Attempts under way at once.
     pub max_concurrency: usize,
 }
@@ -114,7 +116,7 @@ impl Upstream {
     pub fn new(settings: UpstreamSettings) -> Result<Upstream, ClientError> {
         let timeouts = Timeouts { connect: settings.connect_timeout, total: settings.timeout, idle: IDLE_CONNECTION };
         Ok(Upstream {
-            client: Client::new(settings.destination, timeouts)?,
+            client: Client::with_lifetime(settings.destination, timeouts, settings.lifetime)?,
             host: settings.host,
             forwarded: settings.forwarded,
             signer: settings.signer,
@@ -444,9 +446,11 @@ impl Answer {
 
     fn of_failure(error: &ExchangeError) -> Answer {
         let signal = match error {
-            ExchangeError::Resolve | ExchangeError::Connect | ExchangeError::Tls(_) | ExchangeError::ConnectTimeout => {
-                Signal::Unreachable
-            }
+            ExchangeError::Resolve
+            | ExchangeError::Resolver
+            | ExchangeError::Connect
+            | ExchangeError::Tls(_)
+            | ExchangeError::ConnectTimeout => Signal::Unreachable,
             ExchangeError::Timeout => Signal::Timeout,
             ExchangeError::Broken | ExchangeError::Stale => Signal::Failed,
         };

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::buffer::committer::{Committer, Health};
 use crate::buffer::event::State;
 use crate::buffer::redrive::Redrives;
+use crate::client::{AddressView, Addresses};
 use crate::clock::{Clock, RunClock, RunMs, duration_ms, rfc3339_ms};
 use crate::forward::refusal_watch::Refused;
 use crate::forward::upstream::{Condition, Upstream};
@@ -126,13 +127,27 @@ impl UpstreamView {
             _ if leads_back => Some(Rejection::LoopDetected.reason().to_owned()),
             failure => failure.map(|failure| failure.to_string()),
         };
+        let Addresses { all, look_up_failure } = self.upstream.client().addresses();
         json!({
             "routes": routes,
             "state": state.name(),
             "concurrency": concurrency,
             "retry_after_s": held_for.map(|held| held.as_secs()),
             "refuses": self.upstream.refused(now).iter().map(|refused| refusal(refused, now)).collect::<Vec<_>>(),
+            "addresses": all.iter().map(|view| self.address(view)).collect::<Vec<_>>(),
+            "look_up": look_up_failure.map(|failure| failure.to_string()),
             "problem": problem,
+        })
+    }
+
+    fn address(&self, view: &AddressView) -> serde_json::Value {
+        let AddressView { address, in_flight, idle, set_aside_for } = view;
+        let socket = || self.upstream.client().destination().to_string();
+        json!({
+            "address": address.map_or_else(socket, |address| address.to_string()),
+            "in_flight": in_flight,
+            "idle": idle,
+            "set_aside_s": set_aside_for.map(|time| time.as_secs()),
         })
     }
 
@@ -145,6 +160,13 @@ impl UpstreamView {
             route.upstream_state.set(state.code());
             route.upstream_held_until_s.set(held_until_s);
             route.concurrency_limit.set(i64::try_from(concurrency).unwrap_or(i64::MAX));
+        }
+        let addresses = self.upstream.client().addresses();
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        for route in self.routes.iter().filter_map(|(route, _)| metrics.configured_route(route)) {
+            route.upstream_addresses.set(count(addresses.all.len()));
+            route.upstream_addresses_set_aside.set(count(addresses.set_aside()));
+            route.upstream_look_up_failing.set(i64::from(addresses.look_up_failure.is_some()));
         }
     }
 }

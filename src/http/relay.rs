@@ -305,6 +305,7 @@ pub(super) fn rejection_of(error: &ExchangeError) -> Rejection {
         ExchangeError::ConnectTimeout | ExchangeError::Timeout => Rejection::UpstreamTimeout,
         ExchangeError::Tls(failure) if **failure == TlsFailure::TimedOut => Rejection::UpstreamTimeout,
         ExchangeError::Resolve
+        | ExchangeError::Resolver
         | ExchangeError::Connect
         | ExchangeError::Tls(_)
         | ExchangeError::Broken

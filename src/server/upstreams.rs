@@ -85,6 +85,7 @@ fn connect(settings: &config::Upstream) -> Result<Upstream, ClientError> {
         signer: settings.signer.clone(),
         connect_timeout: settings.connect_timeout,
         timeout: settings.timeout,
+        lifetime: settings.connection_lifetime,
         max_concurrency: settings.max_concurrency,
     })
 }

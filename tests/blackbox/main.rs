@@ -8,6 +8,7 @@
 )]
 
 mod accept;
+mod addresses;
 mod admin;
 mod app_connections;
 mod app_tls;

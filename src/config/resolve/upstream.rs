@@ -9,7 +9,7 @@ use super::{HOUR, MILLISECOND, Sources};
 use crate::config::reader::problem::Fault;
 use crate::config::reader::schema::Kind;
 use crate::config::reader::section::Section;
-use crate::config::{Destination, Forwarded, Signer, Upstream};
+use crate::config::{Destination, Forwarded, Lifetime, Signer, Upstream};
 
 /// The flag that names the upstream.
 const FLAG: &str = "--upstream";
@@ -26,6 +26,7 @@ pub(super) struct UpstreamParts {
     pub(super) signer: Option<Arc<Signer>>,
     connect_timeout: Duration,
     timeout: Duration,
+    connection_lifetime: Lifetime,
     max_concurrency: usize,
     /// Whether a URL was given, good or bad.
     pub(super) is_named: bool,
@@ -40,6 +41,7 @@ impl Default for UpstreamParts {
             signer: None,
             connect_timeout: Duration::from_secs(1),
             timeout: Duration::from_secs(15),
+            connection_lifetime: Lifetime::DEFAULT,
             max_concurrency: 32,
             is_named: false,
         }
@@ -56,6 +58,7 @@ impl UpstreamParts {
             signer: self.signer.clone(),
             connect_timeout: self.connect_timeout,
             timeout: self.timeout,
+            connection_lifetime: self.connection_lifetime,
             max_concurrency: self.max_concurrency,
         })
     }
@@ -122,6 +125,7 @@ pub(super) fn read(
             "Time to connect, TLS included.",
         ),
         timeout: section.duration("timeout", base.timeout, MILLISECOND..=HOUR, "Total time of one attempt."),
+        connection_lifetime: lifetime(section, base.connection_lifetime),
         max_concurrency: section.count(
             "max_concurrency",
             base.max_concurrency,
@@ -130,6 +134,22 @@ pub(super) fn read(
         ),
         is_named: is_named || base.is_named,
     }
+}
+
+fn lifetime(section: &Section<'_>, base: Lifetime) -> Lifetime {
+    let age = section.duration(
+        "connection_max_age",
+        base.age,
+        MILLISECOND * 100..=HOUR * 24,
+        "Longest use of a connection, less up to a quarter; the next one may lead to another replica.",
+    );
+    let exchanges = section.count(
+        "connection_max_requests",
+        usize::try_from(base.exchanges).unwrap_or(usize::MAX),
+        1..=1_000_000,
+        "Most requests over a connection, less up to a quarter.",
+    );
+    Lifetime { age, exchanges: u32::try_from(exchanges).unwrap_or(u32::MAX) }
 }
 
 fn parse_destination(text: &str) -> Result<Destination, Fault> {

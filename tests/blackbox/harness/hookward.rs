@@ -121,6 +121,24 @@ impl Setup {
         self
     }
 
+    /// Sees this in the place of `/etc/hosts`; as root, for it takes a mount.
+    pub fn hosts(self, text: &str) -> Setup {
+        self.with_file("/etc/hosts", text)
+    }
+
+    /// Sees this in the place of `/etc/resolv.conf`; as root, for it takes a mount.
+    pub fn resolv_conf(self, text: &str) -> Setup {
+        self.with_file("/etc/resolv.conf", text)
+    }
+
+    fn with_file(mut self, path: &str, text: &str) -> Setup {
+        let own = self.dir.path().join(path.trim_start_matches('/').replace('/', "-"));
+        std::fs::write(&own, text).unwrap();
+        let mount = format!("mount --bind {} {path} && exec \"$0\" \"$@\"", own.display());
+        self.under = ["unshare", "-m", "sh", "-c", &mount].map(str::to_owned).to_vec();
+        self
+    }
+
     /// A directory of this test's own, which ends with it.
     pub fn dir(&self) -> &Path {
         self.dir.path()

@@ -91,7 +91,10 @@ fn own_loopback_address() -> std::net::Ipv4Addr {
 
 impl Sink {
     pub fn start() -> Sink {
-        let listener = TcpListener::bind((own_loopback_address(), 0)).unwrap();
+        Sink::start_on(TcpListener::bind((own_loopback_address(), 0)).unwrap())
+    }
+
+    pub fn start_on(listener: TcpListener) -> Sink {
         let place = Place::Tcp(listener.local_addr().unwrap());
         Sink::with(place, Listener::Tcp(listener))
     }
