@@ -34,7 +34,7 @@ use in_process::sender::{NOW_S, Sender};
 use in_process::side::{self, Connection};
 use tokio::runtime::Runtime;
 
-const ALLOWLIST_RANGES: u32 = 5_000;
+const ALLOWLIST_RANGES: u32 = 10_000;
 const REMEMBERED_IDS: u64 = 1_000_000;
 const DAY: Duration = Duration::from_secs(86_400);
 /// Requests that are signed ahead at once.
@@ -82,8 +82,8 @@ fn allowlist(c: &mut Criterion) {
     let nets = (0..ALLOWLIST_RANGES).map(|n| parse_net(&format!("{}/24", address(n))).unwrap()).collect();
     let list = Allowlist::Only { nets, mode: Enforcement::Enforce };
     for (name, ip, is_in) in [
-        ("allowlist: last of 5,000 ranges", address(ALLOWLIST_RANGES - 1), true),
-        ("allowlist: none of 5,000 ranges", address(ALLOWLIST_RANGES), false),
+        ("allowlist: last of 10,000 ranges", address(ALLOWLIST_RANGES - 1), true),
+        ("allowlist: none of 10,000 ranges", address(ALLOWLIST_RANGES), false),
     ] {
         let client = TrustedProxies::default().client_addr(Peer::Ip(ip), &HeaderMap::new());
         c.bench_function(name, |b| {

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Version};
-use ipnet::IpNet;
 
 use crate::buffer::committer::{Accepted, Committer, Receipt};
 use crate::buffer::event::{DeliveryId, Event};
@@ -20,6 +19,7 @@ use crate::gate::forgers::{FailuresPerS, Forgers};
 use crate::gate::hops::Pseudonym;
 use crate::gate::identity::{Facts, Identified, Identity};
 use crate::gate::keys::NamedKey;
+use crate::gate::networks::Networks;
 use crate::gate::peer::{ClientAddr, Peer, TrustedProxies};
 use crate::gate::signature::{Signed, Verifier};
 use crate::gate::timestamp::Tolerance;
@@ -194,7 +194,7 @@ pub struct ForgeryLimit {
 pub struct Ingress {
     router: Router<Route>,
     /// The addresses that some route takes; `None` is any.
-    welcome: Option<Vec<IpNet>>,
+    welcome: Option<Networks>,
     trusted_proxies: TrustedProxies,
     forgery: ForgeryLimit,
     pseudonym: Pseudonym,
@@ -227,7 +227,7 @@ impl Ingress {
     /// hold it, and enforces it.
     pub fn is_stranger(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        self.welcome.as_ref().is_some_and(|nets| !nets.iter().any(|net| net.contains(&ip)))
+        self.welcome.as_ref().is_some_and(|nets| !nets.contains(ip))
     }
 
     /// The keys of all routes.
@@ -250,10 +250,12 @@ impl Ingress {
     /// Why a request has no route, where more can be said than that none has its path.
     pub fn path_hint(&self, head: &Head<'_>) -> Option<String> {
         if matches!(self.router.find(head.path()), Found::Confusable) {
-            return Some(
-                "an app may take this path for one that is verified, so it is not passed; send to the path as it is configured, or see path_ends"
-                    .to_owned(),
-            );
+            return Some(match self.router.confused_with(head.path()) {
+                Some(Route { name, .. }) => format!(
+                    "an app may take this path for that of the route {name}, which is verified, so it is not passed; send to the path as it is configured, or see path_ends"
+                ),
+                None => "the path has a control character or is written so that apps read it in many ways, so it is not passed unverified; correct the sender".to_owned(),
+            });
         }
         let (route, miss) = self.router.near_miss(head.path())?;
         let name = &route.name;
@@ -313,8 +315,9 @@ impl Ingress {
         self.note_verification(route, gates, &admitted, &signed);
         let fresh = gates.tolerance.check(signed?, self.clock.unix_ms(), &mut known.reports)?;
         known.is_verified = known.reports.is_empty();
-        let identified = gates.identity.name(fresh, &known.reports);
+        let identified = gates.identity.name(fresh, head.headers, &known.reports);
         known.note(&identified);
+        route.metrics.named(identified.no_key);
         let receipt = self.receipt(route, head, known.client);
         match end {
             End::Ack(committer) => committer.store(identified, receipt).await.map(Outcome::Stored),
@@ -380,14 +383,14 @@ impl Ingress {
 }
 
 /// The addresses that one of these routes takes; `None` where one takes any.
-fn welcome<'r>(routes: impl Iterator<Item = &'r Route>) -> Option<Vec<IpNet>> {
-    let nets: Option<Vec<&[IpNet]>> = routes
+fn welcome<'r>(routes: impl Iterator<Item = &'r Route>) -> Option<Networks> {
+    let nets: Option<Vec<&Networks>> = routes
         .map(|route| match &route.handling {
             Handling::Verified(gates, _) => gates.allowlist.enforced(),
             Handling::Passed(_) => None,
         })
         .collect();
-    nets.map(|nets| IpNet::aggregate(&nets.concat()))
+    nets.map(|nets| nets.iter().flat_map(|nets| nets.as_slice()).copied().collect())
 }
 
 impl End {

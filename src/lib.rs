@@ -14,6 +14,7 @@ pub mod forward;
 pub mod gate;
 pub mod http;
 pub mod ingress;
+pub mod json_pointer;
 pub mod logging;
 pub mod metrics;
 pub mod rejection;

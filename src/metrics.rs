@@ -20,6 +20,7 @@ use prometheus::{
 
 use crate::buffer::Stats;
 use crate::buffer::event::State;
+use crate::gate::event_key::NoKey;
 use crate::rejection::Rejection;
 use by_route::ByRoute;
 
@@ -153,6 +154,7 @@ pub struct RouteMetrics {
     unverified: IntCounter,
     events: HashMap<&'static str, IntCounter>,
     provider_attempts: [IntCounter; 3],
+    without_key: [IntCounter; NoKey::ALL.len()],
     /// Attempts answered 2xx.
     pub delivered: IntCounter,
     /// Attempts to be repeated.
@@ -210,6 +212,15 @@ impl RouteMetrics {
     /// Counts the outcome of trying the keys.
     pub fn verified(&self, key: Option<&str>) {
         key.and_then(|key| self.verified_by.get(key)).unwrap_or(&self.unverified).inc();
+    }
+
+    /// Counts a verified event whose repeats cannot be recognised.
+    pub fn named(&self, no_key: Option<NoKey>) {
+        match no_key {
+            None => {}
+            Some(NoKey::Missing) => self.without_key[0].inc(),
+            Some(NoKey::TooLong) => self.without_key[1].inc(),
+        }
     }
 
     /// Counts an accepted event by its type and by the sender's own count of attempts.
@@ -310,6 +321,7 @@ struct RouteFamilies {
     verifications: IntCounterVec,
     events: IntCounterVec,
     provider_attempts: IntCounterVec,
+    without_key: IntCounterVec,
     deliveries: IntCounterVec,
     expired: IntCounterVec,
     delivery_duration_s: HistogramVec,
@@ -369,6 +381,11 @@ impl RouteFamilies {
                 "provider_attempts_total",
                 "Accepted and repeated events by the sender's count of attempts.",
                 &["route", "attempt"],
+            )?,
+            without_key: add.counters(
+                "events_without_key_total",
+                "Verified events that have neither `dedupe.key` nor `data.id`: their repeats are not recognised.",
+                &["route", "reason"],
             )?,
             deliveries: add.counters("delivery_attempts_total", "Attempts by result.", &["route", "result"])?,
             expired: add.counters(
@@ -456,6 +473,7 @@ impl RouteFamilies {
                 .collect(),
             provider_attempts: ["1", "2", "3+"]
                 .map(|attempt| self.provider_attempts.with_label_values(&[name, attempt])),
+            without_key: NoKey::ALL.map(|no_key| self.without_key.with_label_values(&[name, no_key.name()])),
             delivered: self.deliveries.with_label_values(&[name, "delivered"]),
             retried: self.deliveries.with_label_values(&[name, "retry"]),
             dead: self.deliveries.with_label_values(&[name, "dead"]),

@@ -187,6 +187,20 @@ impl<T> Router<T> {
         self.as_read.iter().find(|entry| entry.pattern.matches(path))
     }
 
+    /// The verifying route for whose path an app may take one that is not passed; `None` where the path
+    /// itself is the reason: control characters, no text, or more ways to read it than are looked at.
+    pub fn confused_with(&self, path: &[u8]) -> Option<&T> {
+        let read_as = |path: &[u8], at: usize| {
+            let entry = self.read_as(&path[at..]).filter(|entry| entry.guard != Guard::Open)?;
+            (at == 0 || (entry.guard == Guard::Ends && !entry.pattern.is_root())).then_some(entry)
+        };
+        let found = readings(path)?.iter().filter(|path| is_plain_text(path)).find_map(|path| {
+            let ends = (0..path.len()).filter(|at| path[*at] == b'/').take(SEGMENTS_MAX);
+            ends.into_iter().find_map(|at| read_as(path, at))
+        });
+        found.map(|entry| &self.targets[entry.target])
+    }
+
     /// The route that a path without one nearly has, and in what they differ.
     pub fn near_miss(&self, path: &[u8]) -> Option<(&T, Miss)> {
         let readings = readings(path)?;
@@ -549,6 +563,26 @@ mod tests {
         assert_eq!(router(Guard::Ends).find(segments(65).as_bytes()), Found::Route(&"pass"));
         assert_eq!(router(Guard::Ends).find(segments(66).as_bytes()), Found::Confusable, "too many to look at");
         assert_eq!(router(Guard::Path).find(segments(66).as_bytes()), Found::Route(&"pass"));
+    }
+
+    #[test]
+    fn a_path_that_is_not_passed_names_the_route_that_it_may_be_taken_for() {
+        let router = Router::new([
+            (prefix("/"), Guard::Open, "pass"),
+            (exact("/webhooks"), Guard::Ends, "exact"),
+            (prefix("/hooks/"), Guard::Path, "below"),
+        ]);
+        for (path, route) in [
+            ("//webhooks", Some("exact")),
+            ("/index.php/WEBHOOKS", Some("exact")),
+            ("/x/../hooks/a", Some("below")),
+            ("/a%00b", None),
+            ("/a%ffb", None),
+            ("/%2525;a%5cb//c/./d%3f#".repeat(9).as_str(), None),
+        ] {
+            assert_eq!(router.find(path.as_bytes()), Found::Confusable, "{path}");
+            assert_eq!(router.confused_with(path.as_bytes()).copied(), route, "{path}");
+        }
     }
 
     #[test]

@@ -74,9 +74,13 @@ pub fn tolerance() -> Tolerance {
 /// left out, as they are beyond the first hundred of a second.
 pub fn public_app(key: NamedKey, end: End, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Arc<PublicApp> {
     let drain = Drain::new(Duration::ZERO);
-    let dedupe = matches!(end, End::Ack(_)).then(|| DedupeScope { scope: "default".into(), window: DAY });
+    let dedupe = matches!(end, End::Ack(_)).then(|| DedupeScope {
+        scope: "default".into(),
+        window: DAY,
+        key: Default::default(),
+    });
     let gates = Gates {
-        allowlist: Allowlist::Only { nets: parse_source("telnyx").unwrap(), mode: Enforcement::Enforce },
+        allowlist: Allowlist::Only { nets: parse_source("telnyx").unwrap().into(), mode: Enforcement::Enforce },
         verifier: verifier(key),
         tolerance: tolerance(),
         identity: Identity { dedupe },

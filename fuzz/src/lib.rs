@@ -16,6 +16,8 @@ pub mod explain;
 pub mod gate;
 #[path = "../../src/http/head.rs"]
 pub mod head;
+#[path = "../../src/json_pointer.rs"]
+pub mod json_pointer;
 #[path = "../../src/logging/mod.rs"]
 pub mod logging;
 #[path = "../../src/http/proxy_protocol.rs"]

@@ -93,7 +93,7 @@ pub struct Receipt {
 impl Receipt {
     /// The event that came so, and its key among duplicates.
     pub fn event(self, identified: Identified) -> (Event, Option<DedupeKey>) {
-        let Identified { body, key, skew_s: _, facts, dedupe } = identified;
+        let Identified { body, key, skew_s: _, facts, dedupe, no_key: _ } = identified;
         let Receipt { delivery_id, received_unix_ms, route, method, target, headers } = self;
         let head = EventHead { method, target, headers, key };
         let Facts { event_id, event_type, provider_attempt: _ } = facts;

@@ -152,13 +152,14 @@ fn start_with_clock(gate: &Arc<Gate>, reopen: Reopen) -> (Committer, Arc<Taken>,
 
 fn identified(id: &str) -> (Identified, Receipt) {
     let event = event(id, b"body");
-    let scope = DedupeScope { scope: "s".into(), window: Duration::from_secs(60) };
+    let scope = DedupeScope { scope: "s".into(), window: Duration::from_secs(60), key: Default::default() };
     let identified = Identified {
         body: event.body,
         key: event.head.key,
         skew_s: None,
         facts: Facts { event_id: event.event_id.clone(), event_type: None, provider_attempt: None },
         dedupe: event.event_id.map(|id| DedupeKey { scope, id }),
+        no_key: None,
     };
     let receipt = Receipt {
         delivery_id: event.delivery_id,
@@ -410,7 +411,7 @@ async fn scopes_and_ids_do_not_run_into_each_other() {
     let gate = Arc::new(Gate::default());
     let (committer, _) = start(&gate);
     let print = |scope: &str, id: &str| {
-        let scope = DedupeScope { scope: scope.into(), window: Duration::ZERO };
+        let scope = DedupeScope { scope: scope.into(), window: Duration::ZERO, key: Default::default() };
         committer.fingerprint(&DedupeKey { scope, id: id.into() })
     };
     assert_eq!(print("a", "bc"), print("a", "bc"));

@@ -279,13 +279,14 @@ impl World {
 
 fn identified(id: &str) -> (Identified, Receipt) {
     let event = event::tests::event(id, b"body");
-    let scope = DedupeScope { scope: "s".into(), window: Duration::from_secs(60) };
+    let scope = DedupeScope { scope: "s".into(), window: Duration::from_secs(60), key: Default::default() };
     let identified = Identified {
         body: event.body,
         key: event.head.key,
         skew_s: None,
         facts: Facts { event_id: event.event_id.clone(), event_type: None, provider_attempt: None },
         dedupe: event.event_id.map(|id| DedupeKey { scope, id }),
+        no_key: None,
     };
     let receipt = Receipt {
         delivery_id: event.delivery_id,

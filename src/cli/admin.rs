@@ -2,14 +2,14 @@
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Method, header};
 use serde_json::Value;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 
 use super::instance::{Instance, InstanceArgs, TOKEN_ENV};
 use super::output::{FAILED, USAGE, fail};
@@ -19,6 +19,8 @@ use crate::http::answer::REQUEST_ID;
 
 /// A question that takes longer is not answered.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// Connecting once more, to learn why it failed.
+const WHY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Size of an answer: an event with its body, or a page of a thousand.
 const ANSWER_MAX_BYTES: usize = 256 << 20;
 
@@ -76,8 +78,11 @@ impl Answer {
 impl Admin {
     /// Asks and takes any answer.
     pub(super) async fn ask(&self, method: Method, target: &str, body: Option<&Value>) -> Result<Answer, Trouble> {
-        let asked = tokio::time::timeout(TIMEOUT, self.exchange(method, target, body)).await;
-        let answer = asked.unwrap_or(Err(ExchangeError::Timeout)).map_err(|error| self.no_answer(&error))?;
+        let asked = timeout(TIMEOUT, self.exchange(method, target, body)).await;
+        let answer = match asked.unwrap_or(Err(ExchangeError::Timeout)) {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.no_answer(&error).await),
+        };
         if answer.is_public {
             return Err(Trouble::Failed(format!(
                 "{} is a public listener of hookward, for senders; name its admin side (admin.address, 127.0.0.1:9090 unless set)",
@@ -88,18 +93,27 @@ impl Admin {
     }
 
     /// Says why nothing came back, and what to do.
-    fn no_answer(&self, error: &ExchangeError) -> Trouble {
+    async fn no_answer(&self, error: &ExchangeError) -> Trouble {
         const ELSEWHERE: &str = "start hookward, or name its data directory (--data-dir, HOOKWARD_DATA_DIR, or data_dir in the file of --config) or its admin address (--admin)";
-        let refused = match (error, self.client.destination()) {
-            (ExchangeError::Connect, Destination::Unix(path)) => UnixStream::connect(path).err(),
-            (ExchangeError::Connect, Destination::Tcp { host, port, tls: None }) => {
-                TcpStream::connect((host.as_str(), *port)).err()
+        let connected = match (error, self.client.destination()) {
+            (ExchangeError::Connect, Destination::Unix(path)) => {
+                timeout(WHY_TIMEOUT, UnixStream::connect(path)).await.map(|connected| connected.map(drop))
             }
-            _ => None,
+            (ExchangeError::Connect, Destination::Tcp { host, port, tls: None }) => {
+                timeout(WHY_TIMEOUT, TcpStream::connect((host.as_str(), *port)))
+                    .await
+                    .map(|connected| connected.map(drop))
+            }
+            _ => Ok(Ok(())),
         };
+        let refused = connected.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())).err();
         let (why, advice) = match refused.as_ref().map(io::Error::kind) {
             Some(ErrorKind::NotFound) => ("there is no such socket".to_owned(), ELSEWHERE),
             Some(ErrorKind::ConnectionRefused) => ("nobody listens there".to_owned(), ELSEWHERE),
+            Some(ErrorKind::WouldBlock) => (
+                "it takes no connection at present (its queue is full)".to_owned(),
+                "is the process stopped or overloaded?",
+            ),
             Some(ErrorKind::PermissionDenied) => (
                 "permission denied".to_owned(),
                 "run this as the user that hookward runs as, or ask over TCP with --admin and its token",
@@ -158,6 +172,8 @@ pub(super) fn good(answer: &Answer) -> Result<Value, Trouble> {
             "not allowed: {}; give the token with --admin-token-file or {TOKEN_ENV}, or use the socket with --data-dir",
             said(&json)
         ),
+        // The reason says all: where the event stands, or what runs already.
+        409 => said(&json).to_owned(),
         status => format!("hookward answered {status}: {}", said(&json)),
     }))
 }

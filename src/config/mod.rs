@@ -17,6 +17,7 @@ use http::Method;
 
 use crate::gate::Enforcement;
 use crate::gate::allowlist::Allowlist;
+use crate::gate::event_key::EventKey;
 use crate::gate::keys::NamedKey;
 use crate::gate::peer::TrustedProxies;
 use crate::gate::timestamp::Tolerance;
@@ -253,6 +254,8 @@ pub struct Dedupe {
     pub window: Duration,
     /// Routes with the same scope share their ids.
     pub scope: Arc<str>,
+    /// What an event is known by before its `data.id`.
+    pub key: EventKey,
 }
 
 pub use crate::http::connection::Limits;

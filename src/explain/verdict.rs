@@ -59,7 +59,7 @@ pub fn judge(capture: &Capture) -> Result<Verified, Rejection> {
     let delivery = Delivery::whole(claimed, capture.body.clone(), BODY_MAX_BYTES)?;
     let signed = verifier.verify(delivery, &mut reports)?;
     let fresh = tolerance.check(signed, capture.received_unix_ms, &mut reports)?;
-    let identified = Identity { dedupe: None }.name(fresh, &reports);
+    let identified = Identity { dedupe: None }.name(fresh, &capture.headers, &reports);
     match (identified.key, identified.skew_s) {
         (Some(key), Some(skew_s)) => Ok(Verified { key, skew_s }),
         // Where everything is enforced, what passes has a key and a time; nothing less is verified.

@@ -5,10 +5,12 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::buffer::event::Event;
 use crate::clock::rfc3339_us;
+use crate::json_pointer::JsonPointer;
+
+/// When an event happened.
+const OCCURRED_AT: &str = "/data/occurred_at";
 
 /// How the events of a lane are put in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +37,9 @@ pub struct Place {
 /// others fall together with their own.
 #[derive(Debug)]
 pub struct PlaceReader {
-    pointer: String,
-    by_time: bool,
+    key: Option<JsonPointer>,
+    /// Where the time of an event is, if events are put in order by it.
+    time: Option<JsonPointer>,
     hasher: RandomState,
 }
 
@@ -44,8 +47,8 @@ impl PlaceReader {
     /// For this order.
     pub fn new(ordering: &Ordering) -> PlaceReader {
         PlaceReader {
-            pointer: ordering.key.clone(),
-            by_time: !ordering.reorder_window.is_zero(),
+            key: JsonPointer::parse(&ordering.key),
+            time: JsonPointer::parse(OCCURRED_AT).filter(|_| !ordering.reorder_window.is_zero()),
             hasher: RandomState::new(),
         }
     }
@@ -56,19 +59,13 @@ impl PlaceReader {
         if !event.is_verified() {
             return None;
         }
-        let body: Value = serde_json::from_slice(&event.body).ok()?;
-        let key = match body.pointer(&self.pointer)? {
-            Value::String(text) => self.hasher.hash_one(text),
-            Value::Number(number) => self.hasher.hash_one(number.to_string()),
-            Value::Bool(bool) => self.hasher.hash_one(bool),
-            Value::Null | Value::Array(_) | Value::Object(_) => return None,
-        };
-        let rank_us = match self.by_time {
-            false => 0,
-            true => body["data"]["occurred_at"]
-                .as_str()
-                .and_then(rfc3339_us)
-                .unwrap_or(event.received_unix_ms.saturating_mul(1000)),
+        let key = self.hasher.hash_one(self.key.as_ref()?.scalar(&event.body)?);
+        let rank_us = match &self.time {
+            None => 0,
+            Some(time) => {
+                let occurred_us = time.scalar(&event.body).and_then(|text| rfc3339_us(&text));
+                occurred_us.unwrap_or(event.received_unix_ms.saturating_mul(1000))
+            }
         };
         Some(Place { key, rank_us })
     }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::networks::Networks;
 use super::peer::ClientAddr;
 use super::{Enforcement, Reports};
 use crate::rejection::Rejection;
@@ -81,7 +82,7 @@ pub enum Allowlist {
     /// Only these.
     Only {
         /// The ranges, never empty.
-        nets: Vec<IpNet>,
+        nets: Networks,
         /// What happens to the others.
         mode: Enforcement,
     },
@@ -104,7 +105,7 @@ impl Admitted {
 
 impl Allowlist {
     /// The only addresses that are let pass; `None` where any is.
-    pub fn enforced(&self) -> Option<&[IpNet]> {
+    pub fn enforced(&self) -> Option<&Networks> {
         match self {
             Allowlist::Only { nets, mode: Enforcement::Enforce } => Some(nets),
             Allowlist::Only { mode: Enforcement::Report, .. } | Allowlist::Off => None,
@@ -120,7 +121,7 @@ impl Allowlist {
             return Ok(Admitted { client: client.ok() });
         };
         match client {
-            Ok(client) if nets.iter().any(|net| net.contains(&client.ip())) => {}
+            Ok(client) if nets.contains(client.ip()) => {}
             Ok(_) => mode.apply(Rejection::IpDenied, reports)?,
             Err(rejection) => mode.apply(rejection, reports)?,
         }
@@ -139,7 +140,7 @@ mod tests {
     }
 
     fn only(source: &str, mode: Enforcement) -> Allowlist {
-        Allowlist::Only { nets: parse_source(source).unwrap(), mode }
+        Allowlist::Only { nets: parse_source(source).unwrap().into(), mode }
     }
 
     fn admits(source: &str, ip: &str) -> bool {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Reports;
+use super::event_key::{EventKey, NoKey};
 use super::timestamp::Fresh;
 
 /// Longest `data.id` that is an id, bytes. Telnyx sends 36.
@@ -29,6 +31,8 @@ pub struct DedupeScope {
     pub scope: Arc<str>,
     /// How long an id is remembered, running time.
     pub window: Duration,
+    /// What an event is known by before its `data.id`; empty unless configured.
+    pub key: Arc<EventKey>,
 }
 
 /// The key of an event among duplicates.
@@ -36,7 +40,7 @@ pub struct DedupeScope {
 pub struct DedupeKey {
     /// Where it is looked up.
     pub scope: DedupeScope,
-    /// `data.id`.
+    /// The configured key, else `data.id`.
     pub id: String,
 }
 
@@ -53,21 +57,30 @@ pub struct Identified {
     pub(crate) facts: Facts,
     /// The key among duplicates, of verified events only.
     pub(crate) dedupe: Option<DedupeKey>,
+    /// Why a verified event has none where duplicates are looked for.
+    pub(crate) no_key: Option<NoKey>,
 }
 
 impl Identity {
-    /// Reads the event's id from a fresh body. Never refuses: what is not JSON, or has no id, is an
+    /// Reads the event's id from a fresh body, and its configured key from header and body. Never refuses: what is not JSON, or has no id, is an
     /// event without one. Whoever has a note in the reports has no duplicate key: an unverified
     /// event must not make a genuine one look like a repeat.
-    pub fn name(&self, fresh: Fresh, reports: &Reports) -> Identified {
+    pub fn name(&self, fresh: Fresh, headers: &HeaderMap, reports: &Reports) -> Identified {
         let (body, key, skew_s) = fresh.into_parts();
         let facts = Facts::read(&body);
         let verified = reports.is_empty();
-        let dedupe = match (&self.dedupe, &facts.event_id) {
-            (Some(scope), Some(id)) if verified => Some(DedupeKey { scope: scope.clone(), id: id.clone() }),
-            _ => None,
-        };
-        Identified { body, key: key.filter(|_| verified), skew_s, facts, dedupe }
+        let scope = self.dedupe.as_ref().filter(|_| verified);
+        let id = scope.map(|scope| scope.id(headers, &body, &facts));
+        let no_key = id.as_ref().and_then(|id| id.as_ref().err()).copied();
+        let dedupe = scope.zip(id.and_then(Result::ok)).map(|(scope, id)| DedupeKey { scope: scope.clone(), id });
+        Identified { body, key: key.filter(|_| verified), skew_s, facts, dedupe, no_key }
+    }
+}
+
+impl DedupeScope {
+    fn id(&self, headers: &HeaderMap, body: &Bytes, facts: &Facts) -> Result<String, NoKey> {
+        let configured = if self.key.is_empty() { Err(NoKey::Missing) } else { self.key.of(headers, body) };
+        configured.or_else(|no_key| facts.event_id.clone().ok_or(no_key))
     }
 }
 

@@ -4,11 +4,10 @@ mod chain;
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
-use ipnet::IpNet;
-
 pub use self::chain::ClientIpHeader;
+use super::networks::Networks;
 use crate::rejection::Rejection;
+use http::HeaderMap;
 
 /// The other end of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +33,7 @@ impl ClientAddr {
 #[derive(Debug, Clone, Default)]
 pub struct TrustedProxies {
     /// Addresses of proxies.
-    pub nets: Vec<IpNet>,
+    pub nets: Networks,
     /// Whether peers over a unix socket are trusted.
     pub unix: bool,
     /// Where they name the client.
@@ -51,7 +50,7 @@ impl TrustedProxies {
     }
 
     fn contains(&self, ip: IpAddr) -> bool {
-        self.nets.iter().any(|net| net.contains(&ip))
+        self.nets.contains(ip)
     }
 
     /// The client's address: the peer itself, or, when the peer is trusted, the rightmost address in
@@ -85,7 +84,10 @@ mod tests {
     use super::*;
 
     fn proxies(nets: &[&str]) -> TrustedProxies {
-        TrustedProxies { nets: nets.iter().map(|net| net.parse().unwrap()).collect(), ..TrustedProxies::default() }
+        TrustedProxies {
+            nets: nets.iter().map(|net| net.parse::<ipnet::IpNet>().unwrap()).collect(),
+            ..TrustedProxies::default()
+        }
     }
 
     fn walk(trusted: &TrustedProxies, peer: &str, lines: &[&str]) -> Result<String, Rejection> {

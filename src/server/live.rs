@@ -127,7 +127,11 @@ pub(super) fn body_limits(config: &Config) -> BodyLimits {
 }
 
 fn gates(checks: &config::Checks, dedupe: Option<&config::Dedupe>) -> Gates {
-    let scope = |dedupe: &config::Dedupe| DedupeScope { scope: dedupe.scope.clone(), window: dedupe.window };
+    let scope = |dedupe: &config::Dedupe| DedupeScope {
+        scope: dedupe.scope.clone(),
+        window: dedupe.window,
+        key: Arc::new(dedupe.key.clone()),
+    };
     Gates {
         allowlist: checks.allowlist.clone(),
         verifier: Verifier { keys: checks.keys.clone(), signature: checks.signature, timestamp: checks.tolerance.mode },

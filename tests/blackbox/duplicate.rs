@@ -182,3 +182,91 @@ routes:
     assert!(started.elapsed().as_millis() >= 2000, "{:?}", started.elapsed());
     assert_eq!(sink.wait_for(2).len(), 2);
 }
+
+const BY_CALL: &str = "
+routes:
+  - name: hooks
+    path: /*
+    dedupe: { key: [form:CallSid, form:CallStatus] }
+";
+
+/// A status callback of TeXML, which has no `data.id`.
+fn form(call: &str, status: &str) -> Request {
+    signed(format!("AccountSid=a&CallSid={call}&CallStatus={status}&From=%2B13125550001"))
+}
+
+fn assert_repeat(answer: &Answer) {
+    let json = answer.json();
+    assert_eq!(
+        (answer.status, &json["status"], &json["event_id"]),
+        (200, &json!("duplicate"), &json!(null)),
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn a_repeat_of_a_form_is_a_duplicate_by_the_key_that_is_configured() {
+    let (sink, mut hookward) = pair_with(BY_CALL);
+    assert_accepted_nameless(&hookward.post(&form("c1", "ringing")));
+    assert_repeat(&hookward.post(&form("c1", "ringing")));
+    assert_accepted_nameless(&hookward.post(&form("c1", "completed")));
+    assert_accepted_nameless(&hookward.post(&form("c2", "ringing")));
+    let id = new_id();
+    assert_accepted(&hookward.post(&signed(body(&id))), &id);
+    assert_duplicate(&hookward.post(&signed(body(&id))), &id);
+    assert_eq!(sink.wait_for(4).len(), 4);
+    hookward.restart();
+    assert_repeat(&hookward.post(&form("c1", "completed")));
+}
+
+#[test]
+fn an_event_without_its_key_is_counted_and_never_a_duplicate() {
+    let (sink, hookward) = pair_with(BY_CALL);
+    for _ in 0..2 {
+        assert_accepted_nameless(&hookward.post(&signed("CallSid=c1&From=%2B1")));
+        assert_accepted_nameless(&hookward.post(&form("c1", &"x".repeat(1025))));
+    }
+    assert_eq!(sink.wait_for(4).len(), 4);
+    for reason in ["missing", "too_long"] {
+        hookward.await_metric("hookward_events_without_key_total", &[("route", "hooks"), ("reason", reason)], 2.0);
+    }
+    let (_sink, without_setting) = pair();
+    assert_accepted_nameless(&without_setting.post(&form("c1", "ringing")));
+    without_setting.await_metric("hookward_events_without_key_total", &[("reason", "missing")], 1.0);
+}
+
+#[test]
+fn a_key_may_be_a_header_or_stand_in_json() {
+    let yaml = "
+routes:
+  - name: hooks
+    path: /*
+    dedupe: { key: [header:x-event-id, /data/n] }
+";
+    let (sink, hookward) = pair_with(yaml);
+    let post = |id: &'static str, n: u32| {
+        hookward.post(&signed(format!("{{\"data\":{{\"n\":{n}}}}}")).header("X-Event-Id", id))
+    };
+    assert_accepted_nameless(&post("a", 1));
+    assert_repeat(&post("a", 1));
+    assert_accepted_nameless(&post("b", 1));
+    assert_accepted_nameless(&post("a", 2));
+    assert_eq!(sink.wait_for(3).len(), 3);
+}
+
+#[test]
+fn routes_of_one_scope_share_their_keys_and_others_do_not() {
+    let yaml = "
+routes:
+  - { name: a, path: /a, dedupe: { scope: calls, key: [form:CallSid] } }
+  - { name: b, path: /b, dedupe: { scope: calls, key: [form:CallSid] } }
+  - { name: c, path: /c, dedupe: { key: [form:CallSid] } }
+";
+    let (sink, hookward) = pair_with(yaml);
+    let post = |path: &str| hookward.post(&form("c1", "ringing").target(path));
+    assert_accepted_nameless(&post("/a"));
+    assert_repeat(&post("/b"));
+    assert_accepted_nameless(&post("/c"));
+    assert_repeat(&post("/c"));
+    assert_eq!(sink.wait_for(2).len(), 2);
+}

@@ -128,7 +128,7 @@ fn redrive_takes_numbers_or_all_dead_letters() {
     hookward.await_metric("hookward_buffer_events", &[("state", "delivered")], 1.0);
     let mixed = events(&hookward, &["redrive", "99", "1", "2"]);
     assert_eq!((mixed.code, mixed.stdout.as_str()), (Some(1), "2 pending\n"), "{mixed:?}");
-    assert!(mixed.stderr.contains("event 99: ") && mixed.stderr.contains("event 1: "), "{mixed:?}");
+    assert!(mixed.stderr.contains("no event has the number 99") && mixed.stderr.contains("event 1: "), "{mixed:?}");
     let all = ok(events(&hookward, &["redrive", "--state", "dead", "--rate", "100", "--limit", "5"]));
     assert!(all.starts_with("redrive of 1 event started, in the background at up to 100 a second;"), "{all}");
     hookward.await_metric("hookward_buffer_events", &[("state", "delivered")], 3.0);
@@ -174,7 +174,10 @@ fn forget_takes_numbers_or_the_id_of_an_event_in_every_route_that_has_had_it() {
     assert_duplicate(&send("/one"), &id);
     let again = events(&hookward, &["forget", "5", "99"]);
     assert_eq!((again.code, again.stdout.as_str()), (Some(1), ""), "{again:?}");
-    assert!(again.stderr.contains("event 5: not remembered") && again.stderr.contains("event 99: "), "{again:?}");
+    assert!(
+        again.stderr.contains("event 5: not remembered") && again.stderr.contains("no event has the number 99"),
+        "{again:?}"
+    );
     let unknown = events(&hookward, &["forget", "--event-id", "nobody"]);
     assert_eq!(unknown.code, Some(1), "{unknown:?}");
     assert!(unknown.stderr.contains("no event with this id"), "{unknown:?}");
@@ -279,4 +282,38 @@ fn wrong_usage_is_2_and_every_command_has_help_with_an_example() {
         let help = ok(run_to_end(&[name, "--help"]));
         assert!(help.contains("hookward") && help.contains("Example"), "{help}");
     }
+}
+
+#[test]
+fn a_refused_repair_says_each_thing_once_and_forget_shows_both_ways_to_name_events() {
+    let (_sink, hookward, _) = three_dead();
+    let forget = events(&hookward, &["forget", "1"]);
+    assert_eq!(forget.stderr.trim_end(), "hookward: event 1: it is dead: `hookward events redrive` delivers it");
+    let usage = run_to_end(&["events", "forget"]);
+    for way in ["hookward events forget [OPTIONS] <SEQ>...", "hookward events forget [OPTIONS] --event-id <ID>"] {
+        assert!(usage.stderr.contains(way), "{usage:?}");
+    }
+}
+
+/// What a stopped process leaves: its socket is there, and the queue of connections is full.
+#[test]
+fn a_command_ends_where_the_admin_socket_takes_no_connection() {
+    use socket2::{Domain, SockAddr, Socket, Type};
+    let dir = tempfile::tempdir().unwrap();
+    let address = SockAddr::unix(dir.path().join("admin.sock")).unwrap();
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    listener.bind(&address).unwrap();
+    listener.listen(0).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        if socket.connect(&address).is_err() {
+            break;
+        }
+        waiting.push(socket);
+    }
+    let list = run_to_end(&["events", "list", "--data-dir", dir.path().to_str().unwrap()]);
+    assert_eq!(list.code, Some(1), "{list:?}");
+    assert!(list.stderr.contains("takes no connection at present"), "{list:?}");
 }

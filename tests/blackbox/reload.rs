@@ -437,3 +437,16 @@ fn the_admin_token_is_read_again_and_a_refused_configuration_leaves_the_old_one(
     reload(&hookward, &yaml);
     assert!(opens("third"));
 }
+
+#[test]
+fn another_key_among_duplicates_takes_effect_and_makes_other_events_of_repeats() {
+    let by = |key: &str| format!("routes: [{{ name: hooks, path: /*, dedupe: {{ key: {key} }} }}]\n");
+    let (sink, hookward) = pair_with(&by("[form:CallSid, form:CallStatus]"));
+    let status_of = |form: &str| hookward.post(&signed(form)).json()["status"].clone();
+    assert_eq!(status_of("CallSid=c1&CallStatus=ringing"), "accepted");
+    assert_eq!(status_of("CallSid=c1&CallStatus=ringing"), "duplicate");
+    reload(&hookward, &by("[form:CallSid]"));
+    assert_eq!(status_of("CallSid=c1&CallStatus=ringing"), "accepted");
+    assert_eq!(status_of("CallSid=c1&CallStatus=completed"), "duplicate");
+    assert_eq!(sink.wait_for(2).len(), 2);
+}

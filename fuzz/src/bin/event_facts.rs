@@ -1,7 +1,8 @@
-//! The visitor that reads ids out of a body agrees with serde_json's values.
+//! The visitors that read ids out of a body agree with serde_json's values.
 #![no_main]
 
 use hookward_fuzz::gate::identity::Facts;
+use hookward_fuzz::json_pointer::JsonPointer;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
@@ -21,4 +22,11 @@ fuzz_target!(|body: &[u8]| {
         provider_attempt: value["meta"]["attempt"].as_u64(),
     };
     assert_eq!(facts, expected);
+    let pointed = JsonPointer::parse("/data/id").unwrap().scalar(body);
+    match &value["data"]["id"] {
+        // Texts of numbers are written in more ways than one.
+        Value::Number(_) => assert!(pointed.is_some()),
+        Value::Bool(bool) => assert_eq!(pointed, Some(bool.to_string())),
+        id => assert_eq!(pointed, text(id)),
+    }
 });

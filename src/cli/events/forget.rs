@@ -16,16 +16,19 @@ const NOT_REMEMBERED: &str = "not remembered";
 
 /// Let one repeat of an event through: of one that the app has lost, or that was discarded by mistake
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "hookward events forget [OPTIONS] <SEQ>...\n       hookward events forget [OPTIONS] --event-id <ID>",
+    after_help = "\
 A repeat of a delivered or discarded event is answered 200 and goes no further for as long as its id is
 remembered. After `forget`, exactly one is taken as a new event, and its own repeats are duplicates again.
 Have the sender send the event again afterwards. Dead letters need none of it: `hookward events redrive`.
 
 Examples:
   hookward events forget 4711
-  hookward events forget --event-id 0ccc7b54-4df3-4bca-a65a-3da1ecc777f0")]
+  hookward events forget --event-id 0ccc7b54-4df3-4bca-a65a-3da1ecc777f0"
+)]
 pub(super) struct Args {
-    /// Their numbers in the list
+    /// Their numbers in the list; or else --event-id
     #[arg(value_name = "SEQ", required_unless_present = "event_id", conflicts_with = "event_id",
         value_parser = clap::value_parser!(i64).range(1..))]
     seqs: Vec<i64>,
@@ -57,9 +60,8 @@ pub(super) fn run(args: &Args) -> ExitCode {
                 Ok(Forgotten::Now(answer)) if args.json => code = finish(&format!("{answer}\n"), code),
                 Ok(Forgotten::Now(_)) => code = finish(&format!("{seq} forgotten\n"), code),
                 Ok(Forgotten::Before(why)) => not_remembered.push((seq, why)),
-                Err(Trouble::Failed(why) | Trouble::NoEvent(why)) => {
-                    code = fail(FAILED, &format!("event {seq}: {why}"));
-                }
+                Err(Trouble::NoEvent(why)) => code = fail(FAILED, &why),
+                Err(Trouble::Failed(why)) => code = fail(FAILED, &format!("event {seq}: {why}")),
                 Err(usage) => return Err(usage),
             }
         }

@@ -15,7 +15,7 @@ use crate::cli::output::{FAILED, counted, fail, finish};
 #[command(
     override_usage = "hookward events redrive [OPTIONS] <SEQ>...\n       hookward events redrive [OPTIONS] --state dead",
     after_help = "\
-The delivery id stays, the attempts begin anew, and hookward-replay: true goes along. Dead letters are
+The delivery id stays, the attempts begin again, and hookward-replay: true goes along. Dead letters are
 sent in the background at a bounded rate, one run at a time.
 
 Examples:
@@ -92,7 +92,8 @@ pub(super) async fn one_by_one(
                 let text = if json { format!("{answer}\n") } else { format!("{seq} {state}\n") };
                 code = finish(&text, code);
             }
-            Err(Trouble::Failed(why) | Trouble::NoEvent(why)) => code = fail(FAILED, &format!("event {seq}: {why}")),
+            Err(Trouble::NoEvent(why)) => code = fail(FAILED, &why),
+            Err(Trouble::Failed(why)) => code = fail(FAILED, &format!("event {seq}: {why}")),
             Err(usage) => return Err(usage),
         }
     }

@@ -21,6 +21,8 @@ pub struct Node {
     pub place: Written,
     /// What it is.
     pub value: Value,
+    /// Whether an anchor (`&name`) stands before it.
+    pub is_anchored: bool,
 }
 
 /// Where something is written, and where it is used if that is by an alias.
@@ -68,7 +70,17 @@ pub struct Entry {
 impl Node {
     /// Nothing, as an empty document is.
     pub fn null() -> Node {
-        Node { place: Written::at(1), value: Value::Scalar { text: "".into(), quoted: false } }
+        Node { place: Written::at(1), value: Value::Scalar { text: "".into(), quoted: false }, is_anchored: false }
+    }
+
+    /// Whether an anchor stands before it or within it.
+    pub fn holds_anchor(&self) -> bool {
+        self.is_anchored
+            || match &self.value {
+                Value::Scalar { .. } => false,
+                Value::List(items) => items.iter().any(Node::holds_anchor),
+                Value::Map(entries) => entries.iter().any(|entry| entry.value.holds_anchor()),
+            }
     }
 
     /// Whether it is YAML's nothing: `key:`, `key: ~`, `key: null`.
@@ -198,9 +210,9 @@ impl<'t, I: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Tree<'_, I> {
             }
             _ => return Err(self.stop(line)),
         };
-        let node = Node { place: Written::at(line), value };
         // The parser numbers anchors from 1; 0 is none.
-        if anchor != 0 {
+        let node = Node { place: Written::at(line), value, is_anchored: anchor != 0 };
+        if node.is_anchored {
             self.anchors.define(anchor, &node).map_err(|refused| self.stop_at(line, refused))?;
         }
         Ok(node)

@@ -198,8 +198,7 @@ impl<'a> Section<'a> {
     }
 
     /// A size of something that is held in memory, or `auto`, which is the default and `None`.
-    pub fn memory_or_auto(&self, key: &'static str, range: RangeInclusive<u32>, doc: &'static str) -> Option<usize> {
-        let range = u64::from(*range.start())..=u64::from(*range.end());
+    pub fn memory_or_auto(&self, key: &'static str, range: RangeInclusive<u64>, doc: &'static str) -> Option<usize> {
         let parse = |text: &str| parse_or_auto(text, |text| parse_bytes(text, &range));
         let bytes = self.parsed(key, Kind::BytesOrAuto, Some(json!(AUTO)), doc, parse).flatten()?;
         Some(usize::try_from(bytes).unwrap_or(usize::MAX))
@@ -385,6 +384,12 @@ impl<'a> Section<'a> {
                 let what = if self.secret { "has an unknown key" } else { "is an unknown key" };
                 let mend = match suggestion {
                     Some(suggestion) => format!("did you mean `{suggestion}`?"),
+                    None if self.path.is_empty() && entry.value.holds_anchor() => {
+                        format!(
+                            "what only holds an anchor may stand under a key that begins with {ANYTHING}, such as {ANYTHING}{}",
+                            short(&entry.key)
+                        )
+                    }
                     None => format!("known here: {}", or(&asked)),
                 };
                 self.fault_at(path, Some(entry.place), Fault::new(what, mend));
@@ -524,6 +529,10 @@ mod tests {
         );
         let misused = shared_problems("x-y: &y { value: k }\na: { n: 7 }\nb: *y\nt: { value: k }\n");
         assert_eq!(misused, ["1: b.value: is an unknown key (used on line 3); known here: n"]);
+        for misplaced in ["common: &x\n  n: 7\na: *x\n", "common:\n  - &x { n: 7 }\na: *x\n"] {
+            let told = shared_problems(misplaced);
+            assert!(told[0].ends_with("may stand under a key that begins with x-, such as x-common"), "{told:?}");
+        }
     }
 
     #[test]

@@ -153,7 +153,7 @@ pub(super) fn judge_trust(
 ) {
     for Listener { address, proxy_protocol, .. } in listeners {
         let is_unix = matches!(address, ListenAddress::Unix(_));
-        let trusts_anyone = if is_unix { trusted.unix } else { !trusted.nets.is_empty() };
+        let trusts_anyone = if is_unix { trusted.unix } else { !trusted.nets.as_slice().is_empty() };
         if *proxy_protocol == ProxyProtocol::Required && !trusts_anyone {
             let proxy = if is_unix { "unix" } else { "the proxy's CIDR" };
             let what = format!("{address} takes PROXY headers from trusted proxies only, and there are none");

@@ -2,6 +2,7 @@
 //! environment beats the file, and every problem is found in one go.
 
 mod admin;
+mod dedupe;
 mod flags;
 mod keys;
 mod listen;

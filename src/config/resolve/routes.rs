@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Method;
 use ipnet::IpNet;
 
+use super::dedupe;
 use super::keys::{self, FlagKeys};
 use super::upstream::{self, UpstreamParts};
 use super::{HOUR, SECOND, Sources};
@@ -14,7 +15,7 @@ use crate::config::reader::problem::Fault;
 use crate::config::reader::schema::Kind;
 use crate::config::reader::section::Section;
 use crate::config::reader::value::{duration_text, parse_choice, parse_name, shown};
-use crate::config::{Checks, Dedupe, End, Handling, MaxBytes, PathPattern, Route, Upstream};
+use crate::config::{Checks, End, Handling, MaxBytes, PathPattern, Route, Upstream};
 use crate::gate::Enforcement;
 use crate::gate::allowlist::{Allowlist, parse_source};
 use crate::gate::peer::TrustedProxies;
@@ -57,7 +58,7 @@ pub(super) const MODES: [(&str, Mode); 4] =
 pub(super) const MODE_DOC: &str = "`ack` stores durably, answers 200 and forwards later; `proxy` verifies and passes the app's answer back; `verify` answers 200 or the refusal and forwards nothing; `pass` passes unverified.";
 
 impl Mode {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         MODES.iter().find(|(_, mode)| *mode == self).map_or("", |(name, _)| name)
     }
 }
@@ -183,7 +184,7 @@ impl Reading<'_> {
             self.refuse_checks();
         }
         let checks = self.checks(name, mode, warnings);
-        let dedupe = self.dedupe(name, mode, &checks.tolerance, warnings);
+        let dedupe = dedupe::read(section, name, mode, &checks.tolerance, warnings);
         let upstream = self.upstream(mode, warnings);
         if let Some(upstream) = &upstream {
             warnings.extend(self.judge_times(name, mode, &checks.tolerance, upstream));
@@ -308,7 +309,7 @@ impl Reading<'_> {
             warnings.push(format!("route {name}: telnyx-messaging alone refuses addresses that Telnyx has sent from (192.76.120.139 in 2023); `telnyx` holds all that it has published"));
         }
         self.refuse_overlap(&section, &nets);
-        Allowlist::Only { nets, mode }
+        Allowlist::Only { nets: nets.into(), mode }
     }
 
     /// Whoever is both a trusted proxy and an allowed sender could name anyone as the client.
@@ -316,7 +317,7 @@ impl Reading<'_> {
         if self.surroundings.allow_overlap {
             return;
         }
-        let trusted = &self.surroundings.trusted.nets;
+        let trusted = self.surroundings.trusted.nets.as_slice();
         let overlap = nets.iter().find_map(|net| {
             trusted.iter().find(|proxy| proxy.contains(net) || net.contains(*proxy)).map(|proxy| (net, proxy))
         });
@@ -344,48 +345,6 @@ impl Reading<'_> {
                 "`report` lets others pass as unverified, counted and logged.",
             ),
         }
-    }
-
-    fn dedupe(&self, name: &str, mode: Mode, tolerance: &Tolerance, warnings: &mut Vec<String>) -> Option<Dedupe> {
-        let section = self.section.section_or_off(
-            "dedupe",
-            "How an event that comes twice is found, in mode `ack`; `off` forwards every copy.",
-        )?;
-        if matches!(mode, Mode::Proxy | Mode::Verify) && self.section.has("dedupe") {
-            warnings.push(format!(
-                "{}: is not looked at in mode {}: a repeat needs an answer of its own",
-                self.section.path_of("dedupe"),
-                mode.name()
-            ));
-        }
-        let window = section.duration(
-            "window",
-            HOUR * 24,
-            SECOND..=HOUR * 24 * 90,
-            "How long an event id is remembered, running time.",
-        );
-        let scope = section.parsed(
-            "scope",
-            Kind::Text,
-            None,
-            "Routes with the same scope share their ids; the route's name unless set.",
-            parse_name,
-        );
-        let least = tolerance.past + tolerance.future;
-        if mode == Mode::Ack && window < least {
-            let what = format!(
-                "is shorter than timestamp.past and future together ({}): a replay could outlive it",
-                duration_text(least)
-            );
-            section.fault(
-                "window",
-                Fault::new(
-                    what,
-                    format!("write {} or more, or `dedupe: off`", duration_text(least.max(Duration::from_secs(1)))),
-                ),
-            );
-        }
-        Some(Dedupe { window, scope: scope.as_deref().unwrap_or(name).into() })
     }
 
     fn upstream(&self, mode: Mode, warnings: &mut Vec<String>) -> Option<Arc<Upstream>> {

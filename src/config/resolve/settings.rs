@@ -17,6 +17,7 @@ use crate::config::{
     Shutdown,
 };
 use crate::http::lingering::{LingerBounds, ProxyLinger};
+use crate::json_pointer::JsonPointer;
 
 pub(super) const LEVELS: [(&str, Level); 5] = [
     ("error", Level::ERROR),
@@ -73,7 +74,7 @@ pub(super) fn limits(root: &Section<'_>, auto: &mut Auto) -> Limits {
         body_memory_bytes: section
             .memory_or_auto(
                 "body_memory",
-                64 << 10..=u32::MAX,
+                64 << 10..=4 << 30,
                 "Bytes of bodies that are held at once, shared fairly by clients; `auto` is what the other half holds, 64 MiB at most. Beyond it they are answered 503.",
             )
             .unwrap_or_else(|| {
@@ -271,9 +272,7 @@ fn ordering(delivery: &Section<'_>, warnings: &mut Vec<String>) -> Option<Orderi
 
 /// A JSON pointer (RFC 6901) to something within an object.
 fn parse_pointer(text: &str) -> Result<String, Fault> {
-    let is_pointer = text.strip_prefix('/').is_some_and(|rest| !rest.is_empty())
-        && text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
-    if is_pointer {
+    if JsonPointer::parse(text).is_some() {
         return Ok(text.to_owned());
     }
     Err(Fault::new(

@@ -68,7 +68,9 @@ fn flags_alone_make_one_route_with_every_default() {
     assert_eq!((&*route.name, &route.path), ("default", &PathPattern::Prefix("/".into())));
     let checks = checks(route);
     assert_eq!((&*checks.keys[0].name, checks.keys.len()), ("key1", 1));
-    assert!(matches!(&checks.allowlist, Allowlist::Only { nets, mode: Enforcement::Enforce } if nets.len() == 4));
+    assert!(
+        matches!(&checks.allowlist, Allowlist::Only { nets, mode: Enforcement::Enforce } if nets.as_slice().len() == 4)
+    );
     assert_eq!(checks.tolerance.past, SECOND * 300);
     let (upstream, dedupe) = route.ack().unwrap();
     let dedupe = dedupe.unwrap();
@@ -79,6 +81,32 @@ fn flags_alone_make_one_route_with_every_default() {
     assert!(config.unmatched.is_none() && config.health_path.is_none());
     assert_eq!(config.limits.body_memory_bytes, 64 << 20);
     assert_eq!(config.limits.failed_signatures_per_client.unwrap().get(), 50);
+}
+
+#[test]
+fn the_memory_for_bodies_may_be_4_gib_and_a_larger_one_is_told_so() {
+    let with = |size: &str| format!("limits: {{ body_memory: {size} }}");
+    assert_eq!(resolved(&with("4GiB"), &keyed()).config.limits.body_memory_bytes, 4 << 30);
+    assert_problem(&with("5GiB"), &keyed(), &["limits.body_memory", "from 64KiB to 4GiB"]);
+}
+
+#[test]
+fn a_duplicate_key_has_known_places_and_a_header_is_a_warning() {
+    let with = |key: &str| format!("routes: [{{ dedupe: {{ key: {key} }} }}]");
+    let resolved = resolved(&with("[/data/n, form:CallSid, header:x-id]"), &keyed());
+    assert_eq!(resolved.config.routes[0].ack().unwrap().1.unwrap().key.0.len(), 3);
+    assert!(
+        resolved.warnings.iter().any(|warning| warning.contains("signature does not cover")),
+        "{:?}",
+        resolved.warnings
+    );
+    assert_problem(
+        &with("[CallSid]"),
+        &keyed(),
+        &["routes[0].dedupe.key[0]", "neither a JSON pointer", "form:CallSid"],
+    );
+    assert_problem(&with("[/a, /b, /c, /d, /e]"), &keyed(), &["routes[0].dedupe.key", "more than 4"]);
+    assert_problem(&with("form:CallSid"), &keyed(), &["routes[0].dedupe.key", "expected a list"]);
 }
 
 #[test]
@@ -164,7 +192,7 @@ client_ip: { trusted_proxies: [192.0.2.1] }
     assert_eq!(upstream.timeout, SECOND * 3);
     assert_eq!((config.buffer.max_bytes, config.buffer.require), (MaxBytes::Fixed(2 << 20), Durability::Process));
     assert_eq!((config.log.format, config.log.level), (LogFormat::Json, Level::WARN));
-    assert!(config.trusted_proxies.unix && config.trusted_proxies.nets.len() == 1);
+    assert!(config.trusted_proxies.unix && config.trusted_proxies.nets.as_slice().len() == 1);
     let config = resolved(text, &keyed()).config;
     assert_eq!(config.listen.len(), 2);
 }
@@ -194,7 +222,7 @@ routes:
         ("mine", "own:1")
     );
     assert!(
-        matches!(&checks(own).allowlist, Allowlist::Only { nets, mode: Enforcement::Enforce } if nets[0].to_string() == "192.0.2.0/24")
+        matches!(&checks(own).allowlist, Allowlist::Only { nets, mode: Enforcement::Enforce } if nets.as_slice()[0].to_string() == "192.0.2.0/24")
     );
     assert_eq!(
         (&*checks(filled).keys[0].name, filled.upstream().unwrap().destination.authority().as_str()),
@@ -204,9 +232,9 @@ routes:
     assert!(matches!(checks(watched).allowlist, Allowlist::Only { mode: Enforcement::Report, .. }));
 
     let config = resolved(&text, &list(&["203.0.113.9", "telnyx"])).config;
-    assert!(matches!(&checks(&config.routes[1]).allowlist, Allowlist::Only { nets, .. } if nets.len() == 5));
+    assert!(matches!(&checks(&config.routes[1]).allowlist, Allowlist::Only { nets, .. } if nets.as_slice().len() == 5));
     assert!(
-        matches!(&checks(&config.routes[2]).allowlist, Allowlist::Only { nets, mode: Enforcement::Report } if nets.len() == 5)
+        matches!(&checks(&config.routes[2]).allowlist, Allowlist::Only { nets, mode: Enforcement::Report } if nets.as_slice().len() == 5)
     );
 }
 

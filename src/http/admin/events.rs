@@ -165,9 +165,9 @@ impl AdminState {
                 conflict(&format!("the body is not kept any more (delivery.delivered.keep); {FORGET}"))
             }
             Some(Repaired::NoRoom) => conflict("pending and dead events are at buffer.max_bytes"),
-            Some(Repaired::NotRemembered) => conflict(
-                "not remembered: a repeat of it is let through as it is, or is a repeat of a newer event with its id",
-            ),
+            Some(Repaired::NotRemembered) => {
+                conflict("not remembered: its id is new to hookward, or stands for a newer event now")
+            }
         }
     }
 
@@ -212,12 +212,12 @@ const FORGET: &str = "`hookward events forget` lets the sender's next repeat thr
 
 /// Why an event in this state cannot be repaired so.
 fn not_in(state: State, repair: Repair) -> String {
-    let stands = format!("the event is {}", state.name());
+    let stands = format!("it is {}", state.name());
     match (repair, state) {
         (Repair::Redrive(_), State::Discarded) => format!("{stands}: its body was deleted at once; {FORGET}"),
-        (Repair::Forget(_), State::Pending) => format!("{stands}: it is still to be delivered"),
+        (Repair::Forget(_), State::Pending) => format!("{stands}: the app is still to get it"),
         (Repair::Forget(_), State::Dead) => format!("{stands}: `hookward events redrive` delivers it"),
-        (Repair::Forget(_), State::Quarantined) => format!("{stands}: a repeat of it is let through as it is"),
+        (Repair::Forget(_), State::Quarantined) => format!("{stands}: the sender's next repeat is let through anyway"),
         _ => stands,
     }
 }
