@@ -185,6 +185,8 @@ pub struct RouteMetrics {
     pub upstream_addresses_set_aside: IntGauge,
     /// Whether the app's name could not be looked up.
     pub upstream_look_up_failing: IntGauge,
+    /// Since when an operator has stopped its deliveries, Unix time.
+    pub upstream_paused_since_s: IntGauge,
 }
 
 impl RouteMetrics {
@@ -334,6 +336,7 @@ struct RouteFamilies {
     upstream_addresses: IntGaugeVec,
     upstream_addresses_set_aside: IntGaugeVec,
     upstream_look_up_failing: IntGaugeVec,
+    upstream_paused_since_s: IntGaugeVec,
     loops: IntCounterVec,
 }
 
@@ -436,6 +439,11 @@ impl RouteFamilies {
                 "1 while the app's name cannot be looked up.",
                 &["route"],
             )?,
+            upstream_paused_since_s: add.gauges(
+                "upstream_paused_since_timestamp_seconds",
+                "Since when deliveries are paused by an operator, Unix time; 0 if they are not.",
+                &["route"],
+            )?,
             unfinished_answers: add.counters(
                 "upstream_unfinished_answers_total",
                 "Answers of the app that counted by their status, though their end did not come.",
@@ -489,6 +497,7 @@ impl RouteFamilies {
             upstream_addresses: self.upstream_addresses.with_label_values(&[name]),
             upstream_addresses_set_aside: self.upstream_addresses_set_aside.with_label_values(&[name]),
             upstream_look_up_failing: self.upstream_look_up_failing.with_label_values(&[name]),
+            upstream_paused_since_s: self.upstream_paused_since_s.with_label_values(&[name]),
         }
     }
 }
@@ -631,6 +640,7 @@ impl Metrics {
             // Measured again by the next scrape, if the route stores events still.
             route.upstream_state.set(0);
             route.upstream_held_until_s.set(0);
+            route.upstream_paused_since_s.set(0);
             route.concurrency_limit.set(0);
         }
         self.routes.store(Arc::new(series));

@@ -203,8 +203,9 @@ impl Server {
         };
         if let Some(storage) = &storage {
             let durability = storage.durability.level.name();
-            let committer = storage.committer.clone();
-            let _ = admin_state.buffer.set(BufferView { committer, durability, run_base: storage.recovery.run_base });
+            let (committer, forwarder) = (storage.committer.clone(), storage.forwarder.clone());
+            let run_base = storage.recovery.run_base;
+            let _ = admin_state.buffer.set(BufferView { committer, forwarder, durability, run_base });
             storage.deliver(&config, &upstreams);
         }
         if let Some(socket) = admin_socket(&config, storage.is_some())? {

@@ -2,6 +2,7 @@ use super::committer::*;
 use super::*;
 use crate::buffer::event::tests::{event, handed_out};
 use crate::buffer::event::{Claimed, HandedOut, Outcome, Seq, Settlement, State};
+use crate::buffer::pause::Pause;
 use crate::buffer::record::{Detail, Filter, Listed, Repair, Repaired, Slice};
 use crate::clock::{ManualClock, RunMs};
 use crate::gate::identity::{DedupeKey, DedupeScope, Facts, Identified};
@@ -88,6 +89,10 @@ impl Buffer for Engine {
         Ok(repairs.iter().map(|_| done.clone()).collect())
     }
 
+    fn note_pause(&mut self, _: &str, _: Option<&Pause>) -> Result<(), BufferError> {
+        Ok(())
+    }
+
     fn is_pressed(&self) -> bool {
         false
     }
@@ -141,6 +146,7 @@ fn start_with_clock(gate: &Arc<Gate>, reopen: Reopen) -> (Committer, Arc<Taken>,
         damage: vec![],
         quarantined: 0,
         fingerprint_key: [3; 16],
+        pauses: vec![],
     };
     let taken = Arc::new(Taken::default());
     let clock = Arc::new(ManualClock::at_unix_s(0));

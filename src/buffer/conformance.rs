@@ -14,6 +14,7 @@ use proptest::test_runner::TestCaseError;
 
 use super::event::tests::event;
 use super::event::{Claimed, DeliveryId, Fingerprint, HandedOut, NewEvent, Outcome, Seq, Settlement, State};
+use super::pause::Pause;
 use super::record::{Filter, Repair, Repaired, Slice};
 use super::{Append, Appended, Buffer, ClaimLimit, Recovery, Work};
 use crate::clock::RunMs;
@@ -56,6 +57,8 @@ enum Step {
     Redrive(usize),
     Discard(usize),
     Forget(usize),
+    /// The deliveries of a route are stopped for some reason, or go on.
+    Pause(bool, Option<u16>),
     /// Time goes on, milliseconds.
     Tick(u32),
     Maintain(bool),
@@ -102,6 +105,7 @@ pub(crate) fn plans() -> impl Strategy<Value = Plan> {
         2 => (0usize..40).prop_map(Step::Redrive),
         2 => (0usize..40).prop_map(Step::Discard),
         2 => (0usize..40).prop_map(Step::Forget),
+        1 => (any::<bool>(), any::<Option<u16>>()).prop_map(|(route, pause)| Step::Pause(route, pause)),
         2 => prop_oneof![3 => 1u32..5_000, 1 => 5_000u32..100_000_000].prop_map(Step::Tick),
         2 => any::<bool>().prop_map(Step::Maintain),
         1 => Just(Step::Close),
@@ -150,6 +154,7 @@ struct Model {
     /// Ids whose event has been dropped at the end of its window. After a kill the running time goes on
     /// from when it was last noted, so that the window seems to begin again.
     forgotten: HashSet<u8>,
+    pauses: BTreeMap<Arc<str>, Pause>,
     highest: Seq,
     serial: usize,
     key: [u8; 16],
@@ -164,7 +169,8 @@ pub(crate) fn run<R: Rig>(plan: &Plan) -> Checked {
     let (mut engine, recovery) = rig.open();
     let (events, ids, forgotten) = (BTreeMap::new(), HashMap::new(), HashSet::new());
     let key = recovery.fingerprint_key;
-    let mut model = Model { keeps, now: 1_000, events, ids, forgotten, highest: Seq(0), serial: 0, key };
+    let pauses = BTreeMap::new();
+    let mut model = Model { keeps, now: 1_000, events, ids, forgotten, pauses, highest: Seq(0), serial: 0, key };
     prop_assert!(!recovery.unclean);
     for step in &plan.steps {
         model.now += 1;
@@ -205,6 +211,7 @@ impl Model {
             Step::Redrive(n) => self.repair(&mut *engine, *n, Repair::Redrive)?,
             Step::Discard(n) => self.repair(&mut *engine, *n, Repair::Discard)?,
             Step::Forget(n) => self.forget(&mut *engine, *n)?,
+            Step::Pause(route, pause) => self.pause(&mut *engine, route_of(*route), *pause),
             Step::Tick(ms) => self.now += i64::from(*ms),
             Step::Maintain(idle) => self.maintain(&mut *engine, *idle)?,
             Step::Close => {
@@ -437,6 +444,17 @@ impl Model {
         Ok(())
     }
 
+    /// Remembered until it is over, whatever befalls the process.
+    fn pause(&mut self, engine: &mut dyn Buffer, route: &'static str, pause: Option<u16>) {
+        let until = pause.filter(|n| n % 2 == 0).map(|n| RunMs(self.now + i64::from(n)));
+        let pause = pause.map(|n| Pause { since_unix_ms: received(self.now), until, reason: Some(n.to_string()) });
+        engine.note_pause(route, pause.as_ref()).unwrap();
+        match pause {
+            Some(pause) => drop(self.pauses.insert(route.into(), pause)),
+            None => drop(self.pauses.remove(route)),
+        }
+    }
+
     fn maintain(&mut self, engine: &mut dyn Buffer, idle: bool) -> Checked {
         let mut told: Vec<Arc<str>> = engine.maintain(RunMs(self.now), idle).unwrap();
         let mut gone: Vec<Arc<str>> = Vec::new();
@@ -474,6 +492,8 @@ impl Model {
         prop_assert_eq!(recovery.dead, self.count(State::Dead));
         prop_assert_eq!((&recovery.damage[..], recovery.quarantined), (&[][..], 0));
         prop_assert_eq!(recovery.fingerprint_key, self.key);
+        let pauses: Vec<_> = self.pauses.clone().into_iter().collect();
+        prop_assert_eq!(&recovery.pauses, &pauses);
         let routes: BTreeSet<&str> = recovery.routes.iter().map(|route| &**route).collect();
         let waits = |known: &&Known| matches!(known.state, State::Pending | State::Dead);
         prop_assert!(self.events.values().filter(waits).all(|known| routes.contains(known.route)));

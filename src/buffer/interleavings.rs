@@ -15,6 +15,7 @@ use super::record::{Detail, Filter, Listed, Repair, Repaired, Slice};
 use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Damage, Recovery, Stats, Work, event};
 use crate::buffer::event::tests::handed_out;
 use crate::buffer::event::{Claimed, HandedOut, Outcome, Seq, Settlement};
+use crate::buffer::pause::Pause;
 use crate::clock::{ManualClock, RunMs};
 use crate::gate::identity::{DedupeKey, DedupeScope, Facts, Identified};
 use crate::metrics::Metrics;
@@ -182,6 +183,10 @@ impl Buffer for Engine {
         Ok(vec![])
     }
 
+    fn note_pause(&mut self, _: &str, _: Option<&Pause>) -> Result<(), BufferError> {
+        Ok(())
+    }
+
     fn is_pressed(&self) -> bool {
         false
     }
@@ -253,6 +258,7 @@ impl World {
             damage: Vec::<Damage>::new(),
             quarantined: 0,
             fingerprint_key: [3; 16],
+            pauses: vec![],
         };
         let again = disk.clone();
         let reopen: Reopen = Box::new(move |_| match rand::thread_rng().gen_bool(0.5) {

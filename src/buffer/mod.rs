@@ -29,6 +29,7 @@ pub mod event;
 pub mod index;
 #[cfg(test)]
 mod interleavings;
+pub mod pause;
 pub mod record;
 pub mod redrive;
 pub mod sqlite;
@@ -41,6 +42,7 @@ use thiserror::Error;
 
 use crate::clock::RunMs;
 use event::{Claimed, HandedOut, NewEvent, Seq, Settlement, State};
+use pause::Pause;
 use record::{Detail, Filter, Listed, Repair, Repaired, Slice};
 
 /// Why an engine could not do what it was asked to. Texts name files and causes, never contents.
@@ -191,6 +193,8 @@ pub struct Recovery {
     pub quarantined: u64,
     /// Secret under which event ids are fingerprinted.
     pub fingerprint_key: [u8; 16],
+    /// Routes whose deliveries an operator has stopped.
+    pub pauses: Vec<(Arc<str>, Pause)>,
 }
 
 /// A storage engine. Owned by one thread; no call blocks longer than one commit.
@@ -238,6 +242,13 @@ pub trait Buffer: Send {
     /// # Errors
     /// Nothing of it is done then, or it is unknown whether it is (see [`BufferError`]).
     fn repair(&mut self, repairs: &[Repair], now: RunMs) -> Result<Vec<Repaired>, BufferError>;
+
+    /// Remembers, over restarts, that the deliveries of a route are stopped, or that they are no more. Events
+    /// are handed out all the same: whoever asks for them keeps to it. On `Ok` it is durable.
+    ///
+    /// # Errors
+    /// It is unknown then what is remembered (see [`BufferError`]).
+    fn note_pause(&mut self, route: &str, pause: Option<&Pause>) -> Result<(), BufferError>;
 
     /// Whether housekeeping is due right after this commit: the log is at its bound, or room is
     /// needed. Not done within the commit, so that its waiters are answered first.

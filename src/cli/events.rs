@@ -7,7 +7,6 @@ mod forget;
 mod list;
 mod redrive;
 mod show;
-mod text;
 
 use std::process::ExitCode;
 

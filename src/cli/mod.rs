@@ -19,6 +19,8 @@ pub mod schema;
 pub mod secret_key;
 pub mod send;
 pub mod sign;
+mod text;
+pub mod upstream;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,6 +62,7 @@ enum Command {
     Pubkey(pubkey::Args),
     Demo(demo::Args),
     Events(events::Args),
+    Upstream(upstream::Args),
     Drain(drain::Args),
     Health(health::Args),
 }
@@ -98,6 +101,7 @@ impl Cli {
             Command::Pubkey(args) => pubkey::run(args),
             Command::Demo(args) => demo::run(args),
             Command::Events(args) => events::run(args),
+            Command::Upstream(args) => upstream::run(args),
             Command::Drain(args) => drain::run(args),
             Command::Health(args) => health::run(args),
         }

@@ -73,8 +73,17 @@ pub enum Change {
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     Closed,
-    Open { since: RunMs, wait: Duration, probe_at: RunMs },
-    Probing { since: RunMs, wait: Duration },
+    Open { since: Since, wait: Duration, probe_at: RunMs },
+    Probing { since: Since, wait: Duration },
+}
+
+/// Since when an app is not tried, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Since {
+    /// When.
+    pub at: RunMs,
+    /// Why.
+    pub why: &'static str,
 }
 
 /// The breaker of one app.
@@ -99,6 +108,21 @@ impl Breaker {
             Phase::Closed => State::Closed,
             Phase::Open { .. } => State::Open,
             Phase::Probing { .. } => State::HalfOpen,
+        }
+    }
+
+    /// Since when the app is not tried, if it is not.
+    pub fn open_since(&self) -> Option<Since> {
+        match self.phase {
+            Phase::Closed => None,
+            Phase::Open { since, .. } | Phase::Probing { since, .. } => Some(since),
+        }
+    }
+
+    /// The next probe need not wait any longer.
+    pub fn probe_now(&mut self, now: RunMs) {
+        if let Phase::Open { since, .. } = self.phase {
+            self.phase = Phase::Open { since, wait: PROBE_FIRST, probe_at: now };
         }
     }
 
@@ -135,14 +159,15 @@ impl Breaker {
             Phase::Closed => {
                 let why = self.judge(signal, is_failing)?;
                 self.period += 1;
-                self.phase = Phase::Open { since: now, wait: PROBE_FIRST, probe_at: now.plus(PROBE_FIRST) };
+                let since = Since { at: now, why };
+                self.phase = Phase::Open { since, wait: PROBE_FIRST, probe_at: now.plus(PROBE_FIRST) };
                 Some(Change::Opened(why))
             }
             Phase::Probing { since, .. } if signal.is_answer() => {
                 self.period += 1;
                 self.phase = Phase::Closed;
                 self.connect_failures = 0;
-                Some(Change::Closed(now.since(since)))
+                Some(Change::Closed(now.since(since.at)))
             }
             Phase::Probing { since, wait } => {
                 let wait = match signal {

@@ -52,6 +52,11 @@ impl Hold {
         self.until(now).filter(|_| is_news).map(|until| until.since(now))
     }
 
+    /// The app is to be tried all the same.
+    pub fn end(&mut self) {
+        *self = Hold::new();
+    }
+
     /// The app has taken an event.
     pub fn note_taken(&mut self) {
         self.about.clear();

@@ -66,6 +66,8 @@ pub struct Lane {
     ready: [Waiting; 2],
     /// When the buffer has something, as it said last.
     next_due: Option<RunMs>,
+    /// Until when an operator has stopped it.
+    paused_until: Option<RunMs>,
     /// Whether the buffer may have something that it has not said.
     look: bool,
     is_claiming: bool,
@@ -81,6 +83,7 @@ impl Lane {
             backlog: VecDeque::new(),
             ready: [Waiting::new(), Waiting::new()],
             next_due: None,
+            paused_until: None,
             look: true,
             is_claiming: false,
             sequence: ordering.map(Sequence::new),
@@ -112,6 +115,11 @@ impl Lane {
         self.look = true;
     }
 
+    /// An operator stops it until then, or lets it go on.
+    pub fn pause(&mut self, until: Option<RunMs>) {
+        self.paused_until = until;
+    }
+
     /// The answer to [`Step::Claim`].
     pub fn claimed(&mut self, events: Vec<Claimed>, next_due: Option<RunMs>) {
         self.is_claiming = false;
@@ -138,16 +146,17 @@ impl Lane {
 
     /// What is to be done next. To be asked until it says [`Step::Rest`].
     pub fn step(&mut self, scheduler: &mut Scheduler, now: RunMs) -> Step {
-        let leave = scheduler.leave(now);
-        let is_stopped = scheduler.is_stopped(now);
+        let paused_until = self.paused_until.filter(|until| *until > now);
+        let leave = paused_until.map_or_else(|| scheduler.leave(now), Leave::NotBefore);
+        let is_stopped = paused_until.is_some() || scheduler.is_stopped(now);
         let put_back = self.arrange(scheduler, is_stopped, now).or_else(|| match is_stopped {
-            true => self.put_back_one(scheduler.takes_probes(now)),
+            true => self.put_back_one(paused_until.is_none() && scheduler.takes_probes(now)),
             false => self.put_off_one(scheduler, now),
         });
         if let Some(step) = put_back {
             return step;
         }
-        let wants = self.wants();
+        let wants = if paused_until.is_some() { Wants::default() } else { self.wants() };
         let (until, wake) = match scheduler.ask(self.id, wants, now) {
             Turn::Yours { class, kinds } => match self.ready[index(class)].pop_oldest(kinds) {
                 Some((kind, claimed)) => {
@@ -172,7 +181,7 @@ impl Lane {
         }
         let due = self.next_due.filter(|_| may_claim && !self.is_claiming);
         let tick = self.sequence.as_ref().and_then(|sequence| sequence.order.next_tick());
-        // A lane that wants nothing now may have to let go of the app's wish to be left alone.
+        // A lane that wants nothing now has to look when it may want something again.
         let stop_ends = match leave {
             Leave::NotBefore(at) => Some(at),
             _ => None,
@@ -512,6 +521,40 @@ mod tests {
         }
         tried.sort_unstable();
         assert_eq!(tried, [3, 4], "one of each type, not one type again and again");
+    }
+
+    #[test]
+    fn a_paused_lane_gives_back_what_it_has_is_in_no_other_lanes_way_and_goes_on_by_itself_when_that_is_over() {
+        let (mut lane, mut other) = (Lane::new(LaneId(1), None), Lane::new(LaneId(2), None));
+        let mut scheduler = Scheduler::new(2);
+        lane.add_fresh(&mut [claimed(1)].into());
+        let Step::Begin(_, slot) = lane.step(&mut scheduler, NOW) else { panic!() };
+        lane.add_fresh(&mut [claimed(2)].into());
+        lane.pause(Some(RunMs(2_000)));
+        let Step::PutBack(back, Class::Fresh, RunMs(0)) = lane.step(&mut scheduler, NOW) else { panic!() };
+        assert_eq!(back.seq, Seq(2));
+        lane.look_into_buffer();
+        let Step::Rest { until: Some(RunMs(2_000)), wake: None } = lane.step(&mut scheduler, NOW) else { panic!() };
+        scheduler.end(&slot, Signal::Good, Duration::ZERO, NOW);
+        other.add_fresh(&mut [claimed(3)].into());
+        assert_eq!(begun(&mut other, &mut scheduler), Some(3));
+        assert!(matches!(lane.step(&mut scheduler, RunMs(2_000)), Step::Claim(_)));
+        lane.pause(Some(RunMs(i64::MAX)));
+        assert!(matches!(lane.step(&mut scheduler, RunMs(2_000)), Step::Rest { .. }), "paused again");
+        lane.pause(None);
+        lane.claimed(vec![claimed(4)], None);
+        assert_eq!(begun(&mut lane, &mut scheduler), None, "the window is the other's");
+    }
+
+    #[test]
+    fn a_paused_lane_in_order_keeps_what_it_has_taken_up() {
+        let (mut lane, mut scheduler) = ordered();
+        lane.claimed(vec![claimed(4), claimed(5)], None);
+        lane.look = false;
+        lane.pause(Some(RunMs(i64::MAX)));
+        assert!(matches!(lane.step(&mut scheduler, NOW), Step::Rest { until: Some(RunMs(i64::MAX)), .. }));
+        lane.pause(None);
+        assert_eq!(begun(&mut lane, &mut scheduler), Some(4));
     }
 
     #[test]

@@ -34,13 +34,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::buffer::committer::{Committer, Handover};
 use crate::buffer::event::{Attempt, Claimed, Outcome, Seq, Settlement};
+use crate::buffer::pause::Pause;
 use crate::buffer::{ClaimLimit, Claims};
 use crate::clock::{Clock, RunClock, RunMs};
 use crate::metrics::Metrics;
@@ -85,6 +86,8 @@ struct Queue {
     rests_until: AtomicI64,
     /// Where the events go; while there is nothing, they wait.
     upstream: ArcSwapOption<Upstream>,
+    /// An operator has stopped it.
+    pause: ArcSwapOption<Pause>,
     /// Something may be due in the buffer that the lane does not know of.
     look: AtomicBool,
     changed: Arc<Notify>,
@@ -96,22 +99,28 @@ impl Queue {
         self.changed.notify_one();
     }
 
+    fn is_paused(&self) -> bool {
+        self.pause.load().is_some()
+    }
+
     /// Whether a new event may wait in memory: not so many that their turn would not come soon, and
     /// while its app is not tried only as a probe.
     fn takes_fresh(&self) -> bool {
-        self.upstream.load().as_ref().is_some_and(|upstream| {
-            let most = match upstream.is_stopped() {
-                true if upstream.takes_probes() => lane::PROBES_MAX,
-                true => 0,
-                false => (upstream.max_concurrency() * FRESH_PER_ATTEMPT).max(FRESH_MIN),
-            };
-            self.waiting.load(Ordering::Acquire) < most
-        })
+        !self.is_paused()
+            && self.upstream.load().as_ref().is_some_and(|upstream| {
+                let most = match upstream.is_stopped() {
+                    true if upstream.takes_probes() => lane::PROBES_MAX,
+                    true => 0,
+                    false => (upstream.max_concurrency() * FRESH_PER_ATTEMPT).max(FRESH_MIN),
+                };
+                self.waiting.load(Ordering::Acquire) < most
+            })
     }
 
     /// Whether nothing in memory could be tried now.
     fn rests(&self) -> bool {
-        let is_stopped = self.upstream.load().as_ref().is_some_and(|upstream| upstream.is_stopped());
+        let is_stopped =
+            self.is_paused() || self.upstream.load().as_ref().is_some_and(|upstream| upstream.is_stopped());
         is_stopped || self.waiting.load(Ordering::Acquire) == 0
     }
 }
@@ -190,6 +199,8 @@ pub struct Forwarder {
     pub clock: Arc<dyn Clock>,
     /// What earlier runs have added up to.
     pub run_base: RunMs,
+    /// Routes that an earlier run has left paused.
+    pub paused_before: Vec<(Arc<str>, Pause)>,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }
@@ -213,7 +224,10 @@ impl Forwarder {
             queue.look_into_buffer();
             return None;
         }
-        let queue = Arc::new(Queue { upstream: ArcSwapOption::new(upstream), ..Queue::default() });
+        let queue = Queue { upstream: ArcSwapOption::new(upstream), ..Queue::default() };
+        let found = self.paused_before.iter().find(|(paused, _)| paused == route);
+        queue.pause.store(found.map(|(_, pause)| Arc::new(pause.clone())));
+        let queue = Arc::new(queue);
         self.lanes.lanes.lock().insert(route.clone(), queue.clone());
         let runner = Runner {
             forwarder: self.clone(),
@@ -226,6 +240,31 @@ impl Forwarder {
             told_unordered: None,
         };
         Some(Lane { task: tokio::spawn(runner.run(stop.clone())) })
+    }
+
+    /// A route's app and its pause, if it has any; `None` if it has no lane.
+    pub fn destination(&self, route: &str) -> Option<(Option<Arc<Upstream>>, Option<Arc<Pause>>)> {
+        let queue = self.lanes.queue(route)?;
+        Some((queue.upstream.load_full(), queue.pause.load_full()))
+    }
+
+    /// Stops the deliveries of a route that has a lane, attempts under way excepted.
+    pub fn pause(&self, route: &str, pause: Pause) {
+        if let Some(queue) = self.lanes.queue(route) {
+            queue.pause.store(Some(Arc::new(pause)));
+            queue.changed.notify_one();
+        }
+    }
+
+    /// Ends the pause of a route, and lets its app be tried at once: it ends the app's wish to be left alone too.
+    pub fn resume(&self, route: &str) {
+        if let Some(queue) = self.lanes.queue(route) {
+            queue.pause.store(None);
+            queue.look_into_buffer();
+            if let Some(upstream) = &*queue.upstream.load() {
+                upstream.resume(self.now());
+            }
+        }
     }
 
     /// Whether nothing is under way and nothing can be delivered before this much time has passed.
@@ -390,6 +429,7 @@ impl Runner {
         loop {
             self.queue.rests_until.store(0, Ordering::Release);
             self.follow_upstream();
+            self.follow_pause();
             self.lane.add_fresh(&mut self.queue.events.lock());
             if self.queue.look.swap(false, Ordering::AcqRel) {
                 self.lane.look_into_buffer();
@@ -472,6 +512,18 @@ impl Runner {
             joined.schedule(self.forwarder.now(), |scheduler| self.lane.join(scheduler));
             self.upstream = Some(joined.clone());
         }
+    }
+
+    /// Stands still for as long as an operator wants.
+    fn follow_pause(&mut self) {
+        let pause = self.queue.pause.load();
+        let over = pause.as_ref().is_some_and(|pause| pause.is_over(self.forwarder.now()));
+        // Unless it has been paused again meanwhile.
+        if over && Guard::into_inner(self.queue.pause.compare_and_swap(&*pause, None)) == *pause {
+            tracing::info!(route = %self.route, "the pause is over: deliveries of the route go on");
+        }
+        let until = self.queue.pause.load().as_ref().map(|pause| pause.until.unwrap_or(RunMs(i64::MAX)));
+        self.lane.pause(until);
     }
 
     fn begin(&mut self, upstream: &Arc<Upstream>, claimed: Claimed, slot: Slot) {

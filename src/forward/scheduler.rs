@@ -8,7 +8,7 @@
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::time::Duration;
 
-use super::breaker::{Breaker, Change, Leave, State};
+use super::breaker::{Breaker, Change, Leave, Since, State};
 use super::hold::{Asks, Hold};
 use super::kind::{Kind, KindNames, Kinds};
 use super::shares::{Advice, Began, Shares};
@@ -169,6 +169,22 @@ impl Scheduler {
     /// news.
     pub fn hold(&mut self, asks: Asks, wait: Duration, now: RunMs) -> Option<Duration> {
         self.hold.ask(asks, wait, now)
+    }
+
+    /// The app is tried at once, whatever it has asked for and however long the next probe would be away.
+    pub fn resume(&mut self, now: RunMs) {
+        self.hold.end();
+        self.breaker.probe_now(now);
+    }
+
+    /// Since when the app is not tried, if it is not.
+    pub fn open_since(&self) -> Option<Since> {
+        self.breaker.open_since()
+    }
+
+    /// Attempts under way.
+    pub fn in_flight(&self) -> usize {
+        self.fresh + self.backlog
     }
 
     /// A lane asks to begin an attempt. What it wants is remembered until it asks again, or leaves.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::backoff::{Retry, retry_after};
-use super::breaker::{Change, State};
+use super::breaker::{Change, Leave, Since, State};
 use super::headers::{Address, Forwarded, for_attempt};
 use super::hold::Asks;
 use super::loop_watch::LoopWatch;
@@ -98,10 +98,18 @@ impl Turns {
 pub struct Condition {
     /// Whether it is tried.
     pub state: State,
-    /// Attempts that may be under way at once.
+    /// Since when it is not tried, if it is not, and why.
+    pub open_since: Option<Since>,
+    /// When it is tried next, if not at once.
+    pub not_before: Option<RunMs>,
+    /// Attempts that may be under way at once, now.
     pub concurrency: usize,
-    /// How long it still wants to be left alone (`Retry-After`).
-    pub held_for: Option<Duration>,
+    /// The same at most.
+    pub max_concurrency: usize,
+    /// Attempts that are.
+    pub in_flight: usize,
+    /// Until when it wants to be left alone (`Retry-After`).
+    pub held_until: Option<RunMs>,
     /// Whether its address leads back to hookward.
     pub leads_back: bool,
     /// Why TLS does not come about.
@@ -188,11 +196,31 @@ impl Upstream {
         let Turns { scheduler, loops, .. } = &*self.turns.lock();
         Condition {
             state: scheduler.state(),
+            open_since: scheduler.open_since(),
+            not_before: match scheduler.leave(now) {
+                Leave::NotBefore(at) => Some(at),
+                _ => None,
+            },
             concurrency: scheduler.limit(),
-            held_for: scheduler.held(now).map(|until| until.since(now)),
+            max_concurrency: self.max_concurrency,
+            in_flight: scheduler.in_flight(),
+            held_until: scheduler.held(now),
             leads_back: loops.leads_back(),
             tls_failure: self.tls.failure(),
         }
+    }
+
+    /// Where it is, as an operator knows it.
+    pub fn destination(&self) -> &Destination {
+        self.client.destination()
+    }
+
+    /// An operator wants the app to be tried at once.
+    pub fn resume(&self, now: RunMs) {
+        let mut turns = self.turns.lock();
+        turns.scheduler.resume(now);
+        self.note_stop(&turns.scheduler, now);
+        turns.wake(Wake::All);
     }
 
     /// Brings a slot back: what the attempt told about the app.

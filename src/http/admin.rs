@@ -10,6 +10,7 @@ mod events;
 mod reply;
 mod request;
 mod token;
+mod upstreams;
 
 use std::sync::{Arc, OnceLock};
 
@@ -21,16 +22,14 @@ use tokio::sync::watch;
 use crate::buffer::committer::{Committer, Health};
 use crate::buffer::event::State;
 use crate::buffer::redrive::Redrives;
-use crate::client::{AddressView, Addresses};
-use crate::clock::{Clock, RunClock, RunMs, duration_ms, rfc3339_ms};
-use crate::forward::refusal_watch::Refused;
-use crate::forward::upstream::{Condition, Upstream};
+use crate::clock::{Clock, RunClock, RunMs, rfc3339_ms};
+use crate::forward::Forwarder;
 use crate::metrics::Metrics;
-use crate::rejection::Rejection;
 pub use app::{Access, AdminApp};
 pub use connections::CONNECTIONS_MAX;
 use drain::Drain;
 pub use token::AdminToken;
+pub use upstreams::UpstreamView;
 
 /// Whether events are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,81 +104,12 @@ pub struct LimitsView {
 pub struct BufferView {
     /// Its counts.
     pub committer: Committer,
+    /// What delivers from it.
+    pub forwarder: Arc<Forwarder>,
     /// `volume`, `pod` or `process`.
     pub durability: &'static str,
     /// What earlier runs have added up to.
     pub run_base: RunMs,
-}
-
-/// An app as the status shows it.
-pub struct UpstreamView {
-    /// Routes that go there, and whether their events are stored first.
-    pub routes: Vec<(Arc<str>, bool)>,
-    /// What knows how it is doing.
-    pub upstream: Arc<Upstream>,
-}
-
-impl UpstreamView {
-    fn status(&self, now: RunMs) -> serde_json::Value {
-        let routes: Vec<_> = self.routes.iter().map(|(route, _)| &**route).collect();
-        let Condition { state, concurrency, held_for, leads_back, tls_failure } = self.upstream.condition(now);
-        let problem = match tls_failure {
-            _ if leads_back => Some(Rejection::LoopDetected.reason().to_owned()),
-            failure => failure.map(|failure| failure.to_string()),
-        };
-        let Addresses { all, look_up_failure } = self.upstream.client().addresses();
-        json!({
-            "routes": routes,
-            "state": state.name(),
-            "concurrency": concurrency,
-            "retry_after_s": held_for.map(|held| held.as_secs()),
-            "refuses": self.upstream.refused(now).iter().map(|refused| refusal(refused, now)).collect::<Vec<_>>(),
-            "addresses": all.iter().map(|view| self.address(view)).collect::<Vec<_>>(),
-            "look_up": look_up_failure.map(|failure| failure.to_string()),
-            "problem": problem,
-        })
-    }
-
-    fn address(&self, view: &AddressView) -> serde_json::Value {
-        let AddressView { address, in_flight, idle, set_aside_for } = view;
-        let socket = || self.upstream.client().destination().to_string();
-        json!({
-            "address": address.map_or_else(socket, |address| address.to_string()),
-            "in_flight": in_flight,
-            "idle": idle,
-            "set_aside_s": set_aside_for.map(|time| time.as_secs()),
-        })
-    }
-
-    fn measure(&self, metrics: &Metrics, now: RunMs, now_unix_ms: i64) {
-        let Condition { state, concurrency, held_for, .. } = self.upstream.condition(now);
-        let held_until_s = held_for.map_or(0, |held| (now_unix_ms + duration_ms(held)) / 1000);
-        let stored = self.routes.iter().filter(|(_, is_stored)| *is_stored);
-        // During a reload a route may be gone here and not there.
-        for route in stored.filter_map(|(route, _)| metrics.configured_route(route)) {
-            route.upstream_state.set(state.code());
-            route.upstream_held_until_s.set(held_until_s);
-            route.concurrency_limit.set(i64::try_from(concurrency).unwrap_or(i64::MAX));
-        }
-        let addresses = self.upstream.client().addresses();
-        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        for route in self.routes.iter().filter_map(|(route, _)| metrics.configured_route(route)) {
-            route.upstream_addresses.set(count(addresses.all.len()));
-            route.upstream_addresses_set_aside.set(count(addresses.set_aside()));
-            route.upstream_look_up_failing.set(i64::from(addresses.look_up_failure.is_some()));
-        }
-    }
-}
-
-/// A path whose events the app refuses.
-fn refusal(refused: &Refused, now: RunMs) -> serde_json::Value {
-    json!({
-        "path": String::from_utf8_lossy(&refused.path),
-        "status": refused.status,
-        "times": refused.times,
-        "last_age_s": now.since(refused.last).as_secs(),
-        "error": refused.error,
-    })
 }
 
 impl AdminState {
@@ -228,9 +158,6 @@ impl AdminState {
         });
         let redrive = self.redrives.progress();
         let redrive = redrive.map(|run| json!({"matched": run.matched, "redriven": run.redriven}));
-        let upstreams = self.upstreams.load();
-        let now = self.now();
-        let upstreams: Vec<_> = upstreams.iter().map(|upstream| upstream.status(now)).collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_s": self.clock.uptime_ms() / 1000,
@@ -240,7 +167,7 @@ impl AdminState {
             "requests_in_flight": self.metrics.requests_in_flight.get(),
             "buffer": buffer,
             "redrive": redrive,
-            "upstream": upstreams,
+            "upstream": self.upstream_statuses(),
             "limits": **self.limits.load(),
             "config": self.configuration_status(),
         })

@@ -18,6 +18,7 @@ use crate::buffer::Recovery;
 use crate::buffer::committer::{Committer, Reopen};
 use crate::buffer::durability;
 use crate::buffer::event::State;
+use crate::buffer::pause::Pause;
 use crate::buffer::sqlite::{InstanceLock, Settings, SqliteBuffer};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -40,7 +41,7 @@ pub(super) struct Storage {
     pub(super) committer: Committer,
     pub(super) durability: durability::Found,
     pub(super) recovery: Recovery,
-    forwarder: Arc<Forwarder>,
+    pub(super) forwarder: Arc<Forwarder>,
     lanes: Mutex<Vec<Lane>>,
     stop: watch::Sender<bool>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -79,8 +80,21 @@ impl Storage {
             ordering: config.delivery.ordering.clone(),
             clock: clock.clone(),
             run_base: recovery.run_base,
+            paused_before: recovery
+                .pauses
+                .iter()
+                .filter(|(_, pause)| !pause.is_over(recovery.run_base))
+                .cloned()
+                .collect(),
             metrics: metrics.clone(),
         });
+        for (route, Pause { reason, .. }) in &forwarder.paused_before {
+            tracing::warn!(
+                %route,
+                reason,
+                "deliveries of the route are paused since before the start: `hookward upstream resume` lets them go on"
+            );
+        }
         Ok(Storage {
             committer,
             durability,
@@ -117,6 +131,7 @@ impl Storage {
         let default = config.default_upstream.as_ref().and_then(|settings| upstreams.find(settings));
         let mut left_behind = self.forwarder.lanes();
         left_behind.extend(self.recovery.routes.iter().cloned());
+        left_behind.extend(self.forwarder.paused_before.iter().map(|(route, _)| route.clone()));
         left_behind.sort();
         left_behind.dedup();
         for route in left_behind.into_iter().filter(|route| !routes.contains(route)) {

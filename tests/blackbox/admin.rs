@@ -244,6 +244,8 @@ fn every_other_series_exists_from_the_start() {
         "hookward_dedupe_entries",
         "hookward_process_panics_total",
         "hookward_upstream_state",
+        "hookward_upstream_held_until_timestamp_seconds",
+        "hookward_upstream_paused_since_timestamp_seconds",
     ] {
         is_zero(name, &[]);
     }

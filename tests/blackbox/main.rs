@@ -55,4 +55,5 @@ mod sockets;
 mod startup;
 mod stop;
 mod tls;
+mod upstream;
 mod verifiers;

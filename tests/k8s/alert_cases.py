@@ -65,6 +65,13 @@ FIRES = {
         BOTH,
         "The app behind default of a asks to be left alone (Retry-After), for minutes now.",
     ),
+    "HookwardUpstreamPaused": (
+        # In minute 1, and it is minute 250.
+        [(f"hookward_upstream_paused_since_timestamp_seconds{{{R}}}", "0 60x260")],
+        250,
+        BOTH,
+        "Deliveries of route default of a are paused by an operator for more than 4 hours.",
+    ),
     "HookwardDeliveryLoop": (
         [(f"hookward_delivery_loops_total{{{R}}}", "0x5 1x10")],
         8,
@@ -201,6 +208,14 @@ QUIET = {
             ('hookward_upstream_held_until_timestamp_seconds{job="hookward",instance="b",route="default"}', "0x10 630x60"),
         ],
         30,
+    ),
+    "HookwardUpstreamPaused": (
+        "not paused; and a pause of 3 hours",
+        [
+            (f"hookward_upstream_paused_since_timestamp_seconds{{{R}}}", "0x300"),
+            ('hookward_upstream_paused_since_timestamp_seconds{job="hookward",instance="b",route="default"}', "0x60 3660x180 0x60"),
+        ],
+        239,
     ),
     "HookwardDeadLetters": (
         "retries, and dead letters of an hour ago",

@@ -1,11 +1,14 @@
 //! The operator's desk: looking at events and repairing them, on the thread that owns the engine,
 //! one request at a time and a slice at a time, behind the group that is being committed.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::{Committer, Message, Owner};
 use crate::buffer::event::Seq;
+use crate::buffer::pause::Pause;
 use crate::buffer::record::{Detail, Filter, Listed, Record, Repair, Repaired, Slice};
 use crate::buffer::{Buffer, BufferError};
 
@@ -33,6 +36,7 @@ pub(super) enum Request {
     Get(Seq, oneshot::Sender<Result<Option<Detail>, DeskError>>),
     DeadAfter(Seq, usize, oneshot::Sender<Result<Vec<Seq>, DeskError>>),
     Repair(Vec<Repair>, oneshot::Sender<Result<Vec<Repaired>, DeskError>>),
+    Pause(Arc<str>, Option<Pause>, oneshot::Sender<Result<(), DeskError>>),
 }
 
 impl Request {
@@ -100,6 +104,15 @@ impl Committer {
         self.ask(|answer| Request::Repair(repairs, answer)).await
     }
 
+    /// Remembers over restarts that the deliveries of a route are stopped, or that they are no more; durable then.
+    ///
+    /// # Errors
+    /// [`DeskError`]; after `Failed` it may be remembered all the same.
+    pub async fn note_pause(&self, route: Arc<str>, pause: Option<Pause>) -> Result<(), DeskError> {
+        let _turn = self.turn().await?;
+        self.ask(|answer| Request::Pause(route, pause, answer)).await
+    }
+
     /// Whether an operator has thrown away an event that is handed out, so that it need not be sent.
     pub fn is_withdrawn(&self, seq: Seq) -> bool {
         self.shared.withdrawn.lock().contains(&seq)
@@ -148,6 +161,10 @@ impl Owner {
                     self.publish_stats(now);
                 }
                 let _ = answer.send(repaired);
+            }
+            Request::Pause(route, pause, answer) => {
+                let noted = self.attend(|engine| engine.note_pause(&route, pause.as_ref()));
+                let _ = answer.send(noted);
             }
         }
     }

@@ -40,6 +40,7 @@ use super::capacity::{Capacity, MaxBytes, Reserve};
 use super::durability::{Space, sync_names_down_to, sync_names_in};
 use super::event::{DeliveryId, Fingerprint, HandedOut, NewEvent, Outcome, Seq, Settlement, State};
 use super::index::Index;
+use super::pause::Pause;
 use super::record::{Detail, Filter, Listed, Repair, Repaired, Slice};
 use super::{Append, Appended, Buffer, BufferError, ClaimLimit, Claims, Recovery, Stats, Work};
 use crate::clock::RunMs;
@@ -877,6 +878,10 @@ impl Buffer for SqliteBuffer {
 
     fn repair(&mut self, repairs: &[Repair], now: RunMs) -> Result<Vec<Repaired>, BufferError> {
         operator::repair(self, repairs, now)
+    }
+
+    fn note_pause(&mut self, route: &str, pause: Option<&Pause>) -> Result<(), BufferError> {
+        self.in_transaction(|engine| notes::write_pause(&engine.db, route, pause))
     }
 
     fn is_pressed(&self) -> bool {

@@ -69,6 +69,7 @@ impl SqliteBuffer {
             damage,
             quarantined: self.counts.quarantined,
             fingerprint_key,
+            pauses: notes::read_pauses(&self.db)?,
         })
     }
 

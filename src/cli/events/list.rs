@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::filter::{FilterArgs, Pages};
-use super::text::{field, table};
 use crate::cli::admin::{Trouble, converse};
 use crate::cli::instance::InstanceArgs;
 use crate::cli::output::finish;
+use crate::cli::text::{field, table};
 
 /// List events, newest first
 #[derive(Debug, clap::Args)]

@@ -7,10 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::ask_about;
-use super::text::{field, printable};
 use crate::cli::admin::converse;
 use crate::cli::instance::InstanceArgs;
 use crate::cli::output::finish;
+use crate::cli::text::{field, printable};
 
 /// Show one event: where it stands, its last attempt, its headers and body
 #[derive(Debug, clap::Args)]

@@ -87,10 +87,7 @@ impl AdminApp {
             self.state.metrics.set_buffer(&buffer.committer.stats().borrow());
         }
         self.state.metrics.set_log(logging::lines_dropped());
-        let (now, now_unix_ms) = (self.state.now(), self.state.clock.unix_ms());
-        for upstream in self.state.upstreams.load().iter() {
-            upstream.measure(&self.state.metrics, now, now_unix_ms);
-        }
+        self.state.measure_upstreams();
         let accepted = session.req_header().headers.get_all(http::header::ACCEPT_ENCODING);
         let coding = Coding::preferred(accepted.iter().map(http::HeaderValue::as_bytes));
         let metrics = self.state.metrics.clone();
@@ -121,6 +118,9 @@ impl AdminApp {
             Call::Discard(seq) => self.state.discard(seq, by, session).await,
             Call::Forget(seq) => self.state.forget(seq, by, session).await,
             Call::RedriveMany => self.state.redrive_many(by, session).await,
+            Call::Upstreams => self.state.list_upstreams(),
+            Call::Pause(route) => self.state.pause(route, by, session).await,
+            Call::Resume(route) => self.state.resume(route, by, session).await,
             Call::Drain => self.drain(by, session).await,
         }
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::app::Nothing;
 use super::reply::Reply;
-use super::request::{PageQuery, read_json};
+use super::request::{PageQuery, one_line, read_json};
 use super::{AdminState, Readiness};
 use crate::buffer::committer::{Committer, DeskError};
 use crate::buffer::event::{Attempt, Seq, State};
@@ -17,29 +17,11 @@ use crate::buffer::record::{Content, Detail, Record, Repair, Repaired};
 use crate::buffer::redrive::{Busy, DEFAULT_RATE_PER_S, RATES_PER_S, Redrives};
 use crate::clock::{duration_ms, rfc3339_ms};
 
-/// Length of the reason of a discard.
-const REASON_MAX_BYTES: usize = 500;
-
 /// The body of a discard.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Discard {
     reason: Option<String>,
-}
-
-impl Discard {
-    /// The reason, which goes to the log as one line.
-    fn reason(self) -> Result<Option<String>, Reply> {
-        match self.reason {
-            Some(reason) if reason.len() > REASON_MAX_BYTES => {
-                Err(Reply::error(422, &format!("reason: expected at most {REASON_MAX_BYTES} bytes")))
-            }
-            Some(reason) if reason.contains(char::is_control) => {
-                Err(Reply::error(422, "reason: expected one line without control characters"))
-            }
-            reason => Ok(reason.filter(|reason| !reason.is_empty())),
-        }
-    }
 }
 
 /// The body of a redrive of many.
@@ -74,7 +56,7 @@ impl From<DeskError> for Reply {
 }
 
 impl AdminState {
-    fn committer(&self) -> Result<&Committer, Reply> {
+    pub(super) fn committer(&self) -> Result<&Committer, Reply> {
         match self.buffer.get() {
             Some(view) => Ok(&view.committer),
             None if *self.readiness.borrow() == Readiness::Starting => Err(Reply::error(503, "starting")),
@@ -116,7 +98,8 @@ impl AdminState {
         by: &'static str,
         session: &mut ServerSession,
     ) -> Result<Reply, Reply> {
-        let reason = read_json::<Discard>(session).await?.reason()?;
+        let Discard { reason } = read_json(session).await?;
+        let reason = one_line(reason)?;
         self.repair(Repair::Discard(seq), by, reason).await?;
         Ok(Reply::json(202, &json!({"seq": seq.0, "state": State::Discarded.name()})))
     }

@@ -15,6 +15,8 @@ use super::reply::{Allowed, Reply};
 use crate::buffer::event::{Seq, State};
 use crate::buffer::record::Filter;
 
+/// Length of the reason of a change.
+const REASON_MAX_BYTES: usize = 500;
 /// Size of a request's body.
 const BODY_MAX_BYTES: usize = 64 * 1024;
 /// What is read and thrown away of a larger one, so that whoever sends it gets the answer.
@@ -28,7 +30,7 @@ const PAGE_MAX_EVENTS: usize = 1_000;
 
 /// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Call {
+pub(super) enum Call<'p> {
     Status,
     Events,
     Event(Seq),
@@ -36,12 +38,16 @@ pub(super) enum Call {
     Discard(Seq),
     Forget(Seq),
     RedriveMany,
+    Upstreams,
+    /// Of this route.
+    Pause(&'p str),
+    Resume(&'p str),
     Drain,
 }
 
-impl Call {
+impl<'p> Call<'p> {
     /// From the path behind `/api/v1/`.
-    pub(super) fn find(path: &str) -> Option<Call> {
+    pub(super) fn find(path: &'p str) -> Option<Call<'p>> {
         let seq = |text: &str| text.parse().ok().filter(|seq| *seq > 0).map(Seq);
         let mut segments = path.split('/');
         let call = match (segments.next()?, segments.next(), segments.next()) {
@@ -53,6 +59,9 @@ impl Call {
             ("events", Some(text), Some("redrive")) => Call::Redrive(seq(text)?),
             ("events", Some(text), Some("discard")) => Call::Discard(seq(text)?),
             ("events", Some(text), Some("forget")) => Call::Forget(seq(text)?),
+            ("upstreams", None, None) => Call::Upstreams,
+            ("upstreams", Some(route), Some("pause")) => Call::Pause(route),
+            ("upstreams", Some(route), Some("resume")) => Call::Resume(route),
             _ => return None,
         };
         segments.next().is_none().then_some(call)
@@ -60,7 +69,7 @@ impl Call {
 
     /// Whether it changes anything.
     pub(super) fn changes(self) -> bool {
-        !matches!(self, Call::Status | Call::Events | Call::Event(_))
+        !matches!(self, Call::Status | Call::Events | Call::Event(_) | Call::Upstreams)
     }
 
     /// Refuses any method but the one of the call.
@@ -120,6 +129,19 @@ fn cursor(text: &str) -> Result<Seq, String> {
     seq.map(Seq).ok_or_else(|| "cursor: expected the next_cursor of an earlier page".to_owned())
 }
 
+/// The reason that an operator gives, which goes to the log as one line.
+pub(super) fn one_line(reason: Option<String>) -> Result<Option<String>, Reply> {
+    match reason {
+        Some(reason) if reason.len() > REASON_MAX_BYTES => {
+            Err(Reply::error(422, &format!("reason: expected at most {REASON_MAX_BYTES} bytes")))
+        }
+        Some(reason) if reason.contains(char::is_control) => {
+            Err(Reply::error(422, "reason: expected one line without control characters"))
+        }
+        reason => Ok(reason.filter(|reason| !reason.is_empty())),
+    }
+}
+
 /// Reads the body and what it says as JSON; an empty one says nothing.
 pub(super) async fn read_json<T: DeserializeOwned + Default>(session: &mut ServerSession) -> Result<T, Reply> {
     let body = match timeout(BODY_TIMEOUT, read_body(session)).await {
@@ -168,6 +190,9 @@ mod tests {
             ("events/7/forget", Call::Forget(Seq(7))),
             ("redrive", Call::RedriveMany),
             ("drain", Call::Drain),
+            ("upstreams", Call::Upstreams),
+            ("upstreams/a-route/pause", Call::Pause("a-route")),
+            ("upstreams/a-route/resume", Call::Resume("a-route")),
         ] {
             assert_eq!(Call::find(path), Some(call), "{path}");
         }
@@ -182,6 +207,9 @@ mod tests {
             "events/99999999999999999999",
             "status/",
             "drain/x",
+            "upstreams/",
+            "upstreams/a-route",
+            "upstreams/a-route/pause/x",
         ] {
             assert_eq!(Call::find(path), None, "{path}");
         }
