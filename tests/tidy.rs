@@ -40,7 +40,7 @@ fn sources() -> Vec<(String, String)> {
 
 /// The floor of a module: who is lower may be imported, who is higher may not.
 fn floor(path: &str) -> u8 {
-    const FLOORS: [(&str, u8); 45] = [
+    const FLOORS: [(&str, u8); 48] = [
         ("client", 1),
         ("certificate", 0),
         ("cli", 6),
@@ -61,15 +61,18 @@ fn floor(path: &str) -> u8 {
         ("forward/window", 0),
         ("forward/hold", 0),
         ("forward/kind", 0),
+        ("forward/rate", 0),
         ("forward/latency", 0),
         ("forward/shares", 0),
         ("forward/tally", 0),
         ("forward/waiting", 0),
+        ("forward/waits", 0),
         ("forward/scheduler", 0),
         ("forward/order", 0),
         ("forward/lane", 1),
         ("forward", 3),
         ("buffer/event", 0),
+        ("buffer/pause", 0),
         ("buffer/committer", 2),
         ("buffer/redrive", 2),
         ("buffer/sqlite", 2),
@@ -184,6 +187,9 @@ fn the_operators_page_says_what_to_do_about_every_state() {
         let line = page.lines().find(|line| line.starts_with(&format!("| `{}` ({}) | ", state.name(), state.code())));
         assert!(line.is_some(), "{}", state.name());
         assert_row(&page, state.name(), 3);
+    }
+    for reason in hookward::forward::waits::Reason::ALL {
+        assert_row(&page, reason.name(), 3);
     }
     for reason in ["starting", "draining", "buffer_failed"] {
         assert!(read("src/http/admin.rs").contains(&format!("Some(\"{reason}\")")), "{reason}");

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hookward::client::{Client, Destination, Lifetime, Timeouts};
+use hookward::forward::scheduler::Limits;
 use hookward::forward::upstream::{Upstream, UpstreamSettings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -51,7 +52,7 @@ pub fn upstream(app: SocketAddr) -> Upstream {
         connect_timeout: PATIENCE,
         timeout: PATIENCE,
         lifetime: Lifetime::DEFAULT,
-        max_concurrency: 16,
+        limits: Limits { max_concurrency: 16, rate: None },
     };
     Upstream::new(settings).unwrap()
 }

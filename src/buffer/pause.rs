@@ -17,7 +17,7 @@ pub struct Pause {
 const NEVER: i64 = i64::MAX;
 
 impl Pause {
-    /// Whether it is over.
+    /// True from its end on.
     pub fn is_over(&self, now: RunMs) -> bool {
         self.until.is_some_and(|until| until <= now)
     }

@@ -27,6 +27,7 @@ enum Command {
     List(list::Args),
     Pause(change::PauseArgs),
     Resume(change::ResumeArgs),
+    Set(change::SetArgs),
 }
 
 /// Every route whose events are delivered from the buffer, with its app.
@@ -44,5 +45,6 @@ pub fn run(args: Args) -> ExitCode {
         Command::List(args) => list::run(&args),
         Command::Pause(args) => change::pause(&args),
         Command::Resume(args) => change::resume(&args),
+        Command::Set(args) => change::set(&args),
     }
 }

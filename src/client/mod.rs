@@ -187,6 +187,16 @@ impl Client {
         }
     }
 
+    /// Connects without an exchange: whether anybody listens there. The connection waits for the next one.
+    ///
+    /// # Errors
+    /// [`ExchangeError::Resolve`], [`ExchangeError::Connect`] or [`ExchangeError::ConnectTimeout`].
+    pub async fn reach(&self) -> Result<(), ExchangeError> {
+        let Lent { connection, loan } = self.connect(Over::Fresh).await?;
+        loan.give_back(connection, None);
+        Ok(())
+    }
+
     /// Connects and sends the header of a request whose body follows piece by piece. Within the
     /// connect timeout; every further step is the caller's to bound.
     ///

@@ -153,12 +153,20 @@ pub struct Upstream {
     pub timeout: Duration,
     /// Bounds of the use of each connection.
     pub connection_lifetime: Lifetime,
-    /// How many attempts may be under way at once.
-    pub max_concurrency: usize,
+    /// Bounds of what it is given.
+    pub limits: UpstreamLimits,
+}
+
+impl Upstream {
+    /// True of the same app, even if it is given more or less.
+    pub fn is_same_app(&self, other: &Upstream) -> bool {
+        *self == Upstream { limits: self.limits, ..other.clone() }
+    }
 }
 
 pub use crate::client::{Destination, Lifetime};
 pub use crate::forward::headers::Forwarded;
+pub use crate::forward::scheduler::Limits as UpstreamLimits;
 pub use crate::forward::sign::Signer;
 
 /// What happens to the requests of one path.

@@ -41,6 +41,8 @@ const PUT_BACK_FOR: Duration = Duration::from_secs(1);
 pub enum Step {
     /// Try this event.
     Begin(Claimed, Slot),
+    /// Connect to the app without an event, and tell [`Scheduler::end_connect`] with this period how it ended.
+    Connect(u32),
     /// Claim from the buffer and tell [`Lane::claimed`].
     Claim(ClaimLimit),
     /// Give an untried event back to the buffer until it is due.
@@ -93,6 +95,11 @@ impl Lane {
     /// Its name among the lanes of an app.
     pub fn id(&self) -> LaneId {
         self.id
+    }
+
+    /// True of an event that waits for others of its key.
+    pub fn is_behind(&self, seq: Seq) -> bool {
+        self.sequence.as_ref().is_some_and(|sequence| sequence.order.is_behind(seq))
     }
 
     /// Whether it needs to know how its attempts end.
@@ -156,6 +163,9 @@ impl Lane {
         if let Some(step) = put_back {
             return step;
         }
+        if leave == Leave::Connect {
+            return Step::Connect(scheduler.begin_connect(now));
+        }
         let wants = if paused_until.is_some() { Wants::default() } else { self.wants() };
         let (until, wake) = match scheduler.ask(self.id, wants, now) {
             Turn::Yours { class, kinds } => match self.ready[index(class)].pop_oldest(kinds) {
@@ -172,7 +182,7 @@ impl Lane {
             Leave::Free => self.free_backlog(scheduler, now) < CLAIM_BELOW,
             // One of another kind than those that have failed may be in the buffer.
             Leave::Probe => wants.backlog.is_empty() && scheduler.have_failed(wants.fresh),
-            Leave::NotBefore(_) | Leave::AfterProbe => false,
+            Leave::NotBefore(_) | Leave::AfterProbe | Leave::Connect => false,
         };
         if may_claim && !self.is_claiming && (self.look || self.next_due.is_some_and(|due| due <= now)) {
             (self.is_claiming, self.look) = (true, false);
@@ -410,7 +420,9 @@ impl Sequence {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::breaker::ConnectEnd;
     use super::super::hold::Asks;
+    use super::super::scheduler::tests::scheduler_of;
     use super::super::signal::Signal;
     use super::*;
     use crate::buffer::event::tests::event;
@@ -426,7 +438,7 @@ mod tests {
     fn ordered() -> (Lane, Scheduler) {
         let (max_block, reorder_window) = (Duration::from_secs(30), Duration::ZERO);
         let ordering = Ordering { key: "/data/payload/id".to_owned(), max_block, reorder_window };
-        (Lane::new(LaneId(1), Some(&ordering)), Scheduler::new(16))
+        (Lane::new(LaneId(1), Some(&ordering)), scheduler_of(16))
     }
 
     fn begun(lane: &mut Lane, scheduler: &mut Scheduler) -> Option<i64> {
@@ -439,7 +451,7 @@ mod tests {
     #[test]
     fn an_event_of_which_the_buffer_tells_while_a_claim_is_under_way_is_claimed_after_it() {
         let mut lane = Lane::new(LaneId(1), None);
-        let mut scheduler = Scheduler::new(16);
+        let mut scheduler = scheduler_of(16);
         assert!(matches!(lane.step(&mut scheduler, NOW), Step::Claim(_)));
         lane.look_into_buffer();
         assert!(matches!(lane.step(&mut scheduler, NOW), Step::Rest { .. }), "one at a time");
@@ -475,7 +487,7 @@ mod tests {
     #[test]
     fn a_full_window_sends_nothing_back_to_the_buffer() {
         let mut lane = Lane::new(LaneId(1), None);
-        let mut scheduler = Scheduler::new(8);
+        let mut scheduler = scheduler_of(8);
         let quick = Duration::from_millis(1);
         let mut under_way = Vec::new();
         for round in 0..50 {
@@ -488,6 +500,7 @@ mod tests {
                     Step::Begin(_, slot) => under_way.push(slot),
                     Step::PutBack(back, ..) => panic!("{:?} had room", back.seq),
                     Step::Claim(_) => lane.claimed(vec![], None),
+                    Step::Connect(_) => panic!("the app is up"),
                     Step::Rest { .. } => break,
                 }
             }
@@ -500,7 +513,7 @@ mod tests {
     #[test]
     fn while_the_app_is_down_the_newest_event_of_each_type_stays_as_a_probe() {
         let mut lane = Lane::new(LaneId(1), None);
-        let mut scheduler = Scheduler::new(16);
+        let mut scheduler = scheduler_of(16);
         lane.claimed(vec![claimed(1)], None);
         let Step::Begin(_, slot) = lane.step(&mut scheduler, NOW) else { panic!() };
         for _ in 0..5 {
@@ -513,6 +526,9 @@ mod tests {
         let Step::PutBack(back, Class::Fresh, RunMs(0)) = lane.step(&mut scheduler, NOW) else { panic!() };
         assert_eq!(back.seq, Seq(2), "3 is newer and of its type");
         assert!(matches!(lane.step(&mut scheduler, NOW), Step::Rest { .. }));
+        let Step::Connect(period) = lane.step(&mut scheduler, RunMs(2_000)) else { panic!() };
+        assert!(matches!(lane.step(&mut scheduler, RunMs(2_000)), Step::Rest { .. }), "one at a time");
+        scheduler.end_connect(ConnectEnd::Reached, period, RunMs(2_000));
         let mut tried = Vec::new();
         for now in [RunMs(2_000), RunMs(4_000)] {
             let Step::Begin(probe, slot) = lane.step(&mut scheduler, now) else { panic!() };
@@ -526,7 +542,7 @@ mod tests {
     #[test]
     fn a_paused_lane_gives_back_what_it_has_is_in_no_other_lanes_way_and_goes_on_by_itself_when_that_is_over() {
         let (mut lane, mut other) = (Lane::new(LaneId(1), None), Lane::new(LaneId(2), None));
-        let mut scheduler = Scheduler::new(2);
+        let mut scheduler = scheduler_of(2);
         lane.add_fresh(&mut [claimed(1)].into());
         let Step::Begin(_, slot) = lane.step(&mut scheduler, NOW) else { panic!() };
         lane.add_fresh(&mut [claimed(2)].into());
@@ -543,7 +559,7 @@ mod tests {
         assert!(matches!(lane.step(&mut scheduler, RunMs(2_000)), Step::Rest { .. }), "paused again");
         lane.pause(None);
         lane.claimed(vec![claimed(4)], None);
-        assert_eq!(begun(&mut lane, &mut scheduler), None, "the window is the other's");
+        assert_eq!(begun(&mut lane, &mut scheduler), Some(4));
     }
 
     #[test]
@@ -560,7 +576,7 @@ mod tests {
     #[test]
     fn while_the_app_wants_to_be_left_alone_new_events_go_back_to_the_buffer() {
         let mut lane = Lane::new(LaneId(1), None);
-        let mut scheduler = Scheduler::new(16);
+        let mut scheduler = scheduler_of(16);
         scheduler.hold(Asks::App, Duration::from_secs(60), NOW);
         lane.add_fresh(&mut [claimed(1), claimed(2)].into());
         for seq in [2, 1] {

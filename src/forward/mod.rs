@@ -7,6 +7,7 @@
 
 pub mod backoff;
 pub mod breaker;
+mod connect_probe;
 pub mod headers;
 pub mod hold;
 pub mod kind;
@@ -15,6 +16,7 @@ pub mod latency;
 pub mod loop_watch;
 pub mod order;
 pub mod order_key;
+pub mod rate;
 pub mod refusal;
 pub mod refusal_watch;
 pub mod scheduler;
@@ -26,9 +28,10 @@ pub mod tally;
 pub mod tls_watch;
 pub mod upstream;
 pub mod waiting;
+pub mod waits;
 pub mod window;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -36,7 +39,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::buffer::committer::{Committer, Handover};
@@ -46,9 +49,11 @@ use crate::buffer::{ClaimLimit, Claims};
 use crate::clock::{Clock, RunClock, RunMs};
 use crate::metrics::Metrics;
 use backoff::Retry;
+use connect_probe::ConnectProbe;
 use scheduler::{Class, LaneId, Slot};
 use signal::Signal;
 use upstream::{Upstream, Verdict};
+use waits::{Stops, Wait};
 
 /// Bytes of events that wait in memory for their first attempt; the others wait in the buffer.
 const MEMORY_MAX_BYTES: usize = 16 << 20;
@@ -65,6 +70,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 const MIN_SLEEP: Duration = Duration::from_millis(1);
 /// Wait before an attempt that panicked is repeated.
 const AFTER_PANIC: Duration = Duration::from_secs(60);
+/// How long an operator's question waits for a lane.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Least time between two complaints that events went their way without order.
 const TELL_UNORDERED_EVERY: Duration = Duration::from_secs(60);
 
@@ -75,13 +82,22 @@ pub struct Lanes {
     made: AtomicU64,
 }
 
+/// What a lane is handed.
+#[derive(Default)]
+struct Inbox {
+    /// New events.
+    events: VecDeque<Claimed>,
+    /// Events of which somebody asks whether they wait for others of their key. Operators ask, a few at a time.
+    questions: Vec<(Vec<Seq>, oneshot::Sender<HashSet<Seq>>)>,
+}
+
 #[derive(Default)]
 struct Queue {
-    events: Mutex<VecDeque<Claimed>>,
+    inbox: Mutex<Inbox>,
     /// Events in memory that have not been tried yet, those that the lane has taken over included.
     waiting: AtomicUsize,
     /// Attempts that are not settled.
-    under_way: AtomicUsize,
+    under_way: Mutex<Vec<Seq>>,
     /// The lane has nothing to do before then; zero while it has.
     rests_until: AtomicI64,
     /// Where the events go; while there is nothing, they wait.
@@ -115,6 +131,24 @@ impl Queue {
                 };
                 self.waiting.load(Ordering::Acquire) < most
             })
+    }
+
+    /// Which of these events wait for others of their key.
+    async fn behind(&self, events: Vec<Seq>) -> HashSet<Seq> {
+        let (answer, told) = oneshot::channel();
+        self.inbox.lock().questions.push((events, answer));
+        self.changed.notify_one();
+        // A lane that has ended does not answer.
+        tokio::time::timeout(ANSWER_WITHIN, told).await.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// What all its events wait for.
+    fn stops(&self, now: RunMs) -> Stops {
+        let pause = self.pause.load().as_ref().map(|pause| pause.until);
+        match &*self.upstream.load() {
+            Some(upstream) => Stops { pause, ..upstream.condition(now).stops(now) },
+            None => Stops { pause, has_no_upstream: true, ..Stops::default() },
+        }
     }
 
     /// Whether nothing in memory could be tried now.
@@ -167,7 +201,7 @@ impl Handover for Lanes {
     fn take(&self, claimed: Claimed) {
         if let Some(queue) = self.queue(&claimed.event.route) {
             queue.waiting.fetch_add(1, Ordering::AcqRel);
-            queue.events.lock().push_back(claimed);
+            queue.inbox.lock().events.push_back(claimed);
             queue.changed.notify_one();
         }
     }
@@ -183,6 +217,15 @@ impl Handover for Lanes {
             queue.look_into_buffer();
         }
     }
+}
+
+/// Where the events of a route go.
+#[derive(Default)]
+pub struct Standing {
+    /// The app, if there is one.
+    pub upstream: Option<Arc<Upstream>>,
+    /// The pause, if an operator has stopped it.
+    pub pause: Option<Arc<Pause>>,
 }
 
 /// What every lane needs.
@@ -242,10 +285,10 @@ impl Forwarder {
         Some(Lane { task: tokio::spawn(runner.run(stop.clone())) })
     }
 
-    /// A route's app and its pause, if it has any; `None` if it has no lane.
-    pub fn destination(&self, route: &str) -> Option<(Option<Arc<Upstream>>, Option<Arc<Pause>>)> {
+    /// How a route stands; `None` if it has no lane.
+    pub fn standing(&self, route: &str) -> Option<Standing> {
         let queue = self.lanes.queue(route)?;
-        Some((queue.upstream.load_full(), queue.pause.load_full()))
+        Some(Standing { upstream: queue.upstream.load_full(), pause: queue.pause.load_full() })
     }
 
     /// Stops the deliveries of a route that has a lane, attempts under way excepted.
@@ -267,13 +310,26 @@ impl Forwarder {
         }
     }
 
+    /// What each of these pending events of a route waits for, which is due then; `None` of one that is being sent.
+    pub async fn waits(&self, route: &str, events: &[(Seq, RunMs)]) -> Vec<Option<Wait>> {
+        let Some(queue) = self.lanes.queue(route) else { return vec![None; events.len()] };
+        let behind = match self.ordering {
+            Some(_) => queue.behind(events.iter().map(|(seq, _)| *seq).collect()).await,
+            None => HashSet::new(),
+        };
+        let now = self.now();
+        let stops = queue.stops(now);
+        let under_way = queue.under_way.lock();
+        let wait =
+            |(seq, due): &(Seq, RunMs)| (!under_way.contains(seq)).then(|| stops.wait(*due, behind.contains(seq), now));
+        events.iter().map(wait).collect()
+    }
+
     /// Whether nothing is under way and nothing can be delivered before this much time has passed.
     pub fn rests_for(&self, time: Duration) -> bool {
         let until = self.now().plus(time).0;
         let rests = |queue: &Arc<Queue>| {
-            queue.rests()
-                && queue.under_way.load(Ordering::Acquire) == 0
-                && queue.rests_until.load(Ordering::Acquire) > until
+            queue.rests() && queue.under_way.lock().is_empty() && queue.rests_until.load(Ordering::Acquire) > until
         };
         self.lanes.lanes.lock().values().all(rests)
     }
@@ -363,7 +419,10 @@ impl Drop for UnderWay {
             let error = "the attempt was cut off".to_owned();
             self.settle(Outcome::RetryAt { due, client_errors, error }, None);
         }
-        self.queue.under_way.fetch_sub(1, Ordering::AcqRel);
+        let mut under_way = self.queue.under_way.lock();
+        if let Some(place) = under_way.iter().position(|seq| *seq == self.claimed.seq) {
+            under_way.swap_remove(place);
+        }
     }
 }
 
@@ -430,7 +489,7 @@ impl Runner {
             self.queue.rests_until.store(0, Ordering::Release);
             self.follow_upstream();
             self.follow_pause();
-            self.lane.add_fresh(&mut self.queue.events.lock());
+            self.look_into_inbox();
             if self.queue.look.swap(false, Ordering::AcqRel) {
                 self.lane.look_into_buffer();
             }
@@ -467,7 +526,7 @@ impl Runner {
     /// stays as it was.
     async fn end(mut self) {
         self.attempts.shutdown().await;
-        self.lane.add_fresh(&mut self.queue.events.lock());
+        self.look_into_inbox();
         for (claimed, class) in self.lane.drain() {
             self.put_back(&claimed, class, Outcome::Released);
         }
@@ -480,6 +539,10 @@ impl Runner {
             let now = self.forwarder.now();
             match upstream.schedule(now, |scheduler| self.lane.step(scheduler, now)) {
                 lane::Step::Begin(claimed, slot) => self.begin(&upstream, claimed, slot),
+                lane::Step::Connect(period) => {
+                    let probe = ConnectProbe::new(self.forwarder.clone(), upstream.clone(), period);
+                    tokio::spawn(Box::pin(probe.run()));
+                }
                 lane::Step::Claim(limit) => *claiming = Some(self.claim(limit)),
                 lane::Step::PutBack(claimed, class, due) => self.put_back(&claimed, class, Outcome::PutBack { due }),
                 lane::Step::Rest { until, wake } => {
@@ -514,23 +577,32 @@ impl Runner {
         }
     }
 
+    fn look_into_inbox(&mut self) {
+        let mut inbox = self.queue.inbox.lock();
+        self.lane.add_fresh(&mut inbox.events);
+        for (events, answer) in inbox.questions.drain(..) {
+            // Whoever asked may be gone.
+            let _ = answer.send(events.into_iter().filter(|seq| self.lane.is_behind(*seq)).collect());
+        }
+    }
+
     /// Stands still for as long as an operator wants.
     fn follow_pause(&mut self) {
-        let pause = self.queue.pause.load();
-        let over = pause.as_ref().is_some_and(|pause| pause.is_over(self.forwarder.now()));
-        // Unless it has been paused again meanwhile.
-        if over && Guard::into_inner(self.queue.pause.compare_and_swap(&*pause, None)) == *pause {
+        let known = self.queue.pause.load();
+        let Some(pause) = &*known else { return self.lane.pause(None) };
+        self.lane.pause(Some(pause.until.unwrap_or(RunMs(i64::MAX))));
+        // Unless it has been paused again meanwhile, which wakes the lane.
+        let is_over = pause.is_over(self.forwarder.now());
+        if is_over && Guard::into_inner(self.queue.pause.compare_and_swap(&*known, None)) == *known {
             tracing::info!(route = %self.route, "the pause is over: deliveries of the route go on");
         }
-        let until = self.queue.pause.load().as_ref().map(|pause| pause.until.unwrap_or(RunMs(i64::MAX)));
-        self.lane.pause(until);
     }
 
     fn begin(&mut self, upstream: &Arc<Upstream>, claimed: Claimed, slot: Slot) {
         if slot.class == Class::Fresh {
             self.forwarder.lanes.release_event(&self.queue, &claimed);
         }
-        self.queue.under_way.fetch_add(1, Ordering::AcqRel);
+        self.queue.under_way.lock().push(claimed.seq);
         let (seq, attempts) = (claimed.seq, claimed.attempts);
         let attempt = UnderWay {
             forwarder: self.forwarder.clone(),

@@ -54,6 +54,12 @@ struct Queue {
     hold: Option<RunMs>,
 }
 
+impl Queue {
+    fn is_next(&self, seq: Seq) -> bool {
+        self.waiting.front().is_some_and(|head| head.seq == seq)
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     rank_us: i64,
@@ -142,6 +148,14 @@ impl Order {
     /// The next event that may begin. Its key is taken until it has ended or is put back.
     pub fn next_ready(&mut self) -> Option<Seq> {
         self.ready.pop_front()
+    }
+
+    /// True of an event that waits for others of its key: for one before it, or for those that may still come.
+    pub fn is_behind(&self, seq: Seq) -> bool {
+        let queue = self.key_of.get(&seq).and_then(|key| self.keys.get(key));
+        queue.is_some_and(|queue| {
+            queue.current.map_or(queue.hold.is_some() || !queue.is_next(seq), |current| current != seq)
+        })
     }
 
     /// When an event could begin at the earliest, as far as time alone decides; `None` if it waits

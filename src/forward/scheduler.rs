@@ -1,4 +1,4 @@
-//! Who may try an app now: its breaker, its window, its wish to be left alone, and the turns of the
+//! Who may try an app now: its breaker, its window, its rate, its wish to be left alone, and the turns of the
 //! lanes that go there. Pure: time is handed in, and whoever has to be woken is told.
 //!
 //! Half of the window is kept for first attempts of new events, which so never wait behind a
@@ -6,11 +6,13 @@
 //! go in the order in which they came, as long as their shares last (`shares.rs`).
 
 use std::cmp::Ordering::{Equal, Greater, Less};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::breaker::{Breaker, Change, Leave, Since, State};
+use super::breaker::{Breaker, Change, ConnectEnd, Leave, Since, State};
 use super::hold::{Asks, Hold};
 use super::kind::{Kind, KindNames, Kinds};
+use super::rate::{Bound, Bucket};
 use super::shares::{Advice, Began, Shares};
 use super::signal::Signal;
 use super::window::{Begun, Window};
@@ -100,11 +102,24 @@ pub struct Ended {
     pub change: Option<Change>,
 }
 
+/// Attempts at once that an app may be given.
+pub const CONCURRENCY: RangeInclusive<usize> = 1..=10_000;
+
+/// Bounds of what an app is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Attempts under way at once.
+    pub max_concurrency: usize,
+    /// Attempts within a time, if that is bounded.
+    pub rate: Option<Bound>,
+}
+
 /// One app's scheduler.
 #[derive(Debug)]
 pub struct Scheduler {
     breaker: Breaker,
     window: Window,
+    bucket: Bucket,
     names: KindNames,
     shares: Shares,
     hold: Hold,
@@ -117,11 +132,13 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// For an app that bears at most so many attempts at once.
-    pub fn new(max_concurrency: usize) -> Scheduler {
+    /// For an app that bears at most so much.
+    pub fn new(limits: Limits) -> Scheduler {
+        let Limits { max_concurrency, rate } = limits;
         Scheduler {
             breaker: Breaker::new(),
             window: Window::new(max_concurrency),
+            bucket: Bucket::new(rate),
             names: KindNames::new(),
             shares: Shares::new(max_concurrency),
             hold: Hold::new(),
@@ -130,6 +147,19 @@ impl Scheduler {
             last: Class::Backlog,
             lanes: Vec::new(),
         }
+    }
+
+    /// It bears more or less from now on; what is under way goes on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        let Limits { max_concurrency, rate } = limits;
+        self.window.set_max(max_concurrency);
+        self.shares.set_max(max_concurrency);
+        self.bucket.set(rate);
+    }
+
+    /// When its rate allows the next attempt, if not now.
+    pub fn rate_allows_at(&self, now: RunMs) -> Option<RunMs> {
+        self.bucket.not_before(now)
     }
 
     /// Where the breaker stands.
@@ -177,6 +207,16 @@ impl Scheduler {
         self.breaker.probe_now(now);
     }
 
+    /// A connect without an event begins, as [`Leave::Connect`] allows; its end goes to [`Scheduler::end_connect`].
+    pub fn begin_connect(&mut self, now: RunMs) -> u32 {
+        self.breaker.begin_connect(now)
+    }
+
+    /// Such a connect has ended.
+    pub fn end_connect(&mut self, end: ConnectEnd, period: u32, now: RunMs) {
+        self.breaker.end_connect(end, period, now);
+    }
+
     /// Since when the app is not tried, if it is not.
     pub fn open_since(&self) -> Option<Since> {
         self.breaker.open_since()
@@ -197,7 +237,11 @@ impl Scheduler {
             return Turn::Wait { until: Some(until), instead: None };
         }
         match self.next(now) {
-            Some((next, class, kinds)) if next == lane => Turn::Yours { class, kinds },
+            // Whose turn it is waits for the rate; the others are woken when the turn is theirs.
+            Some((next, class, kinds)) if next == lane => match self.bucket.not_before(now) {
+                None => Turn::Yours { class, kinds },
+                until => Turn::Wait { until, instead: None },
+            },
             next => Turn::Wait { until: None, instead: next.map(|(next, ..)| next) },
         }
     }
@@ -209,13 +253,14 @@ impl Scheduler {
             Class::Backlog => self.backlog += 1,
         }
         self.last = class;
+        self.bucket.take(now);
         // Its next turn is after everybody else's.
         if let Some(place) = self.lanes.iter().position(|(id, _)| *id == lane) {
             self.lanes[place..].rotate_left(1);
         }
         let begun = self.window.begin(self.fresh + self.backlog);
         let began = self.shares.begin(kind, class, now);
-        Slot { class, kind, is_first, period: self.breaker.begin(), begun, began }
+        Slot { class, kind, is_first, period: self.breaker.begin(now), begun, began }
     }
 
     /// The kind of a lane's events of this type.
@@ -271,7 +316,7 @@ impl Scheduler {
                 self.shares.forget();
                 self.window.restart();
             }
-            None if before == State::HalfOpen && self.breaker.state() == State::Open && signal != Signal::Cut => {
+            None if before == State::HalfOpen && self.breaker.state() == State::Open && signal.is_about_event() => {
                 self.shares.note_failed_probe(slot.kind);
             }
             None => {}
@@ -287,7 +332,7 @@ impl Scheduler {
     /// Whose turn it is to begin what, if there is room.
     fn next(&self, now: RunMs) -> Option<(LaneId, Class, Kinds)> {
         match self.leave(now) {
-            Leave::NotBefore(_) | Leave::AfterProbe => None,
+            Leave::NotBefore(_) | Leave::AfterProbe | Leave::Connect => None,
             Leave::Probe => self.next_probe(),
             Leave::Free => self.next_free(now),
         }
@@ -328,8 +373,13 @@ impl Scheduler {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// For so many at once, at any rate.
+    pub(in super::super) fn scheduler_of(max_concurrency: usize) -> Scheduler {
+        Scheduler::new(Limits { max_concurrency, rate: None })
+    }
 
     const A: LaneId = LaneId(1);
     const B: LaneId = LaneId(2);
@@ -363,24 +413,24 @@ mod tests {
 
     #[test]
     fn a_backlog_fills_half_of_the_window_and_new_events_all_of_it() {
-        let mut scheduler = Scheduler::new(16);
+        let mut scheduler = scheduler_of(16);
         let backlog = take_all(&mut scheduler, A, BACKLOG);
         assert_eq!((scheduler.limit(), backlog.len()), (8, 4));
         assert_eq!(take_all(&mut scheduler, A, FRESH).len(), 4, "there is room for what is new");
-        let mut scheduler = Scheduler::new(16);
+        let mut scheduler = scheduler_of(16);
         assert_eq!(take_all(&mut scheduler, A, FRESH).len(), 8);
     }
 
     #[test]
     fn where_both_want_they_share() {
-        let mut scheduler = Scheduler::new(16);
+        let mut scheduler = scheduler_of(16);
         let slots = take_all(&mut scheduler, A, BOTH);
         assert_eq!((count(&slots, Class::Fresh), count(&slots, Class::Backlog)), (4, 4));
     }
 
     #[test]
     fn in_a_window_of_one_they_take_turns() {
-        let mut scheduler = Scheduler::new(1);
+        let mut scheduler = scheduler_of(1);
         let mut classes = Vec::new();
         for _ in 0..4 {
             let slot = take(&mut scheduler, A, BOTH).unwrap();
@@ -393,7 +443,7 @@ mod tests {
 
     #[test]
     fn lanes_of_one_app_take_turns_and_the_one_whose_turn_it_is_is_named() {
-        let mut scheduler = Scheduler::new(2);
+        let mut scheduler = scheduler_of(2);
         let first = take(&mut scheduler, A, FRESH).unwrap();
         assert!(take(&mut scheduler, A, FRESH).is_none(), "the window of one is full");
         assert!(take(&mut scheduler, B, FRESH).is_none());
@@ -411,7 +461,7 @@ mod tests {
 
     #[test]
     fn a_lane_that_has_left_is_in_nobodys_way() {
-        let mut scheduler = Scheduler::new(2);
+        let mut scheduler = scheduler_of(2);
         let slot = take(&mut scheduler, A, FRESH).unwrap();
         scheduler.ask(B, FRESH, RunMs(0));
         scheduler.forget_lane(B);
@@ -421,7 +471,7 @@ mod tests {
 
     #[test]
     fn while_open_one_probe_is_under_way_and_everybody_learns_how_it_ended() {
-        let mut scheduler = Scheduler::new(16);
+        let mut scheduler = scheduler_of(16);
         let slots = take_all(&mut scheduler, A, BOTH);
         let mut ends = slots.iter().map(|slot| scheduler.end(slot, Signal::Unreachable, QUICK, RunMs(0)));
         assert!(ends.any(|ended| ended.change.is_some() && ended.wake == Wake::All));
@@ -429,6 +479,9 @@ mod tests {
         assert!(scheduler.is_stopped(RunMs(0)));
         let Turn::Wait { until, .. } = scheduler.ask(A, BOTH, RunMs(249)) else { panic!() };
         assert_eq!(until, Some(RunMs(250)));
+        assert!(take_at(&mut scheduler, A, BOTH, RunMs(250)).is_none(), "nobody listens, as far as is known");
+        let period = scheduler.begin_connect(RunMs(250));
+        scheduler.end_connect(ConnectEnd::Reached, period, RunMs(250));
         let probe = take_at(&mut scheduler, A, BOTH, RunMs(250)).unwrap();
         assert_eq!(probe.class, Class::Fresh, "what has not failed yet");
         assert!(matches!(scheduler.ask(A, BOTH, RunMs(250)), Turn::Wait { .. }));
@@ -439,7 +492,7 @@ mod tests {
 
     #[test]
     fn while_the_app_wants_to_be_left_alone_nothing_begins_and_the_longest_wish_counts() {
-        let mut scheduler = Scheduler::new(4);
+        let mut scheduler = scheduler_of(4);
         assert!(scheduler.hold(Asks::App, Duration::from_secs(2), RunMs(0)).is_some());
         assert!(scheduler.hold(Asks::App, Duration::from_secs(1), RunMs(10)).is_none());
         let Turn::Wait { until, .. } = scheduler.ask(A, FRESH, RunMs(1999)) else { panic!() };

@@ -98,6 +98,18 @@ impl Shares {
         Shares { max, shares: Vec::new(), quickest_us: None, known: 0 }
     }
 
+    /// It bears more or less from now on.
+    pub fn set_max(&mut self, max: usize) {
+        for share in &mut self.shares {
+            // A window of its own that nothing has cut is no bound after it either.
+            match share.window.limit() >= self.max {
+                true => share.window = Window::open(max),
+                false => share.window.set_max(max),
+            }
+        }
+        self.max = max;
+    }
+
     /// Whether another attempt of this kind may begin, as far as its kind decides, in a window of
     /// so many.
     pub fn has_room(&self, kind: Kind, class: Class, limit: usize, now: RunMs) -> bool {

@@ -22,6 +22,11 @@ pub enum Signal {
 }
 
 impl Signal {
+    /// True where the event may have to do with it.
+    pub fn is_about_event(self) -> bool {
+        !matches!(self, Signal::Unreachable | Signal::Cut)
+    }
+
     /// Whether the app has judged the event.
     pub fn is_answer(self) -> bool {
         matches!(self, Signal::Good | Signal::Refused)

@@ -12,11 +12,12 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::backoff::Retry;
-use super::breaker::State;
+use super::breaker::{ConnectEnd, State};
 use super::hold::Asks;
 use super::lane::{Lane, Step};
 use super::order_key::Ordering;
-use super::scheduler::{Class, LaneId, Scheduler, Slot, Wake};
+use super::rate::Bound;
+use super::scheduler::{Class, LaneId, Limits, Scheduler, Slot, Wake};
 use super::signal::Signal;
 use super::upstream::Verdict;
 use crate::buffer::event::tests::event;
@@ -77,6 +78,7 @@ enum Handler {
 struct Settings {
     lanes: usize,
     max_concurrency: usize,
+    rate: Option<Bound>,
     ordering: Option<Ordering>,
     latency_ms: f64,
     workers: usize,
@@ -126,6 +128,7 @@ impl Settings {
         Settings {
             lanes: rng.usize(1..4),
             max_concurrency,
+            rate: None,
             ordering,
             latency_ms,
             workers,
@@ -137,6 +140,10 @@ impl Settings {
             handlers: Vec::new(),
             stale_before: 0,
         }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { max_concurrency: self.max_concurrency, rate: self.rate }
     }
 
     fn mood(&self, now: i64) -> Mood {
@@ -156,6 +163,8 @@ enum Happening {
     Claim(usize, usize, bool),
     ClaimAnswer(usize),
     AttemptEnd(u64),
+    /// A connect without an event, of this run and period.
+    ConnectEnd(u64, u32),
     Tick(usize),
     Restart,
 }
@@ -237,6 +246,8 @@ struct World {
     held_until: i64,
     /// When an attempt began, what it will come to, and how long that takes.
     tried: Vec<(i64, Signal, f64)>,
+    /// When each connect without an event was begun.
+    connects: Vec<i64>,
     /// So many of the first events are answered 500.
     broken_until: usize,
     /// It is over then, whatever is left.
@@ -250,7 +261,7 @@ impl World {
             now: 0,
             happenings: BinaryHeap::new(),
             happened: 0,
-            scheduler: Scheduler::new(settings.max_concurrency),
+            scheduler: Scheduler::new(settings.limits()),
             lanes: Vec::new(),
             stores: (0..settings.lanes).map(|_| Store::default()).collect(),
             fresh: vec![VecDeque::new(); settings.lanes],
@@ -275,6 +286,7 @@ impl World {
             highest_in_flight: 0,
             held_until: 0,
             tried: Vec::new(),
+            connects: Vec::new(),
             broken_until: 0,
             ends_at: None,
             settings,
@@ -296,7 +308,7 @@ impl World {
 
     fn start_lanes(&mut self) {
         self.run += 1;
-        self.scheduler = Scheduler::new(self.settings.max_concurrency);
+        self.scheduler = Scheduler::new(self.settings.limits());
         self.held_until = 0;
         self.lane_of.clear();
         self.lanes.clear();
@@ -338,6 +350,13 @@ impl World {
                     }
                 }
                 Happening::AttemptEnd(id) => self.end_attempt(id),
+                Happening::ConnectEnd(run, period) if run == self.run => {
+                    let is_reached = self.settings.mood(self.now) != Mood::Down;
+                    let end = if is_reached { ConnectEnd::Reached } else { ConnectEnd::Failed };
+                    self.scheduler.end_connect(end, period, RunMs(self.now));
+                    self.woken.fill(true);
+                }
+                Happening::ConnectEnd(..) => {}
                 Happening::Tick(lane) => {
                     // Only the newest counts, as with a sleep that is begun anew.
                     if self.ticks[lane].is_some_and(|at| at <= self.now) {
@@ -538,6 +557,12 @@ impl World {
                 assert!(step < STEPS_MAX, "lane {lane} spins at {} ms", self.now);
                 match self.lanes[lane].step(&mut self.scheduler, RunMs(self.now)) {
                     Step::Begin(claimed, slot) => self.begin(lane, claimed, slot),
+                    Step::Connect(period) => {
+                        assert!(self.held_until <= self.now, "the app wants to be left alone");
+                        assert!(self.connects.last().is_none_or(|last| self.now - last >= 250), "{:?}", self.connects);
+                        self.connects.push(self.now);
+                        self.at(self.now + 1, Happening::ConnectEnd(self.run, period));
+                    }
                     Step::Claim(ClaimLimit { events, untried_first, .. }) => {
                         let takes = self.rng.i64(0..5);
                         self.at(self.now + takes, Happening::Claim(lane, events, untried_first));
@@ -621,7 +646,7 @@ impl World {
                 assert!(others < self.scheduler.limit(), "{others} in a window of {}", self.scheduler.limit());
             }
             State::HalfOpen => assert!(!self.attempts.values().any(|attempt| attempt.was_probe), "two probes"),
-            State::Open => panic!("tried while open"),
+            State::Open => panic!("tried while open, or while nobody listens"),
         }
         assert!(!self.attempts.values().any(|attempt| attempt.claimed.seq == seq), "{seq:?} twice at once");
         let backlog = self.attempts.values().filter(|attempt| attempt.slot.class == Class::Backlog).count();

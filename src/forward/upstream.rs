@@ -2,7 +2,7 @@
 //! 5xx and no answer come again until `max_age`; 3xx and other 4xx a few times; then dead).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -10,16 +10,17 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::backoff::{Retry, retry_after};
-use super::breaker::{Change, Leave, Since, State};
+use super::breaker::{Change, ConnectEnd, Leave, Since, State};
 use super::headers::{Address, Forwarded, for_attempt};
 use super::hold::Asks;
 use super::loop_watch::LoopWatch;
 use super::refusal::{self, Refusal, Signing};
 use super::refusal_watch::{RefusalWatch, Refused};
-use super::scheduler::{LaneId, Scheduler, Slot, Wake};
+use super::scheduler::{LaneId, Limits, Scheduler, Slot, Wake};
 use super::sign::Signer;
 use super::signal::Signal;
 use super::tls_watch::TlsWatch;
+use super::waits::Stops;
 use crate::buffer::event::{Claimed, Event, Outcome, Seq};
 use crate::client::tls::TlsFailure;
 use crate::client::{Client, ClientError, Destination, ExchangeError, Lifetime, Over, Reply, Timeouts};
@@ -51,8 +52,8 @@ pub struct UpstreamSettings {
     pub timeout: Duration,
     /// Bounds of the use of each connection.
     pub lifetime: Lifetime,
-    /// Attempts under way at once.
-    pub max_concurrency: usize,
+    /// Bounds of what it is given.
+    pub limits: Limits,
 }
 
 /// An app, with its connections and the scheduler of its attempts.
@@ -61,7 +62,7 @@ pub struct Upstream {
     host: Option<String>,
     forwarded: Forwarded,
     signer: Option<Arc<Signer>>,
-    max_concurrency: usize,
+    max_concurrency: AtomicUsize,
     tls: TlsWatch,
     turns: Mutex<Turns>,
     /// As the scheduler said last: the app is not tried, or only by probes.
@@ -77,6 +78,10 @@ pub struct Upstream {
 
 struct Turns {
     scheduler: Scheduler,
+    /// What the configuration gives it at most,
+    configured: Limits,
+    /// and what is in force: an operator may have set something else.
+    limits: Limits,
     loops: LoopWatch,
     /// How to wake the lanes that go here.
     lanes: Vec<(LaneId, Arc<Notify>)>,
@@ -93,6 +98,15 @@ impl Turns {
     }
 }
 
+/// The start of an operator's change of limits.
+#[derive(Debug, Clone, Copy)]
+pub enum Base {
+    /// Those in force.
+    InForce,
+    /// Those of the configuration.
+    Configured,
+}
+
 /// How an app is doing, for status and metrics.
 #[derive(Debug, Clone)]
 pub struct Condition {
@@ -104,16 +118,32 @@ pub struct Condition {
     pub not_before: Option<RunMs>,
     /// Attempts that may be under way at once, now.
     pub concurrency: usize,
-    /// The same at most.
-    pub max_concurrency: usize,
+    /// Bounds of what it is given.
+    pub limits: Limits,
+    /// True of limits that an operator has set.
+    pub limits_are_set: bool,
     /// Attempts that are.
     pub in_flight: usize,
     /// Until when it wants to be left alone (`Retry-After`).
     pub held_until: Option<RunMs>,
+    /// When its rate allows the next attempt, if not now.
+    pub rate_until: Option<RunMs>,
     /// Whether its address leads back to hookward.
     pub leads_back: bool,
     /// Why TLS does not come about.
     pub tls_failure: Option<Arc<TlsFailure>>,
+}
+
+impl Condition {
+    /// What keeps all events from it.
+    pub fn stops(&self, now: RunMs) -> Stops {
+        Stops {
+            held_until: self.held_until,
+            probe_at: self.open_since.map(|_| self.not_before.unwrap_or(now)),
+            rate_until: self.rate_until,
+            ..Stops::default()
+        }
+    }
 }
 
 impl Upstream {
@@ -128,10 +158,12 @@ impl Upstream {
             host: settings.host,
             forwarded: settings.forwarded,
             signer: settings.signer,
-            max_concurrency: settings.max_concurrency,
+            max_concurrency: AtomicUsize::new(settings.limits.max_concurrency),
             tls: TlsWatch::default(),
             turns: Mutex::new(Turns {
-                scheduler: Scheduler::new(settings.max_concurrency),
+                scheduler: Scheduler::new(settings.limits),
+                configured: settings.limits,
+                limits: settings.limits,
                 loops: LoopWatch::default(),
                 lanes: Vec::new(),
             }),
@@ -145,7 +177,34 @@ impl Upstream {
 
     /// Attempts that may be under way at once, at most.
     pub fn max_concurrency(&self) -> usize {
-        self.max_concurrency
+        self.max_concurrency.load(Ordering::Relaxed)
+    }
+
+    /// The configuration gives it so much at most. Where that is news, an operator's limits are over.
+    pub fn configure(&self, limits: Limits) {
+        let mut turns = self.turns.lock();
+        if turns.configured != limits {
+            turns.configured = limits;
+            self.put_in_force(&mut turns, limits);
+        }
+    }
+
+    /// An operator changes its limits, until the next start or until the configuration changes them.
+    pub fn set_limits(&self, base: Base, change: impl FnOnce(Limits) -> Limits) -> Limits {
+        let mut turns = self.turns.lock();
+        let limits = change(match base {
+            Base::InForce => turns.limits,
+            Base::Configured => turns.configured,
+        });
+        self.put_in_force(&mut turns, limits);
+        limits
+    }
+
+    fn put_in_force(&self, turns: &mut Turns, limits: Limits) {
+        turns.limits = limits;
+        turns.scheduler.set_limits(limits);
+        self.max_concurrency.store(limits.max_concurrency, Ordering::Relaxed);
+        turns.wake(Wake::All);
     }
 
     /// A lane goes here from now on; `changed` wakes it.
@@ -193,7 +252,7 @@ impl Upstream {
 
     /// How the app is doing.
     pub fn condition(&self, now: RunMs) -> Condition {
-        let Turns { scheduler, loops, .. } = &*self.turns.lock();
+        let Turns { scheduler, loops, configured, limits, .. } = &*self.turns.lock();
         Condition {
             state: scheduler.state(),
             open_since: scheduler.open_since(),
@@ -202,9 +261,11 @@ impl Upstream {
                 _ => None,
             },
             concurrency: scheduler.limit(),
-            max_concurrency: self.max_concurrency,
+            limits: *limits,
+            limits_are_set: limits != configured,
             in_flight: scheduler.in_flight(),
             held_until: scheduler.held(now),
+            rate_until: scheduler.rate_allows_at(now),
             leads_back: loops.leads_back(),
             tls_failure: self.tls.failure(),
         }
@@ -219,6 +280,14 @@ impl Upstream {
     pub fn resume(&self, now: RunMs) {
         let mut turns = self.turns.lock();
         turns.scheduler.resume(now);
+        self.note_stop(&turns.scheduler, now);
+        turns.wake(Wake::All);
+    }
+
+    /// A connect without an event has ended.
+    pub fn end_connect(&self, end: ConnectEnd, period: u32, now: RunMs) {
+        let mut turns = self.turns.lock();
+        turns.scheduler.end_connect(end, period, now);
         self.note_stop(&turns.scheduler, now);
         turns.wake(Wake::All);
     }
@@ -332,6 +401,20 @@ impl Upstream {
     /// Notes that it could.
     pub fn note_reached(&self) {
         self.tls.note_reached();
+    }
+
+    /// Connects without an event; the connection waits for the next one.
+    pub async fn reach(&self) -> ConnectEnd {
+        match self.client.reach().await {
+            Ok(()) => {
+                self.note_reached();
+                ConnectEnd::Reached
+            }
+            Err(error) => {
+                self.note_failure(&error);
+                ConnectEnd::Failed
+            }
+        }
     }
 
     /// Shakes hands with an app that speaks TLS, and warns if that fails; whether there is nothing more to see.

@@ -55,6 +55,13 @@ impl Window {
         Window { max, limit: max, threshold: max, good: 0.0, epoch: 0 }
     }
 
+    /// It may grow to so many from now on, quickly up to half of that, and is no more.
+    pub fn set_max(&mut self, max: usize) {
+        self.max = Window::open(max).max;
+        self.limit = self.limit.min(self.max);
+        self.threshold = (self.max / 2.0).max(1.0);
+    }
+
     /// Attempts that may be under way at once, at least one.
     pub fn limit(&self) -> usize {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and max")]
@@ -228,6 +235,20 @@ mod tests {
         }
         assert!(worst <= FAST_APP * 2, "{worst:?}");
         assert!(bench.limit() >= 6, "{} of 8 workers are used", bench.limit());
+    }
+
+    #[test]
+    fn another_bound_cuts_at_once_and_is_grown_into() {
+        let mut bench = Bench::new(16);
+        bench.window.set_max(4);
+        assert_eq!(bench.limit(), 4);
+        bench.window.set_max(32);
+        let mut limits = vec![bench.limit()];
+        for _ in 0..4 {
+            round(&mut bench, Signal::Good, FAST_APP);
+            limits.push(bench.limit());
+        }
+        assert_eq!(limits, [4, 8, 16, 17, 18]);
     }
 
     #[test]

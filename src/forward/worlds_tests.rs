@@ -3,6 +3,10 @@
 //!
 //! `cargo test --lib worlds -- --nocapture` prints the numbers.
 
+use std::num::NonZeroU32;
+
+use super::super::rate::Rate;
+use super::super::scheduler::tests::scheduler_of;
 use super::*;
 
 /// A minute of 50 events a second at an app that is well.
@@ -10,6 +14,7 @@ fn quiet(poison_share: f64) -> Settings {
     Settings {
         lanes: 1,
         max_concurrency: 16,
+        rate: None,
         ordering: None,
         latency_ms: 10.0,
         workers: 8,
@@ -37,13 +42,44 @@ fn one_poisoned_event_in_a_hundred_never_slows_the_others() {
 }
 
 #[test]
+fn an_outage_of_20_s_with_1500_events_costs_under_100_attempts_and_its_end_is_noticed_within_a_second() {
+    for (lanes, latency_ms) in [(1, 10.0), (3, 10.0), (1, 100.0)] {
+        let outage = 10_000..30_000;
+        let settings = Settings {
+            lanes,
+            latency_ms,
+            moods: vec![(0, Mood::Well), (outage.start, Mood::Down), (outage.end, Mood::Well)],
+            arrivals: (0..4_500).map(|n| n * 40 / 3).collect(),
+            ..roomy(75)
+        };
+        let world = World::new(7, settings).run();
+        let missed = world.rows.values().filter(|row| outage.contains(&row.stored_at)).count();
+        assert!(missed >= 1_490, "{missed}");
+        let wasted = world.tried.iter().filter(|(_, signal, _)| *signal != Signal::Good).count();
+        let cost = wasted + world.connects.len();
+        let back = world.tried.iter().find(|(at, signal, _)| *at >= outage.end && *signal == Signal::Good);
+        let noticed_ms = back.unwrap().0 - outage.end;
+        let settled_ms = world.now - world.rows.values().last().unwrap().stored_at;
+        println!("outage of 20 s: {wasted} attempts, {} connects, noticed after {noticed_ms} ms", world.connects.len());
+        assert!(cost < 60, "{wasted} attempts and {} connects at a dead app", world.connects.len());
+        assert!(noticed_ms <= 1_050, "{noticed_ms} ms");
+        assert!(settled_ms < 5_000, "all is delivered long before the last one came: {settled_ms} ms");
+        let settled = outage.start + 3_000..outage.end;
+        let tried = world.tried.iter().map(|(at, ..)| *at).chain(world.connects.iter().copied());
+        let mut probes: Vec<i64> = tried.filter(|at| settled.contains(at)).collect();
+        probes.sort_unstable();
+        assert!(probes.windows(2).all(|pair| pair[1] - pair[0] >= 1_000), "one probe an interval: {probes:?}");
+    }
+}
+
+#[test]
 fn an_outage_charges_a_handful_of_attempts_and_new_events_do_not_wait_for_its_backlog() {
     let outage_ms = 20_000;
     let moods = vec![(0, Mood::Well), (10_000, Mood::Down), (10_000 + outage_ms, Mood::Well)];
     let world = World::new(7, Settings { moods, ..quiet(0.0) }).run();
     let charged: u32 = world.rows.values().map(|row| row.attempts).sum();
-    // Five that open the breaker, and a probe now and then.
-    assert!((5..20).contains(&charged), "{charged} attempts failed in 20 s");
+    // Five that open the breaker, and one every five seconds.
+    assert!((5..12).contains(&charged), "{charged} attempts failed in 20 s");
     let after = 10_000 + outage_ms + 5_000;
     let waited = |row: &Row| row.first_attempt.unwrap() - row.stored_at;
     let (new, old): (Vec<&Row>, Vec<&Row>) = world.rows.values().partition(|row| row.stored_at > after);
@@ -163,7 +199,7 @@ fn after_an_outage_old_events_that_the_app_refuses_do_not_hold_up_new_ones() {
     let back = world.tried.iter().find(|(at, signal, _)| *at >= outage.end && *signal == Signal::Good);
     let recovered_ms = back.unwrap().0 - outage.end;
     println!("old 404: {waits:?}, {wasted} wasted, recovered after {recovered_ms} ms");
-    assert!(recovered_ms <= 5_100, "one interval of probes: {recovered_ms}");
+    assert!(recovered_ms <= 1_050, "one interval of connects: {recovered_ms}");
     assert!(wasted < 20, "{wasted} attempts at a dead app");
     let new = world.rows.values().filter(|row| row.stored_at >= outage.end + 6_000);
     assert!(waits_of(new).p99 <= 1_000);
@@ -200,4 +236,46 @@ fn events_with_which_the_app_finds_fault_do_not_keep_the_breaker_open_for_new_on
     let waits = waits_of(world.rows.values().skip(40));
     println!("40 of one type are answered 500 first: {waits:?}");
     assert!(waits.p99 <= 1_000, "{waits:?}");
+}
+
+#[test]
+fn no_second_sees_more_than_the_rate_and_its_burst_and_what_is_within_it_does_not_wait() {
+    for (rate, burst, per_s, outage_ms) in
+        [("20/s", 5, 40, 0), ("20/s", 20, 10, 0), ("20/s", 10, 15, 10_000), ("600/min", 1, 8, 0)]
+    {
+        let rate = Rate::parse(rate).unwrap();
+        let bound = Bound { rate, burst: NonZeroU32::new(burst).unwrap() };
+        let moods = vec![(0, Mood::Well), (20_000, Mood::Down), (20_000 + outage_ms, Mood::Well)];
+        let settings = Settings { lanes: 3, rate: Some(bound), moods, ..roomy(per_s) };
+        let world =
+            World::new(7, Settings { arrivals: settings.arrivals.iter().take(1_000).copied().collect(), ..settings })
+                .run();
+        let begun: Vec<i64> = world.tried.iter().map(|(at, ..)| *at).collect();
+        let a_second = rate.of_a_second().get();
+        let most = usize::try_from(a_second + burst).unwrap();
+        let busiest = (0..begun.len()).map(|n| begun[n..].partition_point(|at| *at < begun[n] + 1_000)).max().unwrap();
+        assert!(busiest <= most, "{busiest} within a second of {a_second}/s and a burst of {burst}");
+        let waits = waits_of(world.rows.values());
+        println!("{per_s}/s at {rate}, burst {burst}: {busiest} within a second at most, {waits:?}");
+        if per_s < i64::from(a_second) && outage_ms == 0 {
+            assert!(waits.p99 <= 1_000, "{waits:?}");
+        } else {
+            // As fast as it may, to the end.
+            let per_min = begun[begun.len() - 601..]
+                .windows(601)
+                .all(|run| run[600] - run[0] <= 600_000 / i64::from(a_second) + 1_000);
+            assert!(per_min || per_s < i64::from(a_second), "slower than its rate");
+        }
+    }
+}
+
+#[test]
+fn limits_that_change_are_in_force_at_once() {
+    let mut scheduler = scheduler_of(32);
+    assert_eq!(scheduler.limit(), 16);
+    scheduler.set_limits(Limits { max_concurrency: 2, rate: None });
+    assert_eq!(scheduler.limit(), 2);
+    let bound = Bound { rate: Rate::parse("1/s").unwrap(), burst: NonZeroU32::MIN };
+    scheduler.set_limits(Limits { max_concurrency: 64, rate: Some(bound) });
+    assert_eq!((scheduler.limit(), scheduler.rate_allows_at(RunMs(0))), (2, None), "it grows into more");
 }

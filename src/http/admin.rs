@@ -7,6 +7,7 @@ mod connections;
 pub mod drain;
 mod encoding;
 mod events;
+mod limits_change;
 mod reply;
 mod request;
 mod token;

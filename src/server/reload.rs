@@ -66,6 +66,7 @@ impl Reloader {
         let live = self.assembly.live(&config, &upstreams)?;
         self.body_memory.set_limits(body_limits(&config));
         self.live.store(Arc::new(live));
+        upstreams.put_limits_in_force();
         if let Some(storage) = &self.storage {
             storage.deliver(&config, &upstreams);
         }

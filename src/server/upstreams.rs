@@ -22,16 +22,33 @@ impl Upstreams {
     /// connections and what they have learnt.
     pub(super) fn of(config: &Config, earlier: &Upstreams) -> Result<Upstreams, ClientError> {
         let mut known = Upstreams::default();
-        for settings in config.upstreams() {
+        let named: Vec<_> = config.upstreams().collect();
+        for settings in &named {
             if known.find(settings).is_none() {
-                let upstream = match earlier.find(settings) {
+                // One whose limits have changed is still the app that it was.
+                let changed = || {
+                    earlier
+                        .0
+                        .iter()
+                        .find(|(was, app)| was.is_same_app(settings) && !named.contains(&was) && !known.has(app))
+                };
+                let upstream = match earlier.find(settings).or_else(|| Some(changed()?.1.clone())) {
                     Some(upstream) => upstream,
                     None => Arc::new(connect(settings)?),
                 };
-                known.0.push((settings.clone(), upstream));
+                known.0.push(((*settings).clone(), upstream));
             }
         }
         Ok(known)
+    }
+
+    /// Lets each app have what its settings say, from now on.
+    pub(super) fn put_limits_in_force(&self) {
+        self.0.iter().for_each(|(settings, upstream)| upstream.configure(settings.limits));
+    }
+
+    fn has(&self, upstream: &Arc<Upstream>) -> bool {
+        self.0.iter().any(|(_, known)| Arc::ptr_eq(known, upstream))
     }
 
     /// The app with these settings.
@@ -86,7 +103,7 @@ fn connect(settings: &config::Upstream) -> Result<Upstream, ClientError> {
         connect_timeout: settings.connect_timeout,
         timeout: settings.timeout,
         lifetime: settings.connection_lifetime,
-        max_concurrency: settings.max_concurrency,
+        limits: settings.limits,
     })
 }
 
@@ -116,5 +133,18 @@ mod tests {
         assert!(Arc::ptr_eq(&before[0], &same[0]), "with its breaker, its window and its connections");
         let (_, changed) = upstreams(&at("6s"), &second);
         assert!(!Arc::ptr_eq(&before[0], &changed[0]));
+    }
+
+    #[test]
+    fn an_app_whose_limits_change_is_the_same_app() {
+        let routes = "routes: [{ name: a, path: /a }, { name: b, path: /b, upstream: { max_concurrency: 3 } }]";
+        let at = |limits| format!("upstream: {{ url: \"http://127.0.0.1:1\", {limits} }}\n{routes}");
+        let (first, before) = upstreams(&at("max_concurrency: 8"), &Upstreams::default());
+        let (second, after) = upstreams(&at("max_concurrency: 9, rate: 600/min"), &first);
+        assert!(Arc::ptr_eq(&before[0], &after[0]), "of a, with its breaker, its window and its connections");
+        assert!(Arc::ptr_eq(&before[1], &after[1]), "and that of b");
+        assert_eq!(after[0].max_concurrency(), 8, "until the whole configuration is in force");
+        second.put_limits_in_force();
+        assert_eq!(after[0].max_concurrency(), 9);
     }
 }

@@ -57,3 +57,4 @@ mod stop;
 mod tls;
 mod upstream;
 mod verifiers;
+mod waits;

@@ -216,3 +216,98 @@ fn what_cannot_be_paused_is_refused_by_name() {
     assert_eq!(list(&hookward)[0]["paused"], Value::Null, "none of it has paused anything");
     post_sentinel_to("/a", &hookward, &sink);
 }
+
+fn limits(hookward: &Hookward) -> (Value, Value, Value, Value) {
+    let shown = list(hookward).remove(0);
+    let of = |name: &str| shown[name].clone();
+    (of("max_concurrency"), of("rate"), of("rate_burst"), of("limits_from"))
+}
+
+#[test]
+fn an_app_gets_no_more_than_its_rate_and_what_comes_beyond_it_waits() {
+    let sink = Sink::start();
+    let yaml = format!("upstream: {{ url: \"{}\", rate: 10/s, rate_burst: 2 }}\n", sink.url());
+    let hookward = Setup::without_upstream().config(&yaml).start();
+    for _ in 0..22 {
+        post_to(&hookward, "/webhooks");
+    }
+    let received = sink.wait_for(22);
+    let took = received[21].at.duration_since(received[0].at);
+    assert!(took >= Duration::from_millis(1_900), "twenty after the burst, ten a second: {took:?}");
+    for window in received.windows(15) {
+        let took = window[14].at.duration_since(window[0].at);
+        assert!(took >= Duration::from_millis(1_000), "15 within {took:?}");
+    }
+    assert!(received.iter().all(|received| received.attempt() == 1));
+}
+
+#[test]
+fn an_operator_gives_an_app_less_until_the_configuration_says_otherwise() {
+    let sink = Sink::start();
+    let yaml = |limits: &str| format!("upstream: {{ url: \"{}\", {limits} }}\n", sink.url());
+    let hookward = Setup::without_upstream().config(&yaml("max_concurrency: 8")).start();
+    assert_eq!(limits(&hookward), (json!(8), Value::Null, Value::Null, json!("configuration")));
+    let set = ok(upstream(&hookward, &["set", "--rate", "600/min", "--max-concurrency", "2"]));
+    assert_eq!(set, "default at most 2 at once, 600/min in bursts of 10\n");
+    assert_eq!(limits(&hookward), (json!(2), json!("600/min"), json!(10), json!("operator")));
+    hookward.await_log("the app is given other limits");
+    let limit = |m: &metrics::Metrics| m.value("hookward_upstream_concurrency_limit", &[]);
+    hookward.await_metrics("no more than that", |m| limit(m) <= 2.0);
+    assert_eq!(ok(upstream(&hookward, &["set", "--rate", "off"])), "default at most 2 at once, at any rate\n");
+    let set = ok(upstream(&hookward, &["set", "--configured", "--rate", "5/s", "--rate-burst", "9"]));
+    assert_eq!(set, "default at most 8 at once, 5/s in bursts of 9\n");
+
+    let reload = |limits: &str, reloads: f64| {
+        std::fs::write(hookward.setup().dir().join("hookward.yaml"), yaml(limits)).unwrap();
+        hookward.signal(rustix::process::Signal::HUP);
+        let name = "hookward_config_reloads_total";
+        hookward.await_metrics("reloaded", |m| m.value(name, &[("result", "success")]) >= reloads);
+    };
+    reload("max_concurrency: 8 } # the same\nlimits: { header_count: 50", 1.0);
+    assert_eq!(limits(&hookward), (json!(8), json!("5/s"), json!(9), json!("operator")), "of others it lasts");
+    reload("max_concurrency: 9, rate: 7/s", 2.0);
+    assert_eq!(limits(&hookward), (json!(9), json!("7/s"), json!(7), json!("configuration")));
+    ok(upstream(&hookward, &["set", "--max-concurrency", "1"]));
+    assert_eq!(ok(upstream(&hookward, &["set", "--configured"])), "default at most 9 at once, 7/s in bursts of 7\n");
+    assert_eq!(limits(&hookward).3, json!("configuration"));
+    post_sentinel(&hookward, &sink);
+}
+
+#[test]
+fn limits_that_a_reload_changes_leave_what_is_known_of_the_app() {
+    let mut sink = Sink::start();
+    sink.stop();
+    let yaml = |limits: &str| format!("{QUICK_RETRIES}upstream: {{ url: \"{}\", {limits} }}\n", sink.url());
+    let hookward = Setup::without_upstream().config(&yaml("max_concurrency: 8")).start();
+    for _ in 0..5 {
+        post_to(&hookward, "/webhooks");
+    }
+    hookward.await_metric("hookward_upstream_state", &[], 2.0);
+    let since = list(&hookward)[0]["since"].clone();
+    std::fs::write(hookward.setup().dir().join("hookward.yaml"), yaml("max_concurrency: 3, rate: 50/s")).unwrap();
+    hookward.signal(rustix::process::Signal::HUP);
+    hookward.await_log("configuration reloaded");
+    let shown = list(&hookward).remove(0);
+    assert_eq!((&shown["state"], &shown["since"], &shown["max_concurrency"]), (&json!("open"), &since, &json!(3)));
+    sink.start_again();
+    sink.wait_for(5);
+}
+
+#[test]
+fn limits_that_cannot_be_are_refused() {
+    let (_sink, hookward) = pair();
+    let set = |body: Value| post(&hookward, "/api/v1/upstreams/default/set", &body);
+    for body in [
+        json!({"max_concurrency": 0}),
+        json!({"rate": "0/s"}),
+        json!({"rate": "fast"}),
+        json!({"rate_burst": 5}),
+        json!({"max_concurency": 5}),
+    ] {
+        assert_eq!(set(body.clone()).status, 422, "{body}");
+    }
+    assert_eq!(upstream(&hookward, &["set"]).code, Some(2), "nothing is to be set");
+    let refused = upstream(&hookward, &["set", "--rate", "1/h"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("rate: expected"), "{refused:?}");
+    assert_eq!(limits(&hookward).3, json!("configuration"));
+}

@@ -50,8 +50,11 @@ pub(super) fn read<const N: usize>(db: &Connection, name: &str) -> Result<Note<[
     Ok(value.map_or(Note::Damaged, Note::Intact))
 }
 
+/// A note with the rest of its name.
+type Named = (String, Note<Vec<u8>>);
+
 /// Reads every note whose name begins so; by the rest of its name.
-pub(super) fn read_all(db: &Connection, prefix: &str) -> Result<Vec<(String, Note<Vec<u8>>)>, BufferError> {
+pub(super) fn read_all(db: &Connection, prefix: &str) -> Result<Vec<Named>, BufferError> {
     let mut statement = db
         .prepare("SELECT key, CAST(value AS BLOB) FROM meta WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key")
         .or_failed()?;
@@ -97,7 +100,7 @@ pub(super) fn write_pause(db: &Connection, route: &str, pause: Option<&Pause>) -
 /// sent what is not to be sent.
 pub(super) fn read_pauses(db: &Connection) -> Result<Vec<(Arc<str>, Pause)>, BufferError> {
     let damaged = || Pause { since_unix_ms: 0, until: None, reason: Some(PAUSE_DAMAGED.to_owned()) };
-    let pause = |(route, note): (String, Note<Vec<u8>>)| {
+    let pause = |(route, note): Named| {
         let known = match note {
             Note::Intact(noted) => Pause::decode(&noted),
             Note::Absent | Note::Damaged => None,

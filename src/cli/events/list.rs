@@ -64,10 +64,11 @@ async fn gather(args: &Args) -> Result<(Vec<Value>, Option<String>), Trouble> {
 }
 
 fn human(events: &[Value], cursor: Option<&str>) -> String {
-    const HEAD: [&str; 8] = ["SEQ", "STATE", "ROUTE", "TYPE", "EVENT ID", "RECEIVED", "ATTEMPTS", "LAST ERROR"];
-    const FIELDS: [&str; 8] =
-        ["seq", "state", "route", "event_type", "event_id", "received_at", "attempts", "last_error"];
-    let rows: Vec<[String; 8]> = events.iter().map(|event| FIELDS.map(|name| field(&event[name]))).collect();
+    const HEAD: [&str; 9] =
+        ["SEQ", "STATE", "ROUTE", "TYPE", "EVENT ID", "RECEIVED", "ATTEMPTS", "WAITS FOR", "LAST ERROR"];
+    const FIELDS: [&str; 9] =
+        ["seq", "state", "route", "event_type", "event_id", "received_at", "attempts", "waits_for", "last_error"];
+    let rows: Vec<[String; 9]> = events.iter().map(|event| FIELDS.map(|name| field(&event[name]))).collect();
     let mut text = if rows.is_empty() { "no events\n".to_owned() } else { table(HEAD, &rows) };
     if let Some(cursor) = cursor {
         text.push_str(&format!("more: --cursor {cursor}\n"));
@@ -88,7 +89,7 @@ mod tests {
         assert!(lines[0].starts_with("SEQ  STATE  ROUTE"), "{text}");
         assert_eq!(
             lines[1],
-            "7    dead   default  message.sent  -         2026-05-19T23:30:15.038Z  3         refused"
+            "7    dead   default  message.sent  -         2026-05-19T23:30:15.038Z  3         -          refused"
         );
         assert_eq!(lines[2], "more: --cursor 7");
         assert_eq!(human(&[], None), "no events\n");

@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
 }
 
 fn human(event: &Value) -> String {
-    const FIELDS: [&str; 13] = [
+    const FIELDS: [&str; 14] = [
         "seq",
         "state",
         "route",
@@ -49,6 +49,7 @@ fn human(event: &Value) -> String {
         "received_at",
         "attempts",
         "next_attempt_at",
+        "waits_for",
         "last_error",
         "size_bytes",
         "verified_by",

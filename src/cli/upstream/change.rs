@@ -1,4 +1,4 @@
-//! `hookward upstream pause` and `hookward upstream resume`.
+//! `hookward upstream pause`, `resume` and `set`.
 
 use std::process::ExitCode;
 
@@ -40,15 +40,49 @@ pub(super) struct ResumeArgs {
     change: ChangeArgs,
 }
 
-/// Of which routes, and why.
+/// Give the app of a route more or less from now on, or the app of each: attempts at once, attempts within a time
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+It lasts until a restart, or until the configuration has other limits for the app. Routes with equal `upstream`
+settings have one app, and share what it is given.
+
+Examples:
+  hookward upstream set --route messaging --rate 600/min --max-concurrency 4
+  hookward upstream set --configured")]
+#[group(id = "limits", required = true, multiple = true)]
+pub(super) struct SetArgs {
+    /// Attempts that may be under way at once
+    #[arg(long, value_name = "N", group = "limits")]
+    max_concurrency: Option<usize>,
+    /// Attempts within a time, 50/s or 600/min, or off
+    #[arg(long, value_name = "RATE", group = "limits")]
+    rate: Option<String>,
+    /// Attempts at once after a rest [default: those of a second]
+    #[arg(long, value_name = "N", requires = "rate")]
+    rate_burst: Option<u32>,
+    /// What the configuration gives it, but for what else is named here
+    #[arg(long, group = "limits")]
+    configured: bool,
+    #[command(flatten)]
+    routes: RouteArgs,
+}
+
+/// Which routes, and why.
 #[derive(Debug, clap::Args)]
 struct ChangeArgs {
-    /// Only this route [default: every route whose events are stored]
-    #[arg(long, value_name = "NAME")]
-    route: Option<String>,
     /// One line for the log and the list
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    #[command(flatten)]
+    routes: RouteArgs,
+}
+
+/// Which routes of which hookward.
+#[derive(Debug, clap::Args)]
+struct RouteArgs {
+    /// Only this route [default: every route whose events are stored]
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -59,16 +93,25 @@ struct ChangeArgs {
 /// Asks for it and prints what came of it.
 pub(super) fn pause(args: &PauseArgs) -> ExitCode {
     let length = args.length.map(|length| humantime::format_duration(length).to_string());
-    args.change.run("pause", &json!({"reason": args.change.reason, "for": length}))
+    args.change.routes.each("pause", &json!({"reason": args.change.reason, "for": length}), standing)
 }
 
 /// The same.
 pub(super) fn resume(args: &ResumeArgs) -> ExitCode {
-    args.change.run("resume", &json!({"reason": args.change.reason}))
+    args.change.routes.each("resume", &json!({"reason": args.change.reason}), standing)
 }
 
-impl ChangeArgs {
-    fn run(&self, change: &str, body: &Value) -> ExitCode {
+/// The same.
+pub(super) fn set(args: &SetArgs) -> ExitCode {
+    let SetArgs { max_concurrency, rate, rate_burst, configured, routes } = args;
+    let limits =
+        json!({"max_concurrency": max_concurrency, "rate": rate, "rate_burst": rate_burst, "configured": configured});
+    routes.each("set", &limits, given)
+}
+
+impl RouteArgs {
+    /// Changes each of them, and prints what came of it.
+    fn each(&self, change: &str, body: &Value, shown: impl Fn(&Value) -> String) -> ExitCode {
         converse(async {
             let admin = self.instance.client()?;
             let mut code = ExitCode::SUCCESS;
@@ -76,7 +119,7 @@ impl ChangeArgs {
                 // One that cannot be changed does not keep the others from it.
                 code = match admin.post(&format!("/api/v1/upstreams/{route}/{change}"), body).await {
                     Ok(upstream) if self.json => finish(&format!("{upstream}\n"), code),
-                    Ok(upstream) => finish(&format!("{route} {}\n", now(&upstream)), code),
+                    Ok(upstream) => finish(&format!("{route} {}\n", shown(&upstream)), code),
                     Err(Trouble::Failed(why)) => fail(FAILED, &format!("route {route}: {why}")),
                     Err(other) => return Err(other),
                 };
@@ -99,8 +142,17 @@ impl ChangeArgs {
     }
 }
 
+/// What the app is given now.
+fn given(upstream: &Value) -> String {
+    let at_once = field(&upstream["max_concurrency"]);
+    match upstream["rate"].as_str() {
+        Some(rate) => format!("at most {at_once} at once, {rate} in bursts of {}", field(&upstream["rate_burst"])),
+        None => format!("at most {at_once} at once, at any rate"),
+    }
+}
+
 /// How it stands now, in a word or two.
-fn now(upstream: &Value) -> String {
+fn standing(upstream: &Value) -> String {
     match (&upstream["paused"], upstream["state"].as_str()) {
         (Value::Null, None) => "not paused: the route is gone, and there is no top-level upstream".to_owned(),
         (Value::Null, Some("closed")) => "not paused: its app is tried".to_owned(),

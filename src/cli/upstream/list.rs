@@ -46,6 +46,7 @@ fn human(upstreams: &[Value]) -> String {
             Value::Null => "-".to_owned(),
             window => format!("{} of {window}", field(&upstream["in_flight"])),
         };
+        let at_once = upstream["rate"].as_str().map(|rate| format!("{at_once}, {rate}")).unwrap_or(at_once);
         [field(&upstream["route"]), field(&upstream["url"]), state, since, until, at_once, why]
     };
     table(HEAD, &upstreams.iter().map(row).collect::<Vec<_>>())
@@ -81,7 +82,7 @@ mod tests {
         let well = app(json!({}));
         let down =
             app(json!({"state": "open", "since": "S", "next_probe_at": "P", "why": "it cannot be connected to"}));
-        let held = app(json!({"held_until": "H"}));
+        let held = app(json!({"held_until": "H", "rate": "600/min"}));
         let paused = app(json!({"held_until": "H", "paused": {"since": "T", "until": null, "reason": "migration"}}));
         let text = human(&[well, down, held, paused, json!({"route": "gone", "url": null, "state": null})]);
         let lines: Vec<String> =
@@ -89,7 +90,7 @@ mod tests {
         assert_eq!(lines[0], "ROUTE APP STATE SINCE UNTIL AT ONCE WHY");
         assert_eq!(lines[1], "a http://app:3000 closed - - 1 of 16 -");
         assert_eq!(lines[2], "a http://app:3000 open S P 1 of 16 it cannot be connected to");
-        assert_eq!(lines[3], "a http://app:3000 held - H 1 of 16 the app has asked for it (Retry-After)");
+        assert_eq!(lines[3], "a http://app:3000 held - H 1 of 16, 600/min the app has asked for it (Retry-After)");
         assert_eq!(lines[4], "a http://app:3000 paused T - 1 of 16 migration");
         assert!(lines[5].starts_with("gone - no app"), "{text}");
     }

@@ -47,6 +47,8 @@ pub enum Kind {
     },
     /// `50/s`, or `off`.
     RateOrOff,
+    /// `50/s`, `600/min`, or `off`.
+    EventRateOrOff,
     /// One of these.
     Choice(Vec<&'static str>),
     /// `true` or `false`.
@@ -110,6 +112,9 @@ fn property(records: &[Record], record: &Record) -> Json {
         Kind::BytesOrAuto => json!({ "anyOf": [choice(&[AUTO]), bytes()] }),
         Kind::Share => json!({ "anyOf": [{ "type": "string", "pattern": "^[0-9]+ *%$" }, bytes()] }),
         Kind::RateOrOff => json!({ "anyOf": [choice(&["off"]), { "type": "string", "pattern": "^[0-9]+ */s$" }] }),
+        Kind::EventRateOrOff => {
+            json!({ "anyOf": [choice(&["off"]), { "type": "string", "pattern": "^[0-9]+ */(s|min)$" }] })
+        }
         Kind::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::CountOrAuto { min, max } => {
             json!({ "anyOf": [choice(&[AUTO]), { "type": "integer", "minimum": min, "maximum": max }] })

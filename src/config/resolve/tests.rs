@@ -76,7 +76,7 @@ fn flags_alone_make_one_route_with_every_default() {
     let dedupe = dedupe.unwrap();
     assert_eq!((dedupe.window, &*dedupe.scope), (HOUR * 24, "default"));
     assert_eq!((upstream.connect_timeout, upstream.timeout), (SECOND, SECOND * 15));
-    assert_eq!((upstream.max_concurrency, upstream.signer.is_some()), (32, false));
+    assert_eq!((upstream.limits.max_concurrency, upstream.signer.is_some()), (32, false));
     assert!(Arc::ptr_eq(upstream, config.default_upstream.as_ref().unwrap()));
     assert!(config.unmatched.is_none() && config.health_path.is_none());
     assert_eq!(config.limits.body_memory_bytes, 64 << 20);

@@ -1,5 +1,6 @@
 //! The app behind hookward.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,10 @@ use super::{HOUR, MILLISECOND, Sources};
 use crate::config::reader::problem::Fault;
 use crate::config::reader::schema::Kind;
 use crate::config::reader::section::Section;
-use crate::config::{Destination, Forwarded, Lifetime, Signer, Upstream};
+use crate::config::reader::value::{is_off, shown};
+use crate::config::{Destination, Forwarded, Lifetime, Signer, Upstream, UpstreamLimits};
+use crate::forward::rate::{BURST_MAX, Bound, Rate};
+use crate::forward::scheduler::CONCURRENCY;
 
 /// The flag that names the upstream.
 const FLAG: &str = "--upstream";
@@ -28,6 +32,9 @@ pub(super) struct UpstreamParts {
     timeout: Duration,
     connection_lifetime: Lifetime,
     max_concurrency: usize,
+    rate: Option<Rate>,
+    /// What `rate` gives in a second, if nothing else is written.
+    rate_burst: Option<usize>,
     /// Whether a URL was given, good or bad.
     pub(super) is_named: bool,
 }
@@ -43,6 +50,8 @@ impl Default for UpstreamParts {
             timeout: Duration::from_secs(15),
             connection_lifetime: Lifetime::DEFAULT,
             max_concurrency: 32,
+            rate: None,
+            rate_burst: None,
             is_named: false,
         }
     }
@@ -59,8 +68,18 @@ impl UpstreamParts {
             connect_timeout: self.connect_timeout,
             timeout: self.timeout,
             connection_lifetime: self.connection_lifetime,
-            max_concurrency: self.max_concurrency,
+            limits: UpstreamLimits {
+                max_concurrency: self.max_concurrency,
+                rate: self.rate.map(|rate| Bound { rate, burst: self.burst_of(rate) }),
+            },
         })
+    }
+}
+
+impl UpstreamParts {
+    fn burst_of(&self, rate: Rate) -> NonZeroU32 {
+        let written = self.rate_burst.and_then(|burst| NonZeroU32::new(u32::try_from(burst).ok()?));
+        written.unwrap_or(rate.of_a_second())
     }
 }
 
@@ -129,9 +148,26 @@ pub(super) fn read(
         max_concurrency: section.count(
             "max_concurrency",
             base.max_concurrency,
-            1..=10_000,
+            CONCURRENCY,
             "Attempts that may be under way at once.",
         ),
+        rate: section
+            .parsed(
+                "rate",
+                Kind::EventRateOrOff,
+                Some("off".into()),
+                "Attempts within a time at most, `50/s` or `600/min`, of this instance.",
+                parse_rate,
+            )
+            .unwrap_or(base.rate),
+        rate_burst: {
+            let written = section.count_or_auto(
+                "rate_burst",
+                1..=usize::try_from(BURST_MAX).unwrap_or(usize::MAX),
+                "Attempts at once after a rest, where `rate` bounds them; `auto`: what it gives in a second.",
+            );
+            if section.has("rate_burst") { written } else { base.rate_burst }
+        },
         is_named: is_named || base.is_named,
     }
 }
@@ -164,6 +200,14 @@ fn parse_destination(text: &str) -> Result<Destination, Fault> {
         }
     }
     Destination::parse(text).map_err(|sentence| Fault::from_sentence(&sentence, MEND))
+}
+
+fn parse_rate(text: &str) -> Result<Option<Rate>, Fault> {
+    if is_off(text) {
+        return Ok(None);
+    }
+    let mend = || format!("write {}, or off", Rate::expected());
+    Rate::parse(text).map(Some).ok_or_else(|| Fault::new(format!("{} is not a rate", shown(text)), mend()))
 }
 
 pub(super) fn parse_host(text: &str) -> Result<String, Fault> {

@@ -121,6 +121,7 @@ impl AdminApp {
             Call::Upstreams => self.state.list_upstreams(),
             Call::Pause(route) => self.state.pause(route, by, session).await,
             Call::Resume(route) => self.state.resume(route, by, session).await,
+            Call::SetLimits(route) => self.state.set_limits(route, by, session).await,
             Call::Drain => self.drain(by, session).await,
         }
     }

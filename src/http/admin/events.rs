@@ -1,6 +1,8 @@
 //! The API on events: lists, one event, redrive, discard, forget. Every change is logged with who asked for
 //! it, never with what is in the event.
 
+use std::collections::{BTreeMap, HashMap};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pingora_core::protocols::http::ServerSession;
@@ -10,12 +12,13 @@ use serde_json::{Value, json};
 use super::app::Nothing;
 use super::reply::Reply;
 use super::request::{PageQuery, one_line, read_json};
-use super::{AdminState, Readiness};
+use super::{AdminState, BufferView, Readiness};
 use crate::buffer::committer::{Committer, DeskError};
 use crate::buffer::event::{Attempt, Seq, State};
 use crate::buffer::record::{Content, Detail, Record, Repair, Repaired};
 use crate::buffer::redrive::{Busy, DEFAULT_RATE_PER_S, RATES_PER_S, Redrives};
-use crate::clock::{duration_ms, rfc3339_ms};
+use crate::clock::{RunMs, duration_ms, rfc3339_ms};
+use crate::forward::waits::Wait;
 
 /// The body of a discard.
 #[derive(Default, Deserialize)]
@@ -68,7 +71,8 @@ impl AdminState {
     pub(super) async fn events(&self, query: &[u8]) -> Result<Reply, Reply> {
         let query = PageQuery::parse(query).map_err(|problem| Reply::error(422, &problem))?;
         let page = self.committer()?.list(&query.filter, query.before, query.events).await?;
-        let events: Vec<Value> = page.records.iter().map(|record| self.record(record)).collect();
+        let waits = self.waits(&page.records).await;
+        let events: Vec<Value> = page.records.iter().map(|record| self.record(record, &waits)).collect();
         let next_cursor = page.next.map(|seq| seq.0.to_string());
         Ok(Reply::json(200, &json!({"events": events, "next_cursor": next_cursor})))
     }
@@ -76,7 +80,8 @@ impl AdminState {
     /// One event.
     pub(super) async fn event(&self, seq: Seq) -> Result<Reply, Reply> {
         let detail = self.committer()?.event(seq).await?.ok_or_else(Reply::not_found)?;
-        Ok(Reply::json(200, &self.detail(&detail)))
+        let waits = self.waits(std::slice::from_ref(&detail.record)).await;
+        Ok(Reply::json(200, &self.detail(&detail, &waits)))
     }
 
     /// Delivers one event again.
@@ -154,8 +159,29 @@ impl AdminState {
         }
     }
 
-    fn record(&self, record: &Record) -> Value {
-        let due = record.due_in.map(|wait| rfc3339_ms(self.clock.unix_ms().saturating_add(duration_ms(wait))));
+    /// What the pending ones among these wait for.
+    async fn waits(&self, records: &[Record]) -> HashMap<Seq, Wait> {
+        let mut by_route: BTreeMap<&str, Vec<(Seq, RunMs)>> = BTreeMap::new();
+        for record in records {
+            let due = record.due_in.map(|wait| (record.seq, self.now().plus(wait)));
+            by_route.entry(&record.route).or_default().extend(due);
+        }
+        let mut waits = HashMap::new();
+        let Some(BufferView { forwarder, .. }) = self.buffer.get() else { return waits };
+        for (route, events) in by_route {
+            let told = forwarder.waits(route, &events).await;
+            waits.extend(events.iter().zip(told).filter_map(|((seq, _), wait)| Some((*seq, wait?))));
+        }
+        waits
+    }
+
+    fn record(&self, record: &Record, waits: &HashMap<Seq, Wait>) -> Value {
+        let wait = waits.get(&record.seq);
+        let due = match wait {
+            Some(wait) => wait.until.map(|until| until.max(self.now()).since(self.now())),
+            None => record.due_in,
+        };
+        let due = due.map(|wait| rfc3339_ms(self.clock.unix_ms().saturating_add(duration_ms(wait))));
         json!({
             "seq": record.seq.0,
             "delivery_id": record.delivery_id.to_string(),
@@ -166,13 +192,14 @@ impl AdminState {
             "received_at": rfc3339_ms(record.received_unix_ms),
             "attempts": record.attempts,
             "next_attempt_at": due,
+            "waits_for": wait.map(|wait| wait.reason.name()),
             "last_error": record.last_error,
             "size_bytes": record.size_bytes,
         })
     }
 
-    fn detail(&self, detail: &Detail) -> Value {
-        let mut shown = self.record(&detail.record);
+    fn detail(&self, detail: &Detail, waits: &HashMap<Seq, Wait>) -> Value {
+        let mut shown = self.record(&detail.record, waits);
         shown["replay"] = detail.replay.into();
         shown["last_attempt"] = last_attempt(detail);
         let content = detail.content.as_ref();

@@ -42,6 +42,7 @@ pub(super) enum Call<'p> {
     /// Of this route.
     Pause(&'p str),
     Resume(&'p str),
+    SetLimits(&'p str),
     Drain,
 }
 
@@ -62,6 +63,7 @@ impl<'p> Call<'p> {
             ("upstreams", None, None) => Call::Upstreams,
             ("upstreams", Some(route), Some("pause")) => Call::Pause(route),
             ("upstreams", Some(route), Some("resume")) => Call::Resume(route),
+            ("upstreams", Some(route), Some("set")) => Call::SetLimits(route),
             _ => return None,
         };
         segments.next().is_none().then_some(call)
@@ -193,6 +195,7 @@ mod tests {
             ("upstreams", Call::Upstreams),
             ("upstreams/a-route/pause", Call::Pause("a-route")),
             ("upstreams/a-route/resume", Call::Resume("a-route")),
+            ("upstreams/a-route/set", Call::SetLimits("a-route")),
         ] {
             assert_eq!(Call::find(path), Some(call), "{path}");
         }

@@ -10,6 +10,7 @@ use pingora_core::protocols::http::ServerSession;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::limits_change::LimitsBody;
 use super::reply::Reply;
 use super::request::{one_line, read_json};
 use super::{AdminState, BufferView};
@@ -17,7 +18,9 @@ use crate::buffer::committer::DeskError;
 use crate::buffer::pause::Pause;
 use crate::client::{AddressView, Addresses};
 use crate::clock::{RunMs, rfc3339_ms};
+use crate::forward::Standing;
 use crate::forward::refusal_watch::Refused;
+use crate::forward::scheduler::Limits;
 use crate::forward::upstream::{Condition, Upstream};
 use crate::metrics::Metrics;
 use crate::rejection::Rejection;
@@ -141,6 +144,31 @@ impl AdminState {
         Ok(Reply::json(202, &self.upstream_of(buffer, &route)))
     }
 
+    /// Gives the app of a route more or less, until the next start or another configuration of that.
+    pub(super) async fn set_limits(
+        &self,
+        route: &str,
+        by: &'static str,
+        session: &mut ServerSession,
+    ) -> Result<Reply, Reply> {
+        let change = read_json::<LimitsBody>(session).await?.change()?;
+        let (buffer, route) = self.delivered_route(route)?;
+        let no_app = || Reply::error(409, "the route is gone, and there is no top-level upstream");
+        let upstream = buffer.forwarder.standing(&route).and_then(|standing| standing.upstream).ok_or_else(no_app)?;
+        let Limits { max_concurrency, rate } = upstream.set_limits(change.base, |limits| change.of(limits));
+        let (rate, rate_burst) = (rate.map(|bound| bound.rate.to_string()), rate.map(|bound| bound.burst));
+        tracing::info!(
+            by,
+            %route,
+            upstream = %upstream.destination(),
+            max_concurrency,
+            rate = rate.as_deref().unwrap_or("off"),
+            rate_burst,
+            "the app is given other limits, until a restart or until the configuration changes them"
+        );
+        Ok(Reply::json(202, &self.upstream_of(buffer, &route)))
+    }
+
     /// Puts into the metrics how each app is doing.
     pub(super) fn measure_upstreams(&self) {
         let now = self.now();
@@ -152,7 +180,7 @@ impl AdminState {
             for (route, _) in stored {
                 // During a reload a route may be gone here and not there.
                 let Some(metrics) = self.metrics.configured_route(route) else { continue };
-                // What began at an unknown time is told as long ago.
+                // One of unknown begin is as old as can be.
                 let paused_since_s = self.pause_of(route).map_or(0, |pause| (pause.since_unix_ms / 1000).max(1));
                 metrics.upstream_state.set(state.code());
                 metrics.upstream_held_until_s.set(held_until_s);
@@ -190,11 +218,11 @@ impl AdminState {
     }
 
     fn pause_of(&self, route: &str) -> Option<Arc<Pause>> {
-        self.buffer.get()?.forwarder.destination(route)?.1
+        self.buffer.get()?.forwarder.standing(route)?.pause
     }
 
     fn upstream_of(&self, buffer: &BufferView, route: &str) -> Value {
-        let (upstream, pause) = buffer.forwarder.destination(route).unwrap_or_default();
+        let Standing { upstream, pause } = buffer.forwarder.standing(route).unwrap_or_default();
         // A route that is gone may have no app.
         let mut shown = upstream.map_or_else(|| json!({"url": null, "state": null}), |app| self.condition(&app));
         shown["route"] = route.into();
@@ -224,7 +252,10 @@ impl AdminState {
             "why": condition.open_since.map(|since| since.why),
             "next_probe_at": probe_at.map(|at| self.at(at)),
             "concurrency": condition.concurrency,
-            "max_concurrency": condition.max_concurrency,
+            "max_concurrency": condition.limits.max_concurrency,
+            "rate": condition.limits.rate.map(|bound| bound.rate.to_string()),
+            "rate_burst": condition.limits.rate.map(|bound| bound.burst),
+            "limits_from": if condition.limits_are_set { "operator" } else { "configuration" },
             "in_flight": condition.in_flight,
             "held_until": condition.held_until.map(|until| self.at(until)),
             "retry_after_s": condition.held_until.map(|until| until.since(now).as_secs()),
