@@ -31,7 +31,7 @@ struct At<'p>(&'p [String]);
 
 impl At<'_> {
     /// A scalar, which is the value if the pointer ends here.
-    fn here(&self, value: impl ToString) -> Option<String> {
+    fn here(&self, value: &impl ToString) -> Option<String> {
         self.0.is_empty().then(|| value.to_string())
     }
 }
@@ -49,19 +49,19 @@ impl<'de> Visitor<'de> for At<'_> {
         f.write_str("any JSON")
     }
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<Option<String>, E> {
-        Ok(self.here(value))
+        Ok(self.here(&value))
     }
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Option<String>, E> {
-        Ok(self.here(value))
+        Ok(self.here(&value))
     }
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<Option<String>, E> {
-        Ok(self.here(value))
+        Ok(self.here(&value))
     }
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Option<String>, E> {
-        Ok(self.here(value))
+        Ok(self.here(&value))
     }
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Option<String>, E> {
-        Ok(self.here(value))
+        Ok(self.here(&value))
     }
     fn visit_unit<E: de::Error>(self) -> Result<Option<String>, E> {
         Ok(None)

@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_key_is_read_from_json_forms_and_headers() {
         let form = "CallSid=v3%3Aab&CallStatus=ringing&Empty=";
-        assert_eq!(of(&["form:CallSid"], form).unwrap(), "\0form:CallSid\05\0v3:ab");
+        assert_eq!(of(&["form:CallSid"], form).unwrap(), "\x00form:CallSid\x005\x00v3:ab");
         assert!(of(&["form:CallSid", "form:CallStatus", "header:X-Event-Id"], form).is_ok());
         assert!(of(&["/id"], r#"{"id":7}"#).is_ok());
         for (parts, body) in [

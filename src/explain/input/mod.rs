@@ -197,8 +197,11 @@ impl Request {
     }
 }
 
+/// The requests that a JSON object holds in some form; none where it has another.
+type Requests = fn(&Object<'_>) -> Option<Vec<Request>>;
+
 /// Forms of JSON, the more telling ones first.
-const OBJECTS: [(Form, fn(&Object<'_>) -> Option<Vec<Request>>); 6] = [
+const OBJECTS: [(Form, Requests); 6] = [
     (Form::Own, own::requests),
     (Form::Har, har::requests),
     (Form::Ngrok, ngrok::requests),

@@ -3,9 +3,11 @@
 /// Code units that are looked at where no byte order mark says that it is UTF-16.
 const LOOKED_AT: usize = 32;
 
+type CodeUnit = fn([u8; 2]) -> u16;
+
 /// The text in UTF-8: as it stands there, and without the line ends that PowerShell has made.
 pub(super) fn texts(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let (bytes, read): (&[u8], fn([u8; 2]) -> u16) = match bytes {
+    let (bytes, read): (&[u8], CodeUnit) = match bytes {
         [0xff, 0xfe, rest @ ..] => (rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => (rest, u16::from_be_bytes),
         _ if is_ascii_in_utf16(bytes, 1) => (bytes, u16::from_le_bytes),
