@@ -35,7 +35,8 @@ fn await_ready(hookward: &Hookward) {
 }
 
 fn error_lines(hookward: &Hookward) -> Vec<String> {
-    hookward.stderr().lines().filter(|line| line.contains("\"level\":\"error\"")).map(str::to_owned).collect()
+    let log = hookward.await_log("\"level\":\"error\"");
+    log.lines().filter(|line| line.contains("\"level\":\"error\"")).map(str::to_owned).collect()
 }
 
 /// Each of these has come, once.
@@ -119,7 +120,7 @@ fn the_directory_that_is_moved_back_goes_on_with_everything_that_was_in_it() {
     }
     sink.start_again();
     assert_delivered_once(&sink, &ids);
-    assert!(hookward.stderr().contains("has been opened again"));
+    hookward.await_log("has been opened again");
 }
 
 #[test]
@@ -177,7 +178,7 @@ fn what_only_an_unlinked_log_held_is_found_by_the_next_start() {
     let (_sink, mut hookward, ids) = holding(10);
     fs::remove_file(hookward.setup().data_dir().join("hookward.db-wal")).unwrap();
     assert_buffer_failed(&hookward);
-    assert!(hookward.stderr().contains("has been written into the database"));
+    hookward.await_log("has been written into the database");
     hookward.kill9();
     hookward.start_again();
     let found = held(&hookward);

@@ -248,8 +248,8 @@ fn a_request_is_found_in_the_file_that_a_tool_has_saved() {
         assert!(finished.stdout.contains(&format!("read:   the file as {read_as}\n")), "{finished:?}");
         assert!(finished.stdout.contains("5 s before it came"), "the time is the file's: {finished:?}");
     }
-    let wrong =
-        Capture { body: request.into_bytes(), signature: genuine.signature.replace('A', "B"), ..genuine.clone() };
+    let of_another = Capture::genuine(1_700_000_000).signature;
+    let wrong = Capture { body: request.into_bytes(), signature: of_another, ..genuine.clone() };
     let finished = wrong.explain(&now);
     assert!(verdict(&finished, 1).starts_with("rejected: signature_m"), "flags go before the file: {finished:?}");
     let finished = Process::finish(

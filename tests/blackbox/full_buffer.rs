@@ -92,8 +92,7 @@ fn a_bound_beyond_the_file_system_is_what_the_file_system_gives_and_that_is_told
     #[allow(clippy::cast_precision_loss, reason = "as the metric has it")]
     let shown = capacity as f64;
     assert_eq!(hookward.metrics().value("hookward_buffer_capacity_bytes", &[]), shown);
-    let log = hookward.stderr();
-    assert!(log.contains("the file system gives less than buffer.max_bytes"), "{log}");
+    let log = hookward.await_log("the file system gives less than buffer.max_bytes");
     assert!(log.contains(&(16u64 << 40).to_string()) && log.contains(&capacity.to_string()), "both numbers: {log}");
 }
 
@@ -105,5 +104,5 @@ fn auto_is_a_share_of_the_file_system() {
     let four_fifths = stat.f_blocks * stat.f_frsize / 5 * 4;
     let capacity = buffer(&hookward)["capacity_bytes"].as_u64().unwrap();
     assert!(capacity <= four_fifths, "{capacity} of {four_fifths}");
-    assert!(hookward.stderr().contains(&four_fifths.to_string()), "{}", hookward.stderr());
+    hookward.await_log(&four_fifths.to_string());
 }

@@ -226,7 +226,7 @@ fn limits_that_do_not_fit_the_memory_are_warned_of_with_their_sum() {
     let too_much = "limits: { connections: 1000000, header_bytes: 1MiB, body_memory: 4000MiB }\nbuffer: { dedupe_entries: 100000000 }\n";
     let sink = Sink::start();
     let hookward = Setup::new(&sink).config(too_much).open_files(19_000).start();
-    assert!(hookward.stderr().contains("limits want"), "{}", hookward.stderr());
+    hookward.await_log("limits want");
     let limits = hookward.admin_socket(&Request::get("/api/v1/status")).json()["limits"].clone();
     assert_eq!(limits["connections_from"], "open files", "{limits}");
     assert!(limits["connections_per_client"].as_u64() <= limits["connections"].as_u64(), "{limits}");

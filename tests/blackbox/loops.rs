@@ -105,7 +105,7 @@ fn an_event_that_comes_back_waits_and_says_why_until_the_upstream_is_right() {
             assert!(event["last_error"].as_str().unwrap().contains("leads back to hookward"), "{event}");
         }
         assert_eq!(upstream_status(&hookward)["problem"], "loop_detected");
-        let told = hookward.stderr().matches("its events wait").count();
+        let told = hookward.await_log("its events wait").matches("its events wait").count();
         assert_eq!(told, 1, "{}", hookward.stderr());
 
         let sink = Sink::start();
