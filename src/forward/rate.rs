@@ -101,6 +101,13 @@ impl Bucket {
         self.filled_at = now;
     }
 
+    /// An event that went has not reached the app: its token is there again.
+    pub fn give_back(&mut self, now: RunMs) {
+        let Some(bound) = self.bound else { return };
+        self.level = self.level_at(now).saturating_add(bound.rate.per_ms).min(capacity(bound));
+        self.filled_at = now;
+    }
+
     fn level_at(&self, now: RunMs) -> u64 {
         let Some(bound) = self.bound else { return 0 };
         let passed_ms = u64::try_from(now.0 - self.filled_at.0).unwrap_or(0);
@@ -155,6 +162,18 @@ mod tests {
         assert_eq!(times(&mut bucket, 71, 0)[70], 10_000, "seven a second to the millisecond");
         let mut bucket = Bucket::new(bound("6/min", 1));
         assert_eq!(times(&mut bucket, 3, 0), [0, 10_000, 20_000]);
+    }
+
+    #[test]
+    fn an_event_that_did_not_reach_the_app_takes_nothing_from_the_rate() {
+        let mut bucket = Bucket::new(bound("1/min", 1));
+        for now in [0, 10, 20] {
+            assert_eq!(bucket.not_before(RunMs(now)), None);
+            bucket.take(RunMs(now));
+            assert!(bucket.not_before(RunMs(now)).is_some());
+            bucket.give_back(RunMs(now));
+        }
+        assert_eq!(times(&mut bucket, 2, 20), [20, 60_020], "never more than the burst");
     }
 
     #[test]

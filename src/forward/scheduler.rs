@@ -296,8 +296,10 @@ impl Scheduler {
             Class::Backlog => self.backlog -= 1,
         }
         self.shares.end(slot.kind, slot.class, now);
-        if signal == Signal::Good {
-            self.hold.note_taken();
+        match signal {
+            Signal::Good => self.hold.note_taken(),
+            Signal::Unreachable => self.bucket.give_back(now),
+            _ => {}
         }
         let before = self.breaker.state();
         if before == State::Closed && self.breaker.is_current(slot.period) {

@@ -200,6 +200,12 @@ impl Upstream {
         limits
     }
 
+    /// The limits that an operator has set, if they are not the configured ones.
+    pub fn operators_limits(&self) -> Option<Limits> {
+        let turns = self.turns.lock();
+        Some(turns.limits).filter(|limits| *limits != turns.configured)
+    }
+
     fn put_in_force(&self, turns: &mut Turns, limits: Limits) {
         turns.limits = limits;
         turns.scheduler.set_limits(limits);

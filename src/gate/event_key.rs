@@ -81,10 +81,12 @@ impl KeyPart {
 
     fn value(&self, headers: &HeaderMap, body: &[u8]) -> Option<String> {
         let value = match &self.place {
-            Place::Json(pointer) => pointer.scalar(body),
+            Place::Json(pointer) => pointer.written(body).filter(|written| *written != "\"\"").map(str::to_owned),
             Place::FormField(name) if is_form(body) => {
                 let mut fields = form_urlencoded::parse(body);
-                fields.find(|(field, _)| field == name).map(|(_, value)| value.into_owned())
+                let value = fields.find(|(field, _)| field == name).map(|(_, value)| value.into_owned());
+                // Bytes that are no UTF-8 are all decoded to the same character, and would make different values equal.
+                value.filter(|value| !value.contains(char::REPLACEMENT_CHARACTER))
             }
             Place::FormField(_) => None,
             Place::Header(name) => headers.get(name).and_then(|value| Some(value.to_str().ok()?.to_owned())),
@@ -96,7 +98,8 @@ impl KeyPart {
 /// Whether a body may be a form. JSON is none, whatever stands in its texts: else whoever sends a message
 /// could choose the key of its event.
 fn is_form(body: &[u8]) -> bool {
-    !matches!(body.trim_ascii_start().first(), None | Some(b'{' | b'['))
+    let text = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body).trim_ascii_start();
+    !matches!(text.first(), None | Some(b'{' | b'[' | b'"'))
 }
 
 impl EventKey {
@@ -148,6 +151,10 @@ mod tests {
             (&["header:x-missing"], form),
             (&["/id"], form),
             (&["form:a"], ""),
+            (&["form:a"], "a=%FE"),
+            (&["form:CallSid"], "\u{feff}{\"t\":\"&CallSid=zz&\"}"),
+            (&["form:CallSid"], "\"&CallSid=zz&\""),
+            (&["/id"], "{\"id\":\"\"}"),
             (&["form:CallSid"], r#"{"data":{"text":"x=&CallSid=chosen"}}"#),
         ] {
             assert_eq!(of(parts, body), Err(NoKey::Missing), "{parts:?} {body}");

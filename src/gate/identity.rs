@@ -80,7 +80,9 @@ impl Identity {
 impl DedupeScope {
     fn id(&self, headers: &HeaderMap, body: &Bytes, facts: &Facts) -> Result<String, NoKey> {
         let configured = if self.key.is_empty() { Err(NoKey::Missing) } else { self.key.of(headers, body) };
-        configured.or_else(|no_key| facts.event_id.clone().ok_or(no_key))
+        // A configured key begins with NUL, and no `data.id` may look like one.
+        let event_id = || facts.event_id.clone().filter(|id| !id.starts_with('\0'));
+        configured.or_else(|no_key| event_id().ok_or(no_key))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::client::ClientError;
 use crate::config::{self, Config};
-use crate::forward::upstream::{Upstream, UpstreamSettings};
+use crate::forward::upstream::{Base, Upstream, UpstreamSettings};
 use crate::http::admin::UpstreamView;
 
 /// Looks at the TLS of an app that cannot be reached yet, at most; a minute of them.
@@ -34,7 +34,7 @@ impl Upstreams {
                 };
                 let upstream = match earlier.find(settings).or_else(|| Some(changed()?.1.clone())) {
                     Some(upstream) => upstream,
-                    None => Arc::new(connect(settings)?),
+                    None => Arc::new(earlier.with_operators_limits(connect(settings)?, settings)),
                 };
                 known.0.push(((*settings).clone(), upstream));
             }
@@ -45,6 +45,18 @@ impl Upstreams {
     /// Lets each app have what its settings say, from now on.
     pub(super) fn put_limits_in_force(&self) {
         self.0.iter().for_each(|(settings, upstream)| upstream.configure(settings.limits));
+    }
+
+    /// A new app at the place of an earlier one, with the limits that an operator has set for that one: the reload
+    /// changes something else.
+    fn with_operators_limits(&self, app: Upstream, settings: &config::Upstream) -> Upstream {
+        let is_there =
+            |was: &config::Upstream| was.destination == settings.destination && was.limits == settings.limits;
+        let set = self.0.iter().filter(|(was, _)| is_there(was)).find_map(|(_, earlier)| earlier.operators_limits());
+        if let Some(limits) = set {
+            app.set_limits(Base::Configured, |_| limits);
+        }
+        app
     }
 
     fn has(&self, upstream: &Arc<Upstream>) -> bool {
@@ -110,6 +122,7 @@ fn connect(settings: &config::Upstream) -> Result<Upstream, ClientError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::UpstreamLimits;
     use crate::config::resolve::{Overrides, SourceFile, resolve};
 
     fn upstreams(text: &str, earlier: &Upstreams) -> (Upstreams, Vec<Arc<Upstream>>) {
@@ -133,6 +146,17 @@ mod tests {
         assert!(Arc::ptr_eq(&before[0], &same[0]), "with its breaker, its window and its connections");
         let (_, changed) = upstreams(&at("6s"), &second);
         assert!(!Arc::ptr_eq(&before[0], &changed[0]));
+    }
+
+    #[test]
+    fn limits_that_an_operator_has_set_outlive_a_reload_that_changes_something_else() {
+        let at = |more: &str| format!("upstream: {{ url: \"http://127.0.0.1:1\", {more} }}");
+        let (first, before) = upstreams(&at("timeout: 5s, max_concurrency: 8"), &Upstreams::default());
+        before[0].set_limits(Base::InForce, |limits| UpstreamLimits { max_concurrency: 2, ..limits });
+        let (second, after) = upstreams(&at("timeout: 6s, max_concurrency: 8"), &first);
+        assert_eq!((Arc::ptr_eq(&before[0], &after[0]), after[0].max_concurrency()), (false, 2));
+        let (_, changed) = upstreams(&at("timeout: 7s, max_concurrency: 9"), &second);
+        assert_eq!(changed[0].max_concurrency(), 9);
     }
 
     #[test]
