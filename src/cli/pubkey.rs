@@ -23,7 +23,7 @@ Example: what the app behind hookward, and not hookward itself, gets as its TELN
   hookward pubkey --format pem > app.pem
 
 One key is printed alone, several each with the names of their routes. No newline follows the one key
-where a file or another program gets it: four of Telnyx's six SDKs refuse a key with one at its end.
+where a file or another program gets it: several of Telnyx's SDKs refuse a key with one at its end.
 A PEM text ends with its newline. A symmetric secret
 (whsec_) has no public key: the app is given the secret itself, and the exit code is 1 if there is no
 other.")]

@@ -155,7 +155,7 @@ fn given(upstream: &Value) -> String {
 fn standing(upstream: &Value) -> String {
     match (&upstream["paused"], upstream["state"].as_str()) {
         (Value::Null, None) => "not paused: the route is gone, and there is no top-level upstream".to_owned(),
-        (Value::Null, Some("closed")) => "not paused: its app is tried".to_owned(),
+        (Value::Null, Some("closed")) => "not paused, and nothing holds its app up".to_owned(),
         (Value::Null, Some(_)) => "not paused: its app is down, and is tried at once".to_owned(),
         (paused, _) if paused["until"].is_null() => "paused".to_owned(),
         (paused, _) => format!("paused until {}", field(&paused["until"])),
