@@ -25,8 +25,8 @@ fuzz_target!(|input: &[u8]| {
     if is_near_a_bound(input) {
         return;
     }
-    let nets = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
-    let by_list = TrustedProxies { nets, ..TrustedProxies::default() };
+    let nets = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+    let by_list = TrustedProxies { nets: nets.into_iter().collect(), ..TrustedProxies::default() };
     let trusted = TrustedProxies { header: ClientIpHeader::Forwarded, ..by_list.clone() };
     let peer = Peer::Ip(IpAddr::from([10, 0, 0, 1]));
     let lines: Vec<Vec<u8>> = input.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
