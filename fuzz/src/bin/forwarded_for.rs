@@ -27,8 +27,8 @@ fuzz_target!(|input: &[u8]| {
     if is_near_a_bound(input) {
         return;
     }
-    let nets = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
-    let trusted = TrustedProxies { nets, ..TrustedProxies::default() };
+    let nets = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+    let trusted = TrustedProxies { nets: nets.into_iter().collect(), ..TrustedProxies::default() };
     let peer = Peer::Ip(IpAddr::from([10, 0, 0, 1]));
     let lines: Vec<&[u8]> = input.split(|byte| *byte == b'\n').collect();
     let Some(came) = headers(&lines) else { return };
