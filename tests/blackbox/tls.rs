@@ -219,6 +219,8 @@ fn silent_connections_do_not_keep_others_from_their_handshake() {
     let (sink, ca) = (Sink::start(), Authority::new());
     let hookward = start(&sink, &ca.issue(NAME), None, "limits: { connections: 10 }\n");
     let _silent: Vec<_> = (0..20).map(|_| hookward.connect()).collect();
+    // Ten of them have given way to the others: whoever comes now is the last to come.
+    hookward.await_metric("hookward_connections_gave_way_total", &[("bound", "connections")], 10.0);
     let _greeted: Vec<_> = (0..20).map(|_| connect(&hookward, &ca)).collect();
     for _ in 0..10 {
         assert_eq!(connect(&hookward, &ca).ask(&event()).status, 200);
