@@ -66,28 +66,11 @@ async fn a_connection_is_reused_and_a_stale_one_replaced_once() {
     assert!(request.ends_with("\r\n\r\nbody"));
 }
 
-/// An app that answers everything with 200; how many connections it has accepted so far.
-fn answer_everything(listener: TcpListener) -> Arc<std::sync::atomic::AtomicUsize> {
-    let accepted = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let count = accepted.clone();
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            tokio::spawn(async move {
-                while !read_request(&mut socket).await.is_empty() {
-                    socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-                }
-            });
-        }
-    });
-    accepted
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn connections_are_taken_up_again_however_fast_one_exchange_follows_the_other() {
     const AT_ONCE: usize = 8;
     let (listener, destination) = listen().await;
-    let accepted = answer_everything(listener);
+    let accepted = answer_with(listener, "");
     let endless = Lifetime { age: Duration::from_secs(3600), exchanges: u32::MAX };
     let client = Arc::new(Client::with_lifetime(destination, timeouts(), endless).unwrap());
     let exchanges = (0..AT_ONCE).map(|_| {
