@@ -24,7 +24,8 @@ Example: a request as a hop has noted it down
 Example: a request as a tool has saved it, with its headers
   hookward explain --public-key \"$TELNYX_PUBLIC_KEY\" --body requests.har
 
-The first line is the verdict, `verified` or `rejected: <reason>`, as a running hookward would answer.
+The first line is the verdict, `verified` or `rejected: <reason>`, as a running hookward would answer by header,
+signature and time: address, route and size do not count for it, nor does an answer that FILE holds.
 FILE is the body byte for byte (an editor's last newline makes another body of it), or one of these, with
 the body in it: a whole HTTP request, a HAR, an event of API Gateway or an ALB, an export of ngrok or
 webhook.site, a JSON object with headers and body, `hookward events export` or `show --json`; as UTF-16,

@@ -29,8 +29,9 @@ pub(super) struct PauseArgs {
 /// Let the deliveries of a route go on, or of all: ends a pause, and a wait that the app has asked for
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The app is tried at once: Retry-After is over for it, and an app that is down gets its next probe now. An event
-that has failed still waits for its own next attempt.
+The app is tried at once: a wait that it has asked for (Retry-After of a 503, or of a 429 to several events) is over,
+and an app that is down gets its next probe now. An event that has failed, or was answered 429, still waits for its
+own next attempt.
 
 Examples:
   hookward upstream resume

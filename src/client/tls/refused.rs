@@ -110,7 +110,8 @@ impl fmt::Display for Refused {
             ),
             Fault::WrongName(name) => write!(
                 f,
-                "the app's certificate is not valid for {name}: set upstream.tls.server_name to a name that it has"
+                "the app's certificate is not valid for {name}: set upstream.tls.server_name to a subjectAltName that \
+                 it has, or issue one with this subjectAltName"
             ),
             Fault::Authority => f.write_str("the app shows the certificate of an authority: give it one of a server"),
             Fault::Purpose => {
