@@ -22,7 +22,12 @@ pub struct Rate {
 impl Rate {
     /// Reads `50/s` or `600/min`; anything else, zero, or more than a million is none.
     pub fn parse(text: &str) -> Option<Rate> {
-        let number = |(unit, per_ms)| Some((text.strip_suffix(unit)?.trim().parse().ok()?, per_ms));
+        let number = |(unit, per_ms)| {
+            let digits = text.strip_suffix(unit)?.trim();
+            // `parse` would take a sign too.
+            let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+            Some((digits.parse().ok().filter(|_| is_number)?, per_ms))
+        };
         let (events, per_ms) = UNITS.into_iter().find_map(number)?;
         NonZeroU32::new(events).filter(|events| events.get() <= EVENTS_MAX).map(|events| Rate { events, per_ms })
     }
@@ -146,7 +151,7 @@ mod tests {
             assert_eq!(Rate::parse(text).unwrap().to_string(), text);
         }
         assert_eq!(Rate::parse("5 /s").unwrap().to_string(), "5/s");
-        for text in ["", "50", "0/s", "-1/s", "1000001/s", "1.5/s", "50/h", "/s"] {
+        for text in ["", "50", "0/s", "-1/s", "+5/s", "1000001/s", "1.5/s", "50/h", "/s"] {
             assert_eq!(Rate::parse(text), None, "{text}");
         }
         let a_second = |text| Rate::parse(text).unwrap().of_a_second().get();
